@@ -1,0 +1,136 @@
+"""A split of a data set as batches for the detector."""
+
+import os
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from utils.augmentation import AugmentationPolicy, Labelled, Photometric, flip_left_right, mosaic, resize
+from utils.batch import Batch, Sample, collate
+from utils.images import read_image
+from utils.label_index import LabelIndex
+from utils.size_rule import SizeRule, padded
+
+
+class DetectionDataset(Dataset):
+    """The images of an index, each resized once by the size rule, and augmented where a policy says so.
+
+    `dataset[i]` is image i as epoch 0 sees it, `dataset[i, epoch]` as that epoch does. What is random about a sample
+    depends on seed, epoch and i alone: not on workers, batch size or what was loaded before.
+    """
+
+    def __init__(
+        self, index: LabelIndex, size_rule: SizeRule, *, policy: AugmentationPolicy | None = None, seed: int = 0
+    ) -> None:
+        self.index = index
+        self.size_rule = size_rule
+        self.policy = policy or AugmentationPolicy()
+        self.seed = seed
+        self._photometric = Photometric()
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
+        i, epoch = key if isinstance(key, tuple) else (key, 0)
+        rng = np.random.default_rng([self.seed, epoch, i])
+        height, width = map(int, self.index.sizes[i])
+        network_size = self.size_rule.network_size(height, width)
+        if rng.random() < self.policy.mosaic:
+            others = rng.integers(len(self), size=3)
+            picture = mosaic([self._load(int(k)) for k in (i, *others)], *network_size, rng)
+        else:
+            picture = resize(self._load(i), *network_size)
+        if rng.random() < self.policy.flip:
+            picture = flip_left_right(picture)
+        image = self._photometric(picture.image, rng) if self.policy.photometric else picture.image
+        return Sample(image, (height, width), i, picture.boxes, picture.labels)
+
+    def _load(self, i: int) -> Labelled:
+        """Image i with the boxes to train on, in its original pixels."""
+        rows = self.index.rows(i)
+        wanted = ~self.index.ignored[rows]
+        image = read_image(self.index.path(i), as_stored=bool(self.index.as_stored[i]))
+        return Labelled(image, self.index.boxes[rows][wanted], self.index.labels[rows][wanted])
+
+
+class TrainBatches:
+    """Shuffled batches of dataset keys, shared among the processes of a distributed run.
+
+    The order depends on seed and epoch alone. All processes together go through the same global batches as one process
+    with a batch `world_size` times as large; the last batch is short, and some images fill up so that every process
+    has as many.
+    """
+
+    def __init__(self, images: int, batch_size: int, *, seed: int, rank: int = 0, world_size: int = 1) -> None:
+        self.images = images
+        self.batch_size = batch_size
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return -(-self._share() // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.images)
+        order = np.resize(order, self._share() * self.world_size)[self.rank :: self.world_size]
+        for start in range(0, len(order), self.batch_size):
+            yield [(int(i), self.epoch) for i in order[start : start + self.batch_size]]
+
+    def _share(self) -> int:
+        return -(-self.images // self.world_size)
+
+
+class EvalBatches:
+    """Every image once, in batches of one padded shape.
+
+    An image is so padded to multiples of 32 only, never to a larger neighbour, and is seen alike whatever the batch
+    size and the number of processes.
+    """
+
+    def __init__(
+        self, index: LabelIndex, size_rule: SizeRule, batch_size: int, *, rank: int = 0, world_size: int = 1
+    ) -> None:
+        by_shape: dict[tuple[int, int], list[int]] = {}
+        for i, (height, width) in enumerate(index.sizes.tolist()):
+            network_height, network_width = size_rule.network_size(height, width)
+            by_shape.setdefault((padded(network_height), padded(network_width)), []).append(i)
+        batches = [
+            images[start : start + batch_size]
+            for _, images in sorted(by_shape.items())
+            for start in range(0, len(images), batch_size)
+        ]
+        self.batches = batches[rank::world_size]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)
+
+
+def make_loader(
+    dataset: DetectionDataset, batches: TrainBatches | EvalBatches, workers: int, device: torch.device
+) -> DataLoader[Batch]:
+    """A loader whose workers, at most one a core, live as long as it does."""
+    workers = min(workers, os.cpu_count() or 1)
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=device.type == "cuda",
+        persistent_workers=workers > 0,
+        worker_init_fn=_one_thread,
+        generator=torch.Generator(),  # its own: the loader draws a seed an epoch, which must not disturb training
+    )
+
+
+def _one_thread(worker: int) -> None:
+    del worker
+    cv2.setNumThreads(0)

@@ -1,0 +1,170 @@
+"""A data set's YAML file as a checked, typed DataConfig. docs/data_yaml.md explains every key to users."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from utils.errors import DataError
+
+BACKGROUND = "__background__"
+SPLITS = ("train", "valid", "test")
+_FOLDER_KEYS = tuple(f"{split.upper()}_DIR_{kind}" for split in SPLITS for kind in ("IMAGES", "LABELS"))
+_TYPES: dict[str, type] = dict.fromkeys(_FOLDER_KEYS, str) | {
+    "CLASSES": list,
+    "NC": int,
+    "SAVE_VALID_PREDICTION_IMAGES": bool,
+    "COCO_91_CLASSES": list,
+    "GENERATE": str,  # our own key: a data set that the project draws by itself on first use
+    "image_path": str,
+    "video_path": str,
+}
+_WORDS = {str: "text", list: "a list", int: "a whole number", bool: "true or false"}
+_MAX_YAML_BYTES = 4 << 20  # a data YAML has a few hundred lines
+
+
+@dataclass(frozen=True)
+class Split:
+    """The folders of one split. Images and labels may share a folder."""
+
+    images: Path
+    labels: Path
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What a data YAML says, checked. Paths are relative to the working directory."""
+
+    path: Path
+    classes: tuple[str, ...]  # classes[0] is the background
+    splits: Mapping[str, Split]
+    save_valid_prediction_images: bool
+    generate: str | None
+    image_path: str | None
+    video_path: str | None
+    raw: Mapping[str, Any]  # the whole YAML; checkpoints carry it
+
+    def split(self, name: str) -> Split:
+        """The folders of train, valid or test; DataError where the YAML lacks them or they do not exist."""
+        if name not in self.splits:
+            keys = f"{name.upper()}_DIR_IMAGES and {name.upper()}_DIR_LABELS"
+            raise DataError(f"{self.path}: {keys} are missing: add them, as in data_configs/smoke.yaml")
+        split = self.splits[name]
+        for kind, folder in (("IMAGES", split.images), ("LABELS", split.labels)):
+            if not folder.is_dir():
+                problem = "is not a folder" if folder.exists() else "does not exist"
+                raise DataError(
+                    f"{self.path}: {name.upper()}_DIR_{kind} is {str(folder)!r}, which {problem} "
+                    f"(paths are relative to the working directory, {Path.cwd()})"
+                )
+        return split
+
+
+def load_data_config(path: str | Path) -> DataConfig:
+    """Read and check a data YAML.
+
+    Raises:
+        DataError: naming file, line where there is one, value and remedy.
+    """
+    path = Path(path)
+    text = _read(path)
+    try:
+        raw = yaml.safe_load(text)
+        lines = _key_lines(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise DataError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+    if not isinstance(raw, dict):
+        raise DataError(f"{path}: expected keys such as CLASSES and TRAIN_DIR_IMAGES, got {type(raw).__name__}")
+    return parse_data_config(raw, path, lines)
+
+
+def parse_data_config(raw: Mapping[str, Any], path: Path, lines: Mapping[str, int] | None = None) -> DataConfig:
+    """A DataConfig from the YAML's content; `path` and `lines` (key -> line number) serve the messages."""
+    lines = lines or {}
+    for key, value in raw.items():
+        where = f"{path}:{lines[key]}" if key in lines else str(path)
+        _check_value(where, key, value)
+    where = f"{path}:{lines['CLASSES']}" if "CLASSES" in lines else str(path)
+    return DataConfig(
+        path=path,
+        classes=_classes(where, raw),
+        splits=_splits(path, raw),
+        save_valid_prediction_images=raw.get("SAVE_VALID_PREDICTION_IMAGES", False),
+        generate=raw.get("GENERATE"),
+        image_path=raw.get("image_path"),
+        video_path=raw.get("video_path"),
+        raw=dict(raw),
+    )
+
+
+def _read(path: Path) -> str:
+    if not path.is_file():
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], n=1)
+        hint = f"; did you mean {path.parent / near[0]}?" if near else ""
+        raise DataError(f"{path}: no such file{hint}")
+    if path.stat().st_size > _MAX_YAML_BYTES:
+        raise DataError(f"{path}: {path.stat().st_size:,} bytes is too large for a data YAML: is this the right file?")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text (byte {error.start}): save it as UTF-8") from None
+
+
+def _key_lines(text: str) -> dict[str, int]:
+    """Line number, from 1, of every top-level key."""
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    if not isinstance(root, yaml.MappingNode):
+        return {}
+    return {key.value: key.start_mark.line + 1 for key, _ in root.value}
+
+
+def _check_value(where: str, key: str, value: Any) -> None:
+    if key not in _TYPES:
+        near = difflib.get_close_matches(str(key), _TYPES, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(_TYPES)}"
+        raise DataError(f"{where}: unknown key {key!r}; {hint}")
+    expected = _TYPES[key]
+    if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
+        raise DataError(f"{where}: {key} is {value!r}, expected {_WORDS[expected]}")
+
+
+def _classes(where: str, raw: Mapping[str, Any]) -> tuple[str, ...]:
+    if "CLASSES" not in raw:
+        raise DataError(f"{where}: CLASSES is missing: list {BACKGROUND!r} first, then your class names")
+    names = raw["CLASSES"]
+    for name in names:
+        if not isinstance(name, str):
+            raise DataError(
+                f"{where}: CLASSES has {name!r}, which YAML reads as {type(name).__name__}: put it in quotes"
+            )
+    if not names or names[0] != BACKGROUND:
+        raise DataError(f"{where}: CLASSES starts with {names[0] if names else None!r}: put {BACKGROUND!r} before it")
+    if len(names) < 2:
+        raise DataError(f"{where}: CLASSES has only {BACKGROUND!r}: add the names of your classes")
+    twice = sorted({name for name in names if names.count(name) > 1 and name != "N/A"})  # COCO's 91 names repeat N/A
+    if twice:
+        raise DataError(f"{where}: CLASSES names {twice[0]!r} twice: drop one")
+    nc = raw.get("NC", len(names))
+    if nc != len(names):
+        raise DataError(
+            f"{where}: CLASSES has {len(names)} entries but NC is {nc}; NC counts {BACKGROUND}: "
+            f"set NC: {len(names)}, or drop NC"
+        )
+    return tuple(names)
+
+
+def _splits(path: Path, raw: Mapping[str, Any]) -> dict[str, Split]:
+    splits = {}
+    for split in SPLITS:
+        images, labels = f"{split.upper()}_DIR_IMAGES", f"{split.upper()}_DIR_LABELS"
+        if (images in raw) != (labels in raw):
+            present, absent = (images, labels) if images in raw else (labels, images)
+            raise DataError(f"{path}: {present} is there but {absent} is missing: add it (both may name one folder)")
+        if images in raw:
+            splits[split] = Split(Path(raw[images]), Path(raw[labels]))
+    return splits

@@ -1,0 +1,9 @@
+"""What a person can put right. Scripts print such an error in one line and leave with exit code 2."""
+
+
+class UserError(Exception):
+    """A mistake in the input. The message says what, got, expected and the remedy."""
+
+
+class DataError(UserError):
+    """A mistake in a data YAML, an image or a label file. The message starts with the file."""

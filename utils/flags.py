@@ -1,0 +1,113 @@
+"""Command-line flags as dataclass fields: one declaration gives name, type, default, help and the typed option.
+
+    @dataclass(frozen=True, kw_only=True)
+    class Recipe(Options):
+        "recipe"
+
+        epochs: PositiveInt = flag("-e", "--epochs", default=5, help="passes over the training images")
+
+    options = parse_options(Recipe, "what the script does")
+
+Scripts share flags by inheritance; the docstring of the class that declares a flag is its heading in --help.
+"""
+
+import argparse
+import dataclasses
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, TypeVar
+
+OptionsType = TypeVar("OptionsType", bound="Options")
+
+
+def flag(*names: str, default: Any = None, help: str, choices: Sequence[str] | None = None, metavar: str | None = None):
+    """A dataclass field that is also a command-line flag.
+
+    Its annotation parses it: `X | None` as X, a tuple as one or more values, `Annotated[X, parse]` as `parse`.
+    """
+    return field(default=default, metadata={"names": names, "help": help, "choices": choices, "metavar": metavar})
+
+
+def switch(*names: str, default: bool = False, help: str):
+    """A bool field whose flag takes no value and flips the default."""
+    return field(default=default, metadata={"names": names, "help": help})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Base of every script's options. `given` names the options that were typed, not defaulted."""
+
+    given: frozenset[str] = frozenset()
+
+    def over(self: OptionsType, saved: Mapping[str, Any]) -> OptionsType:
+        """These options on top of `saved` ones: what was typed wins, the rest is taken from `saved`."""
+        known = {f.name: saved[f.name] for f in _flag_fields(type(self)) if f.name in saved}
+        values = {name: _frozen(value) for name, value in known.items() if name not in self.given}
+        return dataclasses.replace(self, **values)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values by option name, for YAML files and checkpoints."""
+        values = {f.name: getattr(self, f.name) for f in _flag_fields(type(self))}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def parse_options(options_class: type[OptionsType], description: str, argv: Sequence[str] | None = None) -> OptionsType:
+    """Parse `argv` (the process's own by default). Usage errors leave with exit code 2, as argparse does."""
+    parser = argparse.ArgumentParser(description=description, argument_default=argparse.SUPPRESS)
+    hints = typing.get_type_hints(options_class, include_extras=True)
+    fields = {f.name: f for f in _flag_fields(options_class)}
+    for declaring in reversed(options_class.__mro__):
+        own = [fields[name] for name in inspect.get_annotations(declaring) if name in fields]
+        target = parser.add_argument_group(declaring.__doc__) if own else parser
+        for option in own:
+            target.add_argument(*option.metadata["names"], dest=option.name, **_argument(option, hints[option.name]))
+    typed = {name: _frozen(value) for name, value in vars(parser.parse_args(argv)).items()}
+    return options_class(**typed, given=frozenset(typed))
+
+
+def _flag_fields(options_class: type[Options]) -> list[dataclasses.Field]:
+    return [f for f in dataclasses.fields(options_class) if "names" in f.metadata]
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _argument(option: dataclasses.Field, hint: Any) -> dict[str, Any]:
+    """The keyword arguments of argparse's add_argument for a field annotated with `hint`."""
+    text = option.metadata["help"]
+    if hint is bool:
+        return {"action": "store_false" if option.default else "store_true", "help": text}
+    if option.default is not None:
+        text += f" (default: {option.default})"
+    arguments = {"help": text, "choices": option.metadata["choices"], "metavar": option.metadata["metavar"]}
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        hint = next(h for h in typing.get_args(hint) if h is not types.NoneType)
+    if typing.get_origin(hint) is tuple:
+        hint = typing.get_args(hint)[0]
+        arguments["nargs"] = "+"
+    if typing.get_origin(hint) is Annotated:
+        hint = hint.__metadata__[0]
+    return arguments | {"type": hint}
+
+
+def _bounded(parse: Callable[[str], Any], accepts: Callable[[Any], bool], words: str) -> Callable[[str], Any]:
+    def parse_bounded(text: str) -> Any:
+        try:
+            value = parse(text)
+        except ValueError:
+            value = None
+        if value is None or not accepts(value):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {words}")
+        return value
+
+    return parse_bounded
+
+
+PositiveInt = Annotated[int, _bounded(int, lambda v: v > 0, "a whole number above 0")]
+NaturalInt = Annotated[int, _bounded(int, lambda v: v >= 0, "a whole number of at least 0")]
+PositiveFloat = Annotated[float, _bounded(float, lambda v: 0 < v < float("inf"), "a number above 0")]
+Fraction = Annotated[float, _bounded(float, lambda v: 0 <= v <= 1, "a number from 0 to 1")]

@@ -1,0 +1,177 @@
+"""All labels of one split, read once into flat arrays."""
+
+import difflib
+from collections import Counter, defaultdict
+from collections.abc import Set
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from utils.boxes import DROPPED, mend_boxes
+from utils.data_config import DataConfig
+from utils.errors import DataError
+from utils.images import list_images, read_header
+from utils.label_readers import READERS, LabelFile
+from utils.progress import bar
+
+_NAMES_SHOWN = 5
+
+
+@dataclass
+class LabelReport:
+    """What was missing, mended or dropped, by kind: kind -> the places, one each."""
+
+    found: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def lines(self, limit: int | None = _NAMES_SHOWN) -> list[str]:
+        """One line a kind, with its count and the first `limit` places (None: all of them)."""
+        lines = []
+        for kind, places in self.found.items():
+            shown = places[:limit]
+            more = f" and {len(places) - len(shown)} more" if len(shown) < len(places) else ""
+            lines.append(f"{kind}: {len(places)} ({', '.join(shown)}{more})")
+        return lines
+
+
+@dataclass(frozen=True)
+class LabelIndex:
+    """The images and boxes of one split. Boxes of image i are rows offsets[i]:offsets[i + 1]."""
+
+    folder: Path
+    names: np.ndarray  # (N,) str, file names in `folder`
+    sizes: np.ndarray  # (N, 2) int64, height and width in the orientation that the labels mean
+    as_stored: np.ndarray  # (N,) bool, True where that is the stored orientation and EXIF must not be applied
+    offsets: np.ndarray  # (N + 1,) int64
+    boxes: np.ndarray  # (M, 4) float32, see utils/boxes.py
+    labels: np.ndarray  # (M,) int64, index into classes
+    ignored: np.ndarray  # (M,) bool, VOC difficult: neither trained on nor counted as missed
+    classes: tuple[str, ...]
+    report: LabelReport
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def path(self, i: int) -> Path:
+        """File of image i."""
+        return self.folder / str(self.names[i])
+
+    def rows(self, i: int) -> slice:
+        """Where image i's boxes lie in boxes, labels and ignored."""
+        return slice(self.offsets[i], self.offsets[i + 1])
+
+
+def open_index(config: DataConfig, split_name: str, label_type: str) -> LabelIndex:
+    """Read every label file and image header of a split.
+
+    Bad boxes are mended or dropped one by one and noted in the index's report; an image without a label file, or with
+    an empty one, has no objects.
+
+    Raises:
+        DataError: folders are missing or empty, hold labels of another type, name unknown classes, or hold files that
+            cannot be read (all are named at once).
+    """
+    split, reader = config.split(split_name), READERS[label_type]
+    paths = list_images(split.images)
+    if not paths:
+        raise DataError(f"{config.path}: no images in {split.images}: is {split_name.upper()}_DIR_IMAGES right?")
+    label_paths = {path.stem: path for path in split.labels.iterdir() if path.suffix.lower() == reader.suffix}
+    _check_label_type(split.labels, {path.stem for path in paths}, label_paths.keys(), label_type)
+    label_of = {name: i for i, name in enumerate(config.classes) if i > 0}
+
+    files, sizes, as_stored, broken, report = [], [], [], [], LabelReport()
+    for path in bar(paths, f"Reading {split_name} labels"):
+        try:
+            header = read_header(path)
+            label_path = label_paths.get(path.stem)
+            labels = reader.read(label_path, header.shown, label_of) if label_path else LabelFile()
+        except DataError as error:
+            broken.append(str(error))
+            continue
+        if label_path is None:
+            report.found["no label file, taken as without objects"].append(path.name)
+        for note in labels.notes:
+            report.found["rows of label files"].append(f"{label_path.name}: {note}")
+        stored = labels.size == header.stored != header.shown
+        size = header.stored if stored else header.shown
+        if labels.size not in (None, size):
+            report.found["image size in the label file is not the file's"].append(label_path.name)
+        files.append(labels)
+        sizes.append(size)
+        as_stored.append(stored)
+    if broken:
+        raise DataError(_several(broken, "files cannot be read"))
+    _check_classes(config, split.labels, files)
+    return _assemble(split.images, paths, files, sizes, as_stored, config.classes, report)
+
+
+def _assemble(
+    folder: Path,
+    paths: list[Path],
+    files: list[LabelFile],
+    sizes: list[tuple[int, int]],
+    as_stored: list[bool],
+    classes: tuple[str, ...],
+    report: LabelReport,
+) -> LabelIndex:
+    image_sizes = np.array(sizes, np.int64)
+    counts = np.array([len(f.boxes) for f in files])
+    image_of_box = np.repeat(np.arange(len(files)), counts)
+    boxes, keep, problems = mend_boxes(
+        np.array([box for f in files for box in f.boxes], np.float64), image_sizes[image_of_box]
+    )
+    for box in np.flatnonzero(problems != ""):
+        kind = "boxes dropped" if problems[box] in DROPPED else "boxes mended"
+        report.found[kind].append(f"{paths[image_of_box[box]].name}: {problems[box]}")
+    kept = np.bincount(image_of_box[keep], minlength=len(files))
+    return LabelIndex(
+        folder=folder,
+        names=np.array([path.name for path in paths]),
+        sizes=image_sizes,
+        as_stored=np.array(as_stored, bool),
+        offsets=np.concatenate([[0], np.cumsum(kept)]),
+        boxes=boxes[keep],
+        labels=np.array([label for f in files for label in f.labels], np.int64)[keep],
+        ignored=np.array([ignored for f in files for ignored in f.ignored], bool)[keep],
+        classes=classes,
+        report=report,
+    )
+
+
+def _check_label_type(folder: Path, image_stems: Set[str], label_stems: Set[str], label_type: str) -> None:
+    if image_stems & label_stems:
+        return
+    for other, reader in READERS.items():
+        found = sum(p.suffix.lower() == reader.suffix and p.stem in image_stems for p in folder.iterdir())
+        if other != label_type and found:
+            raise DataError(
+                f"{folder}: no {READERS[label_type].suffix} file for any image, but {found} {reader.suffix} files: "
+                f"add --label-type {other}"
+            )
+    raise DataError(
+        f"{folder}: no {READERS[label_type].suffix} file has the name of an image: "
+        "labels are matched by file name, image_1.jpg to image_1" + READERS[label_type].suffix
+    )
+
+
+def _check_classes(config: DataConfig, folder: Path, files: list[LabelFile]) -> None:
+    """A class that the YAML lacks stops the run: the YAML is wrong more often than the labels."""
+    unknown = Counter(name for f in files for name in f.unknown)
+    if not unknown:
+        return
+    shown = []
+    for name, count in unknown.most_common(_NAMES_SHOWN):
+        near = difflib.get_close_matches(name.strip("'"), config.classes, n=1)
+        shown.append(f"{name} ({count} boxes{f'; did you mean {near[0]!r}?' if near else ''})")
+    more = f" and {len(unknown) - len(shown)} more" if len(shown) < len(unknown) else ""
+    raise DataError(
+        f"{folder}: labels of {len(unknown)} class(es) that CLASSES in {config.path} does not have: "
+        f"{', '.join(shown)}{more}; CLASSES has {len(config.classes) - 1}: {', '.join(config.classes[1:])}"
+    )
+
+
+def _several(errors: list[str], what: str) -> str:
+    if len(errors) == 1:
+        return errors[0]
+    more = f"; and {len(errors) - _NAMES_SHOWN} more" if len(errors) > _NAMES_SHOWN else ""
+    return f"{len(errors)} {what}: " + "; ".join(errors[:_NAMES_SHOWN]) + more

@@ -1,0 +1,149 @@
+"""Label files to boxes. A reader turns one file into LabelFile; adding a format means adding one reader to READERS.
+
+Coordinates leave here in the convention of utils/boxes.py. A row that cannot be understood becomes a note with its
+place in the file; a file that cannot be understood at all raises DataError.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree
+
+from utils.errors import DataError
+
+_MAX_LABEL_BYTES = 16 << 20  # 100,000 boxes have 20 MB of XML; nobody labels that much in one image
+UNKNOWN = -1  # label of a class that the data YAML does not have
+
+
+@dataclass
+class LabelFile:
+    """What one label file says; the lists run over its boxes."""
+
+    boxes: list[tuple[float, float, float, float]] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)  # index into CLASSES, or UNKNOWN
+    ignored: list[bool] = field(default_factory=list)  # VOC difficult: neither trained on nor counted as missed
+    size: tuple[int, int] | None = None  # height and width that the file claims for its image
+    unknown: list[str] = field(default_factory=list)  # class of every UNKNOWN box, as written
+    notes: list[str] = field(default_factory=list)  # what was left out, and where
+
+    def add(self, box: tuple[float, float, float, float], label: int, *, ignored: bool = False) -> None:
+        """Append one box."""
+        self.boxes.append(box)
+        self.labels.append(label)
+        self.ignored.append(ignored)
+
+
+class _NoDoctype(ElementTree.TreeBuilder):
+    """Refuses DOCTYPE and with it entities, whose expansion can fill the memory. No labelling tool writes one."""
+
+    def doctype(self, name: str, *_: object) -> None:
+        raise DataError(f"has a DOCTYPE ({name}), which a label file does not need: remove it")
+
+
+def read_voc(path: Path, image_size: tuple[int, int], label_of: Mapping[str, int]) -> LabelFile:
+    """One Pascal VOC XML file (VOC 2012 development kit, section 8.1): corners from 1, inclusive.
+
+    A box whose corners coincide has no area as written, though it would be a pixel wide if read to the letter.
+    """
+    del image_size  # VOC boxes are in pixels
+    try:
+        root = ElementTree.fromstring(_read(path), ElementTree.XMLParser(target=_NoDoctype()))
+    except ElementTree.ParseError as error:
+        raise DataError(f"{path}:{error.position[0]}: not valid XML ({error}): repair or remove it") from None
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+
+    labels = LabelFile(size=_voc_size(root))
+    for number, thing in enumerate(root.iter("object"), 1):
+        name = (thing.findtext("name") or "").strip()
+        where = f"object {number}" + (f" ({name})" if name else "")
+        if not name:
+            labels.notes.append(f"{where} has no name, dropped")
+            continue
+        try:
+            corners = [float(thing.findtext(f"bndbox/{key}") or "") for key in ("xmin", "ymin", "xmax", "ymax")]
+        except ValueError:
+            labels.notes.append(f"{where} has no bndbox of four numbers, dropped")
+            continue
+        label = label_of.get(name, UNKNOWN)
+        if label == UNKNOWN:
+            labels.unknown.append(repr(name))
+        (x1, x2), (y1, y2) = _from_voc(corners[0], corners[2]), _from_voc(corners[1], corners[3])
+        labels.add((x1, y1, x2, y2), label, ignored=thing.findtext("difficult", "").strip() == "1")
+    return labels
+
+
+def read_yolo(path: Path, image_size: tuple[int, int], label_of: Mapping[str, int]) -> LabelFile:
+    """One YOLO txt file: a row per box, `class cx cy w h` in fractions of the image; class k is CLASSES[k + 1].
+
+    A row with three or more points instead (`class x1 y1 x2 y2 x3 y3 ...`, a polygon) becomes the box around them. A
+    sixth number is a confidence and is left out.
+    """
+    height, width = image_size
+    labels = LabelFile()
+    for number, row in enumerate(_read(path).decode("utf-8", "replace").splitlines(), 1):
+        words = row.split()
+        if not words:
+            continue
+        try:
+            class_number, *values = map(float, words)
+        except ValueError:
+            labels.notes.append(f"line {number} is not all numbers, dropped")
+            continue
+        if len(values) == 5:
+            labels.notes.append(f"line {number} has a confidence, which is left out")
+            values = values[:4]
+        if class_number != int(class_number) or class_number < 0:
+            labels.notes.append(f"line {number} has class {words[0]}, which is no class number, dropped")
+        elif len(values) == 4 or (len(values) >= 6 and len(values) % 2 == 0):
+            known = class_number + 1 <= len(label_of)
+            if not known:
+                labels.unknown.append(f"class {int(class_number)}")
+            x1, y1, x2, y2 = _from_polygon(values) if len(values) > 4 else _from_centre(*values)
+            box = (x1 * width, y1 * height, x2 * width, y2 * height)
+            labels.add(box, int(class_number) + 1 if known else UNKNOWN)
+        else:
+            labels.notes.append(f"line {number} has {len(words)} numbers, expected 5, dropped")
+    return labels
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How labels of one --label-type are found and read. `read` takes path, image (height, width) and name -> label."""
+
+    suffix: str
+    read: Callable[[Path, tuple[int, int], Mapping[str, int]], LabelFile]
+
+
+READERS: Mapping[str, Reader] = {"pascal_voc": Reader(".xml", read_voc), "yolo": Reader(".txt", read_yolo)}
+
+
+def _read(path: Path) -> bytes:
+    size = path.stat().st_size
+    if size > _MAX_LABEL_BYTES:
+        raise DataError(f"{path}: {size:,} bytes is too large for a label file: is this the right file?")
+    return path.read_bytes()
+
+
+def _voc_size(root: ElementTree.Element) -> tuple[int, int] | None:
+    try:
+        height, width = (int(float(root.findtext(f"size/{key}") or "")) for key in ("height", "width"))
+    except ValueError:
+        return None
+    return (height, width) if height > 0 and width > 0 else None
+
+
+def _from_voc(first: float, last: float) -> tuple[float, float]:
+    """1-based inclusive pixel numbers of one axis to 0-based continuous edges, reversed ones still reversed."""
+    if first < last:
+        return first - 1, last
+    return (first, last - 1) if first > last else (first, last)
+
+
+def _from_centre(cx: float, cy: float, w: float, h: float) -> tuple[float, float, float, float]:
+    return cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2
+
+
+def _from_polygon(points: list[float]) -> tuple[float, float, float, float]:
+    xs, ys = points[0::2], points[1::2]
+    return min(xs), min(ys), max(xs), max(ys)

@@ -1,0 +1,23 @@
+"""Logging of the scripts: set up here and nowhere else; every module logs to logging.getLogger(__name__)."""
+
+import logging
+import sys
+from pathlib import Path
+
+PROGRESS = "progress"  # extra of a record that a progress bar shows already
+
+
+def setup_logging(*, log_file: Path | None = None, quiet: bool = False) -> None:
+    """Plain lines to standard output, and to `log_file`, which is appended to.
+
+    `quiet` leaves only warnings, for all but one process of a distributed run. Where standard output is a terminal, the
+    progress bar stands in for progress lines.
+    """
+    console = logging.StreamHandler(sys.stdout)
+    if sys.stdout.isatty():
+        console.addFilter(lambda record: not getattr(record, PROGRESS, False))
+    handlers: list[logging.Handler] = [console]
+    if log_file is not None:
+        handlers.append(logging.FileHandler(log_file, encoding="utf-8"))
+    level = logging.WARNING if quiet else logging.INFO
+    logging.basicConfig(level=level, format="%(message)s", handlers=handlers, force=True)

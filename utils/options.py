@@ -1,0 +1,188 @@
+"""Every flag of every script, declared once.
+
+A short flag has one meaning: -w weights, -j workers, -d device, -b batch, -m model, -i input, -o output.
+"""
+
+from dataclasses import dataclass
+
+from utils.flags import Fraction, NaturalInt, Options, PositiveFloat, PositiveInt, flag, switch
+
+LABEL_TYPES = ("pascal_voc", "yolo")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineOptions(Options):
+    """machine"""
+
+    device: str | None = flag(
+        "-d", "--device", help="cpu, cuda or cuda:N; without it the first GPU, or the CPU where there is none"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoaderOptions(MachineOptions):
+    """loading"""
+
+    workers: NaturalInt = flag(
+        "-j", "--workers", default=4, metavar="N", help="processes that load images; 0: the main one"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(Options):
+    """data and model"""
+
+    data: str | None = flag("--data", metavar="YAML", help="the data set's YAML file")
+    label_type: str = flag(
+        "--label-type",
+        default="pascal_voc",
+        choices=LABEL_TYPES,
+        help="one XML file per image, or one YOLO txt file per image",
+    )
+    model: str = flag(
+        "-m", "--model", default="fasterrcnn_resnet50_fpn_v2", metavar="NAME", help="model name; README.md lists them"
+    )
+    weights: str | None = flag(
+        "-w", "--weights", metavar="PTH", help="checkpoint to start from, or with --resume-training to go on with"
+    )
+    pretrained: bool = switch(
+        "--no-pretrained", default=True, help="start from random weights instead of published ones (no download)"
+    )
+    imgsz: PositiveInt = flag(
+        "-ims",
+        "--imgsz",
+        default=640,
+        metavar="S",
+        help="the shorter image side becomes S pixels, the longer at most 1333",
+    )
+    square_training: bool = switch("-st", "--square-training", help="resize to S x S, whatever the aspect ratio")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeOptions(Options):
+    """recipe"""
+
+    epochs: PositiveInt = flag("-e", "--epochs", default=5, metavar="N", help="passes over the training images")
+    batch: PositiveInt = flag("-b", "--batch", default=4, metavar="N", help="images per step and process")
+    lr: PositiveFloat = flag("--lr", default=0.001, metavar="LR", help="learning rate after warm-up")
+    optimizer: str = flag(
+        "--optimizer", default="SGD", choices=("SGD", "AdamW"), help="SGD has Nesterov momentum of 0.9"
+    )
+    cosine_annealing: bool = switch(
+        "-ca", "--cosine-annealing", help="lower the learning rate to 1/100 over the run, along a cosine"
+    )
+    patience: PositiveInt = flag(
+        "--patience", default=10, metavar="N", help="stop after N epochs without a better validation mAP"
+    )
+    rois_per_image: PositiveInt = flag(
+        "--rois-per-image",
+        default=512,
+        metavar="N",
+        help="proposals per image that train the box head; fewer is faster",
+    )
+    proposals: PositiveInt | None = flag(
+        "--proposals",
+        metavar="N",
+        help="proposals per image that the RPN hands on; without it mostly 2000 in training, 1000 in use",
+    )
+    seed: NaturalInt = flag("--seed", default=0, help="seed of every random choice")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentationOptions(Options):
+    """augmentation"""
+
+    flip: Fraction = flag(
+        "--flip", default=0.5, metavar="P", help="probability of a left-right flip; 0 where left and right differ"
+    )
+    mosaic: Fraction = flag(
+        "--mosaic", default=0.0, metavar="P", help="probability that a training sample is a mosaic of four images"
+    )
+    use_train_aug: bool = switch(
+        "-uta", "--use-train-aug", help="also blur, grey, brightness and contrast, colour jitter, gamma"
+    )
+    vis_transformed: bool = switch(
+        "-vt", "--vis-transformed", help="show the first training batch as the network will see it"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(Options):
+    """run"""
+
+    name: str | None = flag("-n", "--name", help="results go to outputs/training/NAME, not outputs/training/res_N")
+    project_dir: str | None = flag("--project-dir", metavar="DIR", help="results go to DIR itself")
+    resume_training: bool = switch(
+        "-r",
+        "--resume-training",
+        help="go on with the run of -w .../last_model.pth; its options hold where none is typed",
+    )
+    wandb: bool = switch("--wandb", help="log to Weights & Biases too (needs pip install wandb, wandb login)")
+    disable_wandb: bool = switch("-dw", "--disable-wandb", help="nothing to do: it is off without --wandb")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistributedOptions(LoaderOptions):
+    """precision and processes"""
+
+    amp: bool = switch("--amp", help="mixed precision: bfloat16, or float16 where the GPU has no bfloat16")
+    sync_bn: bool = switch("--sync-bn", help="batch norm over all GPUs of a distributed run")
+    world_size: PositiveInt = flag(
+        "--world-size", default=1, metavar="N", help="number of processes; torchrun says it by itself"
+    )
+    dist_url: str = flag("--dist-url", default="env://", metavar="URL", help="where the processes meet")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(DistributedOptions, RunOptions, AugmentationOptions, RecipeOptions, DataOptions):
+    """Options of train.py."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorOptions(MachineOptions):
+    """detector"""
+
+    weights: str | None = flag("-w", "-mw", "--weights", metavar="PTH", help="checkpoint; without it a COCO model")
+    model: str | None = flag(
+        "-m", "--model", metavar="NAME", help="model with COCO weights; a checkpoint knows its own (checked when given)"
+    )
+    imgsz: PositiveInt | None = flag("-ims", "--imgsz", metavar="S", help="image size; without it the one of training")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalOptions(LoaderOptions, DetectorOptions):
+    """evaluation"""
+
+    data: str = flag(
+        "--data",
+        default="data_configs/test_image_config.yaml",
+        metavar="YAML",
+        help="the data set's YAML file: its test split where it has one, else valid",
+    )
+    label_type: str | None = flag("--label-type", choices=LABEL_TYPES, help="label files; without it as in training")
+    square_training: bool = switch("-st", "--square-training", help="with --imgsz: resize to S x S")
+    batch: PositiveInt | None = flag(
+        "-b", "--batch", metavar="N", help="images per step; without it as in training, or 8"
+    )
+    verbose: bool = switch("-v", "--verbose", help="a table with every class")
+    output: str | None = flag("-o", "--output", metavar="DIR", help="results go to DIR, not outputs/evaluation/res_N")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceOptions(DetectorOptions):
+    """input and output"""
+
+    input: str | None = flag("-i", "--input", help="an image, a folder, or a glob pattern in quotes")
+    output: str | None = flag("-o", "--output", metavar="DIR", help="results go to DIR, not outputs/inference/res_N")
+    data: str | None = flag("--data", metavar="YAML", help="YAML with image_path, or with the CLASSES of bare weights")
+    threshold: Fraction = flag("-th", "--threshold", default=0.3, metavar="P", help="lowest score to keep")
+    classes: tuple[NaturalInt, ...] | None = flag(
+        "--classes", metavar="K", help="keep only these class indices (0 is __background__)"
+    )
+    square_img: bool = switch("--square-img", help="with --imgsz: resize to S x S")
+    no_labels: bool = switch("-nlb", "--no-labels", help="draw boxes without class names")
+    table: bool = switch("-t", "--table", help="write boxes.csv")
+    log_json: bool = switch("--log-json", help="write log.json, in COCO form")
+    show: bool = switch("-si", "--show", help="show each result in a window")
+    mpl_show: bool = switch("-mpl", "--mpl-show", help="show each result with matplotlib")
+    track: bool = switch("--track", help="for videos only: see inference_video.py")

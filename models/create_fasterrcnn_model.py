@@ -6,6 +6,7 @@ create_model["fasterrcnn_resnet18"](num_classes=5, pretrained=False)
 import difflib
 import importlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,22 +57,32 @@ def create_coco_model(name: str) -> "FasterRCNN":
     return builder(num_classes=COCO_CLASSES, pretrained=True)
 
 
-def create_from_checkpoint(checkpoint: Mapping[str, Any]) -> "FasterRCNN":
+def create_from_checkpoint(
+    checkpoint: Mapping[str, Any], *, num_classes: int | None = None, **changes: Any
+) -> "FasterRCNN":
     """The detector of a checkpoint, with its weights; nothing is fetched.
 
     Args:
         checkpoint: model_name, model_state_dict and model_options, as torch_utils/checkpoint.py reads them.
+        num_classes: with the background; another number than the checkpoint's gets a new, random box predictor.
+        changes: BuildOptions to set differently.
 
     Raises:
-        ModelError: the weights do not fit the model.
+        ModelError: unknown model, or weights that do not fit it.
     """
     from models.builder import PUBLISHED, BuildOptions
-    from models.pretrained import load_state
+    from models.pretrained import PREDICTOR, load_state
 
-    state = checkpoint["model_state_dict"]
-    num_classes = len(state["roi_heads.box_predictor.cls_score.bias"])
+    state = dict(checkpoint["model_state_dict"])
+    saved_classes = len(state.get("roi_heads.box_predictor.cls_score.bias", ()))
     saved = checkpoint.get("model_options")
     options = BuildOptions(**saved) if saved else PUBLISHED  # the predecessor always built on published weights
-    detector = create_model[checkpoint["model_name"]](num_classes, pretrained=False, options=options)
-    load_state(detector, state)
+    detector = create_model[checkpoint["model_name"]](
+        num_classes or saved_classes, pretrained=False, options=replace(options, **changes)
+    )
+    if num_classes in (None, saved_classes):
+        load_state(detector, state)
+    else:
+        kept = {key: value for key, value in state.items() if not key.startswith(PREDICTOR)}
+        load_state(detector, kept, missing_allowed=PREDICTOR)
     return detector

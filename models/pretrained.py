@@ -13,6 +13,7 @@ from torchvision.models import WeightsEnum
 from models.errors import ModelError
 
 WEIGHTS_FOLDER = Path(__file__).resolve().parent.parent / "weights"
+PREDICTOR = "roi_heads.box_predictor."  # the part of a detector that depends on the classes
 log = logging.getLogger(__name__)
 
 
@@ -38,8 +39,8 @@ def load_coco(detector: nn.Module, weights: WeightsEnum, num_classes: int) -> No
     """COCO weights of the whole detector; its box predictor only where the classes are COCO's 91."""
     state = published_weights(weights)
     if num_classes != len(weights.meta["categories"]):
-        state = {key: value for key, value in state.items() if not key.startswith("roi_heads.box_predictor.")}
-    load_state(detector, state, missing_allowed="roi_heads.box_predictor.")
+        state = {key: value for key, value in state.items() if not key.startswith(PREDICTOR)}
+    load_state(detector, state, missing_allowed=PREDICTOR)
 
 
 def load_state(module: nn.Module, state: Mapping[str, Tensor], *, missing_allowed: str | None = None) -> None:

@@ -1,6 +1,7 @@
 """All labels of one split, read once into flat arrays."""
 
 import difflib
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Set
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from utils.label_readers import READERS, LabelFile
 from utils.progress import bar
 
 _NAMES_SHOWN = 5
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -55,6 +57,16 @@ class LabelIndex:
     def path(self, i: int) -> Path:
         """File of image i."""
         return self.folder / str(self.names[i])
+
+    def log_summary(self, purpose: str) -> None:
+        """Log the numbers of samples and boxes, and what was missing, mended or dropped."""
+        counts = np.bincount(self.labels, minlength=len(self.classes))
+        per_class = ", ".join(f"{name} {n}" for name, n in zip(self.classes[1:], counts[1:], strict=True))
+        empty = int((np.diff(self.offsets) == 0).sum())
+        log.info("Number of %s samples: %d", purpose, len(self))
+        log.info("  %d boxes (%s); %d images without objects", len(self.boxes), per_class, empty)
+        for line in self.report.lines():
+            log.warning("  %s", line)
 
     def rows(self, i: int) -> slice:
         """Where image i's boxes lie in boxes, labels and ignored."""

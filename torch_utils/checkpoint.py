@@ -1,0 +1,114 @@
+"""Checkpoint files: written whole or not at all, read without running any code that is in them.
+
+docs/checkpoints.md lists the keys. The predecessor's files are read too.
+"""
+
+import pickle
+import random
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from utils.errors import UserError
+from utils.files import write_atomically
+
+FORMAT = 1
+_REQUIRED = ("model_state_dict", "data", "model_name")
+_RESUMABLE = ("optimizer_state_dict", "epoch")
+
+
+def save_checkpoint(path: Path, checkpoint: Mapping[str, Any]) -> None:
+    """Write tensors, numbers, strings, lists and dicts."""
+    write_atomically(path, lambda file: torch.save(dict(checkpoint), file))
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint of ours or of the predecessor to the CPU.
+
+    Keys of the model lose DDP's `module.`, and numpy's numbers become Python's.
+
+    Raises:
+        UserError: the file is missing, damaged, holds code, or is no checkpoint of a detector.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint{_what_is_there(path)}")
+    if not zipfile.is_zipfile(path):  # what torch.save writes since 1.6
+        raise UserError(f"{path}: not a PyTorch checkpoint, or cut off")
+    try:
+        with torch.serialization.safe_globals(_numpy_numbers()):
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise UserError(
+            f"{path}: holds more than tensors and numbers, or is no checkpoint; it is not opened, "
+            "because unpacking such a file could run any code"
+        ) from None
+    except (RuntimeError, EOFError, ValueError, OSError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: not a PyTorch checkpoint, or damaged ({str(error).splitlines()[0]})") from None
+    missing = [k for k in _REQUIRED if k not in checkpoint] if isinstance(checkpoint, dict) else list(_REQUIRED)
+    if missing:
+        raise UserError(f"{path}: no checkpoint of a detector: it lacks {', '.join(missing)}")
+    checkpoint["model_state_dict"] = {
+        key.removeprefix("module."): tensor for key, tensor in checkpoint["model_state_dict"].items()
+    }
+    return {key: _plain(value) for key, value in checkpoint.items()}
+
+
+def check_resumable(path: Path, checkpoint: Mapping[str, Any]) -> None:
+    """UserError if the checkpoint holds a model only."""
+    if any(key not in checkpoint for key in _RESUMABLE):
+        raise UserError(f"{path}: holds a model, not a run: resume from last_model.pth, or drop --resume-training")
+
+
+def rng_state() -> dict[str, Any]:
+    """Random state of torch on every device, of numpy and of Python, as plain values."""
+    _, numpy_key, position, has_gauss, gauss = np.random.get_state()
+    version, python_key, python_gauss = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [torch.from_numpy(numpy_key.astype(np.int64)), position, has_gauss, gauss],
+        "python": [version, list(python_key), python_gauss],
+    }
+
+
+def set_rng_state(state: Mapping[str, Any]) -> None:
+    """Put back what rng_state() gave."""
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"][: torch.cuda.device_count()])
+    numpy_key, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state(("MT19937", numpy_key.numpy().astype(np.uint32), position, has_gauss, gauss))
+    version, python_key, python_gauss = state["python"]
+    random.setstate((version, tuple(python_key), python_gauss))
+
+
+def seed_everything(seed: int, rank: int) -> None:
+    """Seed torch, numpy and Python; every rank differently."""
+    mixed = int(np.random.SeedSequence([seed, rank]).generate_state(1)[0])
+    torch.manual_seed(mixed)
+    np.random.seed(mixed)
+    random.seed(mixed)
+
+
+def _numpy_numbers() -> list[Any]:
+    """What a pickled numpy scalar is made of, under the names of numpy 1 and 2; the predecessor saved its mAP so."""
+    scalar = np.float64(0).__reduce__()[0]
+    kinds = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64)]
+    return [np.dtype, *kinds, (scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar")]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    return value
+
+
+def _what_is_there(path: Path) -> str:
+    there = sorted(p.name for p in path.parent.glob("*.pth")) if path.parent.is_dir() else []
+    return f"; {path.parent} has {', '.join(there)}" if there else f"; there is none in {path.parent}"

@@ -1,0 +1,86 @@
+"""Where a run stands: everything about it but model, optimizer and random numbers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+LOSS_TERMS = ("loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg")
+TRAIN_LOSS = "train_loss"
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """After `epoch` whole epochs."""
+
+    epoch: int = 0
+    best_map: float = float("-inf")
+    epochs_without_improvement: int = 0
+    history: tuple[Mapping[str, float], ...] = ()  # an epoch each: map, map_05, train_loss and LOSS_TERMS
+    iteration_losses: Tensor = field(
+        default_factory=lambda: torch.empty(0)
+    )  # (steps,) float32, total loss of every step
+
+    def after(self, losses: Tensor, ap: float, ap50: float) -> "TrainingState":
+        """The state one epoch on.
+
+        Args:
+            losses: (steps, 4) LOSS_TERMS of every step.
+            ap, ap50: validation mAP; NaN or -1 (nothing to measure) counts as no improvement, but for the first time.
+        """
+        means = losses.double().mean(0)
+        row = {
+            "map": ap,
+            "map_05": ap50,
+            TRAIN_LOSS: float(means.sum()),
+            **dict(zip(LOSS_TERMS, means.tolist(), strict=True)),
+        }
+        improved = ap > self.best_map or not self.history
+        return TrainingState(
+            epoch=self.epoch + 1,
+            best_map=ap if improved and ap == ap else self.best_map,
+            epochs_without_improvement=0 if improved else self.epochs_without_improvement + 1,
+            history=(*self.history, row),
+            iteration_losses=torch.cat([self.iteration_losses, losses.sum(1)]),
+        )
+
+    @property
+    def improved(self) -> bool:
+        """Whether the last epoch is the best so far."""
+        return self.epoch > 0 and self.epochs_without_improvement == 0
+
+    def as_checkpoint(self) -> dict[str, Any]:
+        """Under the predecessor's keys where it had some."""
+        return {
+            "epoch": self.epoch,
+            "best_map": self.best_map,
+            "epochs_without_improvement": self.epochs_without_improvement,
+            "history": [dict(row) for row in self.history],
+            "train_loss_list": self.iteration_losses,
+            "train_loss_list_epoch": [row[TRAIN_LOSS] for row in self.history],
+            "val_map": [row["map"] for row in self.history],
+            "val_map_05": [row["map_05"] for row in self.history],
+        }
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Mapping[str, Any]) -> "TrainingState":
+        """Of a last_model.pth, ours or the predecessor's, which knew less."""
+        history = checkpoint.get("history")
+        if history is None:
+            keys = (("val_map", "map"), ("val_map_05", "map_05"), ("train_loss_list_epoch", TRAIN_LOSS))
+            columns = {ours: checkpoint.get(theirs, []) for theirs, ours in keys}
+            epochs = max(map(len, columns.values()))
+            history = [{k: float(c[i]) for k, c in columns.items() if i < len(c)} for i in range(epochs)]
+        maps = [row["map"] for row in history if row.get("map") == row.get("map") is not None]
+        state = cls(
+            epoch=int(checkpoint["epoch"]),
+            history=tuple(history),
+            iteration_losses=torch.as_tensor(checkpoint.get("train_loss_list", []), dtype=torch.float32),
+        )
+        return replace(
+            state,
+            best_map=checkpoint.get("best_map", max(maps, default=state.best_map)),
+            epochs_without_improvement=checkpoint.get("epochs_without_improvement", 0),
+        )

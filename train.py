@@ -1,0 +1,236 @@
+"""Train a detector: options, data, model, optimizer, schedule, and the loop over epochs.
+
+python train.py --data data_configs/smoke.yaml --model fasterrcnn_resnet50_fpn --epochs 100 --name smoke_training
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from models.errors import ModelError
+from utils.errors import UserError
+from utils.options import TrainOptions
+from utils.script import run_script
+
+if TYPE_CHECKING:  # heavy imports wait until they are needed, so that --help answers at once
+    from torch import nn
+
+    from datasets import DetectionDataset
+    from models.rcnn.detector import FasterRCNN
+    from torch_utils.distributed import Processes
+    from utils.data_config import DataConfig
+
+log = logging.getLogger("train")
+
+
+def main(options: TrainOptions) -> None:
+    """Train from the first epoch, or go on after the last whole one."""
+    from datasets import DetectionDataset, EvalBatches, TrainBatches, make_loader
+    from torch_utils.checkpoint import seed_everything
+    from torch_utils.distributed import from_main, join_processes, leave_processes
+    from torch_utils.engine import evaluate, train_one_epoch
+    from torch_utils.optimization import Schedule, make_optimizer
+    from torch_utils.precision import pick_precision
+    from torch_utils.run import BEST, Run, restore
+    from torch_utils.training_state import TrainingState
+    from utils.augmentation import AugmentationPolicy
+    from utils.label_index import open_index
+    from utils.logs import setup_logging
+    from utils.pictures import VALID_PREDICTIONS, write_prediction_pictures
+    from utils.size_rule import SizeRule
+
+    options, checkpoint = _with_checkpoint(options)
+    processes = join_processes(options.device, options.dist_url, options.world_size)
+    setup_logging(quiet=not processes.is_main)
+    config = _data_config(options, checkpoint, processes)
+    train_index, valid_index = (open_index(config, split, options.label_type) for split in ("train", "valid"))
+    seed_everything(options.seed, processes.rank)
+    model = _model(options, checkpoint, len(config.classes)).to(processes.device)
+
+    folder = from_main(processes, _run_folder(options) if processes.is_main else None)
+    setup_logging(log_file=folder / "train.log" if processes.is_main else None, quiet=not processes.is_main)
+    log.info("Training %s on %s; results go to %s", options.model, processes.device, folder)
+    train_index.log_summary("training")
+    valid_index.log_summary("validation")
+    log.info("%s total parameters.", f"{sum(p.numel() for p in model.parameters()):,}")
+    log.info("%s training parameters.", f"{sum(p.numel() for p in model.parameters() if p.requires_grad):,}")
+
+    size_rule = SizeRule(options.imgsz, square=options.square_training)
+    policy = AugmentationPolicy(options.flip, options.mosaic, options.use_train_aug)
+    train_set = DetectionDataset(train_index, size_rule, policy=policy, seed=options.seed)
+    valid_set = DetectionDataset(valid_index, size_rule)
+    share = {"rank": processes.rank, "world_size": processes.world_size}
+    train_batches = TrainBatches(len(train_set), options.batch, seed=options.seed, **share)
+    valid_batches = EvalBatches(valid_index, size_rule, options.batch, **share)
+    train_loader = make_loader(train_set, train_batches, options.workers, processes.device)
+    valid_loader = make_loader(valid_set, valid_batches, options.workers, processes.device)
+
+    optimizer = make_optimizer(model, options.optimizer, options.lr)
+    schedule = Schedule(options.lr, len(train_loader), options.epochs, cosine=options.cosine_annealing)
+    precision = pick_precision(processes.device, amp=options.amp)
+    state = restore(checkpoint, optimizer, precision, processes) if options.resume_training else TrainingState()
+    about = {
+        "model_name": options.model,
+        "model_options": model.build_options.as_dict(),
+        "classes": list(config.classes),
+        "data": dict(config.raw),
+        "size_rule": size_rule.as_dict(),
+        "options": {**options.as_dict(), **_own_options(checkpoint if options.resume_training else None)},
+    }
+    run = Run(folder, processes, model, optimizer, precision, about=about, first_epoch=state.epoch, wandb=options.wandb)
+    if state.epoch == 0:
+        run.save(state)  # a run that is killed in its first epoch can be resumed too
+    if processes.is_main:
+        _draw_first_batch(train_set, next(iter(train_batches)), folder, window=options.vis_transformed)
+
+    network = _in_parallel(model, processes, sync_bn=options.sync_bn)
+    for epoch in range(state.epoch, options.epochs):
+        train_batches.epoch = epoch
+        losses = train_one_epoch(
+            network,
+            optimizer,
+            train_loader,
+            epoch,
+            schedule=schedule,
+            precision=precision,
+            processes=processes,
+            index=train_index,
+        )
+        found = evaluate(model, valid_loader, valid_index, precision=precision, processes=processes)
+        state = state.after(losses, found.metrics.ap, found.metrics.ap50)
+        run.record(
+            state,
+            lambda found=found: write_prediction_pictures(
+                folder,
+                valid_index,
+                found.detections,
+                batch_size=options.batch,
+                single=config.save_valid_prediction_images,
+            ),
+        )
+        if state.epochs_without_improvement >= options.patience:
+            log.info("Early stopping: no better mAP for %d epochs", options.patience)
+            break
+    run.close()
+    leave_processes()
+    log.info("Best validation mAP %.4f; the model is %s", state.best_map, folder / BEST)
+    log.info("Results are in %s; look at %s", folder, folder / VALID_PREDICTIONS)
+
+
+def _with_checkpoint(options: TrainOptions) -> tuple[TrainOptions, Mapping[str, Any] | None]:
+    """The checkpoint of --weights, and the options with those of the run that is resumed filled in."""
+    from torch_utils.checkpoint import check_resumable, load_checkpoint
+
+    if options.weights is None:
+        if options.resume_training:
+            raise UserError("--resume-training needs --weights outputs/training/NAME/last_model.pth")
+        return options, None
+    checkpoint = load_checkpoint(Path(options.weights))
+    if "model" in options.given and options.model != checkpoint["model_name"]:
+        raise UserError(
+            f"--model {options.model} is not the model of {options.weights}, which is {checkpoint['model_name']}: "
+            "drop --model or --weights"
+        )
+    saved = {"model": checkpoint["model_name"]}
+    if options.resume_training:
+        check_resumable(Path(options.weights), checkpoint)
+        run_options = checkpoint.get("options", {})
+        saved |= {name: value for name, value in run_options.items() if name not in _OWN_OPTIONS}
+    return options.over(saved), checkpoint
+
+
+# What a resumed run keeps of the command that started it, whatever the command that goes on with it says.
+_OWN_OPTIONS = ("weights", "resume_training", "name", "project_dir", "data")
+
+
+def _own_options(resumed: Mapping[str, Any] | None) -> dict[str, Any]:
+    saved = resumed.get("options", {}) if resumed else {}
+    return {name: saved[name] for name in _OWN_OPTIONS if name in saved}
+
+
+def _data_config(options: TrainOptions, checkpoint: Mapping[str, Any] | None, processes: "Processes") -> "DataConfig":
+    """The data set of --data, or that of the run that is resumed; a demo is drawn if it is not there yet."""
+    from torch_utils.distributed import from_main
+    from utils.data_config import load_data_config, parse_data_config
+    from utils.demo_data import make_demo
+
+    resumed = checkpoint if options.resume_training else None
+    if options.data is not None:
+        config = load_data_config(options.data)
+    elif resumed is not None:
+        config = parse_data_config(resumed["data"], Path(options.weights))
+    else:
+        raise UserError("--data is missing: give a data set's YAML file, such as --data data_configs/demo.yaml")
+    if resumed is not None and list(config.classes) != list(resumed["data"]["CLASSES"]):
+        raise UserError(f"{config.path}: CLASSES differ from those of {options.weights}, which cannot go on with them")
+    if config.generate is not None:
+        from_main(processes, make_demo(config) if processes.is_main else None)
+    return config
+
+
+def _model(options: TrainOptions, checkpoint: Mapping[str, Any] | None, num_classes: int) -> "FasterRCNN":
+    """The model of --model, or of the checkpoint: with its weights, and with a new box predictor for other classes."""
+    from models.builder import PUBLISHED, RANDOM
+    from models.create_fasterrcnn_model import create_from_checkpoint, create_model
+
+    training = {"rois_per_image": options.rois_per_image, "proposals": options.proposals}
+    if checkpoint is not None:
+        return create_from_checkpoint(checkpoint, num_classes=num_classes, **training)
+    start = PUBLISHED if options.pretrained else RANDOM
+    return create_model[options.model](num_classes, pretrained=options.pretrained, options=replace(start, **training))
+
+
+def _run_folder(options: TrainOptions) -> Path:
+    """The folder of the run that is resumed, or a new one."""
+    from torch_utils.run import LAST
+    from utils.run_folder import TRAINING, given_folder, named_folder, numbered_folder
+
+    resumed = Path(options.weights).parent if options.resume_training else None
+    wished = Path(options.project_dir) if options.project_dir else TRAINING / options.name if options.name else resumed
+    if wished is None:
+        return numbered_folder(TRAINING)
+    if resumed is not None and wished.resolve() == resumed.resolve():
+        return resumed
+    if options.project_dir:
+        return given_folder(wished, LAST)
+    folder = named_folder(TRAINING, options.name)
+    if folder != wished:
+        log.info("%s holds an earlier run: this one goes to %s", wished, folder)
+    return folder
+
+
+def _draw_first_batch(
+    train_set: "DetectionDataset", keys: Sequence[tuple[int, int]], folder: Path, *, window: bool
+) -> None:
+    """A picture of the first training batch, augmented and resized as the network will see it."""
+    from utils.batch import collate
+    from utils.display import check_display, show
+    from utils.images import write_image
+    from utils.pictures import TRAIN_BATCH, batch_picture
+
+    picture = batch_picture(collate([train_set[key] for key in keys]), train_set.index.classes)
+    write_image(folder / TRAIN_BATCH, picture)
+    if window:
+        check_display("--vis-transformed")
+        show("first training batch", picture)
+
+
+def _in_parallel(model: "FasterRCNN", processes: "Processes", *, sync_bn: bool) -> "nn.Module":
+    """The model as one of several processes trains it."""
+    from torch import nn
+
+    if sync_bn and (processes.device.type != "cuda" or not processes.several):
+        raise UserError("--sync-bn needs several GPUs: start with torchrun --nproc_per_node=N, or drop it")
+    if not processes.several:
+        return model
+    if sync_bn:
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    return nn.parallel.DistributedDataParallel(
+        model, device_ids=[processes.device.index] if processes.device.type == "cuda" else None
+    )
+
+
+if __name__ == "__main__":
+    run_script(main, TrainOptions, "Train a Faster R-CNN detector.", user_errors=(ModelError,))

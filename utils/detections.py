@@ -1,0 +1,29 @@
+"""What a detector found in one image: the one form that metrics, drawing and writers take."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Detections:
+    """N boxes of one image, best first. Nobody edits the arrays in place."""
+
+    boxes: np.ndarray  # (N, 4) float32 x1 y1 x2 y2 in original pixels, see utils/boxes.py
+    scores: np.ndarray  # (N,) float32, 0..1
+    labels: np.ndarray  # (N,) int64, index into the class names
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def where(self, keep: np.ndarray) -> "Detections":
+        """Those that the mask or the indices name."""
+        return Detections(self.boxes[keep], self.scores[keep], self.labels[keep])
+
+    def filtered(self, threshold: float = 0.0, classes: Collection[int] | None = None) -> "Detections":
+        """Those of at least this score, and of these classes if any are given."""
+        keep = self.scores >= threshold
+        if classes is not None:
+            keep &= np.isin(self.labels, list(classes))
+        return self.where(keep)

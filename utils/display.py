@@ -1,0 +1,44 @@
+"""Windows, where there is a screen."""
+
+import os
+import sys
+
+import cv2
+import numpy as np
+
+from utils.errors import UserError
+
+_ESCAPE_KEYS = (27, ord("q"))
+
+
+def check_display(flag: str) -> None:
+    """UserError if `flag` asks for a window and there is no screen: OpenCV would abort the whole process."""
+    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise UserError(f"{flag} needs a display, and DISPLAY is not set: drop {flag} and look at the written files")
+
+
+def show(title: str, image: np.ndarray) -> bool:
+    """Show uint8 RGB until a key is pressed; False for Escape or q.
+
+    Raises:
+        UserError: this OpenCV was built without windows.
+    """
+    try:
+        cv2.imshow(title, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        key = cv2.waitKey(0) & 0xFF
+        cv2.destroyWindow(title)
+    except cv2.error:
+        raise UserError("this OpenCV has no windows (opencv-python-headless): pip install opencv-python") from None
+    return key not in _ESCAPE_KEYS
+
+
+def show_with_matplotlib(title: str, image: np.ndarray) -> None:
+    """Show uint8 RGB in a matplotlib window until it is closed."""
+    from matplotlib import pyplot
+
+    pyplot.figure(title, figsize=(12, 9))
+    pyplot.imshow(image)
+    pyplot.axis("off")
+    pyplot.tight_layout()
+    pyplot.show()
+    pyplot.close()

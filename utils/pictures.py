@@ -1,0 +1,51 @@
+"""Pictures of what goes into a detector and what comes out."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from utils.batch import Batch
+from utils.detections import Detections
+from utils.drawing import draw_detections, draw_truth, grid
+from utils.images import read_image, write_image
+from utils.label_index import LabelIndex
+
+TRAIN_BATCH = "train_batch_0.jpg"
+VALID_PREDICTIONS = "valid_predictions.jpg"
+_MOST = 16  # images in one picture
+_THRESHOLD = 0.5  # score of a detection that is drawn
+_NOTHING = Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64))
+
+
+def batch_picture(batch: Batch, class_names: Sequence[str]) -> np.ndarray:
+    """A batch as the network sees it, with its boxes: one uint8 RGB picture."""
+    drawn, start = [], 0
+    for image, (height, width), count in zip(batch.images, batch.sizes.tolist(), batch.counts.tolist(), strict=True):
+        rows = slice(start, start + count)
+        pixels = image[:height, :width].numpy()
+        drawn.append(draw_truth(pixels, batch.boxes[rows].numpy(), batch.labels[rows].numpy(), class_names))
+        start += count
+    return grid(drawn[:_MOST])
+
+
+def write_prediction_pictures(
+    folder: Path, index: LabelIndex, detections: Mapping[int, Detections], *, batch_size: int, single: bool
+) -> None:
+    """Write valid_predictions.jpg, detections over thin white boxes of the labels, for images spread over the split.
+
+    Args:
+        single: also write each as image_{i}_{batch}.jpg, where the predecessor put them.
+    """
+    spread = np.unique(np.linspace(0, len(index) - 1, min(_MOST, len(index))).astype(int))
+    drawn = [_prediction_picture(index, int(i), detections.get(int(i), _NOTHING)) for i in spread]
+    write_image(folder / VALID_PREDICTIONS, grid(drawn))
+    for number, picture in enumerate(drawn if single else ()):
+        write_image(folder / f"image_{number % batch_size}_{number // batch_size}.jpg", picture)
+
+
+def _prediction_picture(index: LabelIndex, i: int, detections: Detections) -> np.ndarray:
+    rows = index.rows(i)
+    image = read_image(index.path(i), as_stored=bool(index.as_stored[i]))
+    with_truth = draw_truth(image, index.boxes[rows], index.labels[rows])
+    return draw_detections(with_truth, detections.filtered(_THRESHOLD), index.classes)

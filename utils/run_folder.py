@@ -1,0 +1,57 @@
+"""Where results go: a folder that nobody else writes to."""
+
+import re
+from pathlib import Path
+
+from utils.errors import UserError
+
+TRAINING = Path("outputs/training")
+EVALUATION = Path("outputs/evaluation")
+INFERENCE = Path("outputs/inference")
+
+
+def numbered_folder(parent: Path) -> Path:
+    """Make and return parent/res_N, with N above every one that is there: a number is not used again."""
+    while True:
+        taken = [int(m[1]) for p in parent.glob("res_*") if (m := re.fullmatch(r"res_(\d+)", p.name))]
+        folder = parent / f"res_{max(taken, default=0) + 1}"
+        if _make(folder):
+            return folder
+
+
+def named_folder(parent: Path, name: str) -> Path:
+    """Make and return parent/name, or parent/name_2, name_3 ... where it is taken.
+
+    Raises:
+        UserError: the name leads out of `parent`.
+    """
+    if Path(name).is_absolute() or ".." in Path(name).parts or not name.strip():
+        raise UserError(f"--name {name!r} leads out of {parent}: give a plain name, or a folder with --project-dir")
+    folder, number = parent / name, 1
+    while not _make(folder):
+        number += 1
+        folder = parent / f"{name}_{number}"
+    return folder
+
+
+def given_folder(folder: Path, contents: str) -> Path:
+    """Make and return exactly this folder.
+
+    Raises:
+        UserError: a run's `contents` (a file name) are in it already.
+    """
+    if (folder / contents).exists():
+        raise UserError(f"{folder} holds {contents} of an earlier run, which would be lost: choose another folder")
+    _make(folder)
+    return folder
+
+
+def _make(folder: Path) -> bool:
+    """Whether the folder was not there and is now."""
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made ({error.strerror})") from None
+    return True

@@ -6,6 +6,7 @@ python train.py --data data_configs/smoke.yaml --model fasterrcnn_resnet50_fpn -
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,7 @@ def main(options: TrainOptions) -> None:
     from utils.augmentation import AugmentationPolicy
     from utils.label_index import open_index
     from utils.logs import setup_logging
-    from utils.pictures import VALID_PREDICTIONS, write_prediction_pictures
+    from utils.pictures import PREDICTIONS, write_prediction_pictures
     from utils.size_rule import SizeRule
 
     options, checkpoint = _with_checkpoint(options)
@@ -85,6 +86,7 @@ def main(options: TrainOptions) -> None:
     if processes.is_main:
         _draw_first_batch(train_set, next(iter(train_batches)), folder, window=options.vis_transformed)
 
+    single_pictures = options.batch if config.save_valid_prediction_images else None
     network = _in_parallel(model, processes, sync_bn=options.sync_bn)
     for epoch in range(state.epoch, options.epochs):
         train_batches.epoch = epoch
@@ -102,13 +104,7 @@ def main(options: TrainOptions) -> None:
         state = state.after(losses, found.metrics.ap, found.metrics.ap50)
         run.record(
             state,
-            lambda found=found: write_prediction_pictures(
-                folder,
-                valid_index,
-                found.detections,
-                batch_size=options.batch,
-                single=config.save_valid_prediction_images,
-            ),
+            partial(write_prediction_pictures, folder, valid_index, found.detections, single_batch=single_pictures),
         )
         if state.epochs_without_improvement >= options.patience:
             log.info("Early stopping: no better mAP for %d epochs", options.patience)
@@ -116,7 +112,7 @@ def main(options: TrainOptions) -> None:
     run.close()
     leave_processes()
     log.info("Best validation mAP %.4f; the model is %s", state.best_map, folder / BEST)
-    log.info("Results are in %s; look at %s", folder, folder / VALID_PREDICTIONS)
+    log.info("Results are in %s; look at %s", folder, folder / PREDICTIONS)
 
 
 def _with_checkpoint(options: TrainOptions) -> tuple[TrainOptions, Mapping[str, Any] | None]:

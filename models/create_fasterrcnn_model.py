@@ -6,7 +6,7 @@ create_model["fasterrcnn_resnet18"](num_classes=5, pretrained=False)
 import difflib
 import importlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from models.rcnn.detector import FasterRCNN
 
 COCO_CLASSES = 91
+DEFAULT_COCO_MODEL = "fasterrcnn_resnet50_fpn_v2"
 
 
 class _Registry(Mapping[str, "Callable[..., FasterRCNN]"]):
@@ -39,6 +40,46 @@ class _Registry(Mapping[str, "Callable[..., FasterRCNN]"]):
 
 
 create_model = _Registry()
+
+
+@dataclass(frozen=True)
+class OpenedDetector:
+    """A detector that is ready to use, and what it was trained with."""
+
+    model: "FasterRCNN"
+    name: str
+    class_names: tuple[str, ...]  # class_names[0] is the background
+    size_rule: Mapping[str, Any]  # size, max_size, square
+    size_is_known: bool  # False: a file of the predecessor, which does not say its size; this is torchvision's
+
+
+def open_detector(checkpoint: Mapping[str, Any] | None, name: str | None) -> OpenedDetector:
+    """The detector of a checkpoint, or without one the model `name` with COCO weights.
+
+    Args:
+        checkpoint: as torch_utils/checkpoint.py reads it.
+        name: with a checkpoint it may be left out; the default without one is fasterrcnn_resnet50_fpn_v2.
+
+    Raises:
+        ModelError: unknown name, the checkpoint's model has another name or other shapes, or no weights are to be had.
+    """
+    if checkpoint is None:
+        name = name or DEFAULT_COCO_MODEL
+        model = create_coco_model(name)
+        class_names = importlib.import_module(f"models.{name}").COCO_WEIGHTS.meta["categories"]
+        return OpenedDetector(model, name, tuple(class_names), _own_size(model), size_is_known=True)
+    saved_name = checkpoint["model_name"]
+    if name not in (None, saved_name):
+        create_model[name]  # an unknown name is the more likely mistake
+        raise ModelError(f"--model {name} is not the model of the checkpoint, which is {saved_name}: drop --model")
+    model = create_from_checkpoint(checkpoint)
+    class_names = tuple(checkpoint.get("classes") or checkpoint["data"]["CLASSES"])
+    size_rule = checkpoint.get("size_rule")
+    return OpenedDetector(model, saved_name, class_names, size_rule or _own_size(model), size_rule is not None)
+
+
+def _own_size(model: "FasterRCNN") -> dict[str, Any]:
+    return {"size": model.transform.min_size[0], "max_size": model.transform.max_size, "square": False}
 
 
 def create_coco_model(name: str) -> "FasterRCNN":

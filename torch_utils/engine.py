@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -88,11 +89,20 @@ class Evaluation:
 
 @torch.inference_mode()
 def evaluate(
-    model: nn.Module, loader: DataLoader[Batch], index: LabelIndex, *, precision: Precision, processes: Processes
+    model: nn.Module,
+    loader: DataLoader[Batch],
+    index: LabelIndex,
+    *,
+    precision: Precision,
+    processes: Processes,
+    new_labels: np.ndarray | None = None,
 ) -> Evaluation:
     """Detect in every image and compare with the index's boxes; train.py and eval.py both measure with this.
 
     Each process of a distributed run sees its own images; all get the same result.
+
+    Args:
+        new_labels: the model's label -> the index's label, negative for none; without it they are the same.
     """
     model.eval()
     own: dict[int, Detections] = {}
@@ -102,10 +112,9 @@ def evaluate(
         started = time.perf_counter()
         with precision.autocast():
             outputs = model(batch.to(precision.device))
-        own |= {
-            image_id: Detections(*(output[key].cpu().numpy() for key in ("boxes", "scores", "labels")))
-            for image_id, output in zip(batch.image_ids.tolist(), outputs, strict=True)
-        }
+        for image_id, output in zip(batch.image_ids.tolist(), outputs, strict=True):
+            found = Detections.from_output(output)
+            own[image_id] = found if new_labels is None else found.relabelled(new_labels)
         model_time += time.perf_counter() - started
         if meter.due():
             meter.show({"model_time": f"{model_time / (meter.step + 1):.4f}"})

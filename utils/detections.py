@@ -1,7 +1,8 @@
 """What a detector found in one image: the one form that metrics, drawing and writers take."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,11 @@ class Detections:
     boxes: np.ndarray  # (N, 4) float32 x1 y1 x2 y2 in original pixels, see utils/boxes.py
     scores: np.ndarray  # (N,) float32, 0..1
     labels: np.ndarray  # (N,) int64, index into the class names
+
+    @classmethod
+    def from_output(cls, output: Mapping[str, Any]) -> "Detections":
+        """From torchvision's form: a dict of tensors boxes, scores and labels on any device."""
+        return cls(*(output[key].cpu().numpy() for key in ("boxes", "scores", "labels")))
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -27,3 +33,8 @@ class Detections:
         if classes is not None:
             keep &= np.isin(self.labels, list(classes))
         return self.where(keep)
+
+    def relabelled(self, new_labels: np.ndarray) -> "Detections":
+        """With label k become new_labels[k]; those whose new label is negative are left out."""
+        labels = new_labels[self.labels]
+        return Detections(self.boxes, self.scores, labels).where(labels >= 0)

@@ -3,9 +3,10 @@
 A short flag has one meaning: -w weights, -j workers, -d device, -b batch, -m model, -i input, -o output.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from utils.flags import Fraction, NaturalInt, Options, PositiveFloat, PositiveInt, flag, switch
+from utils.size_rule import SizeRule
 
 LABEL_TYPES = ("pascal_voc", "yolo")
 
@@ -148,6 +149,12 @@ class DetectorOptions(MachineOptions):
     )
     imgsz: PositiveInt | None = flag("-ims", "--imgsz", metavar="S", help="image size; without it the one of training")
 
+    def size_rule(self, trained: SizeRule, *, square: bool) -> SizeRule:
+        """The size rule of training, unless --imgsz or the script's switch for squares asks for another."""
+        if self.imgsz is not None:
+            return SizeRule(self.imgsz, square=square)
+        return replace(trained, square=True) if square else trained
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvalOptions(LoaderOptions, DetectorOptions):
@@ -160,7 +167,7 @@ class EvalOptions(LoaderOptions, DetectorOptions):
         help="the data set's YAML file: its test split where it has one, else valid",
     )
     label_type: str | None = flag("--label-type", choices=LABEL_TYPES, help="label files; without it as in training")
-    square_training: bool = switch("-st", "--square-training", help="with --imgsz: resize to S x S")
+    square_training: bool = switch("-st", "--square-training", help="resize to S x S, whatever the aspect ratio")
     batch: PositiveInt | None = flag(
         "-b", "--batch", metavar="N", help="images per step; without it as in training, or 8"
     )
@@ -179,7 +186,7 @@ class InferenceOptions(DetectorOptions):
     classes: tuple[NaturalInt, ...] | None = flag(
         "--classes", metavar="K", help="keep only these class indices (0 is __background__)"
     )
-    square_img: bool = switch("--square-img", help="with --imgsz: resize to S x S")
+    square_img: bool = switch("--square-img", help="resize to S x S, whatever the aspect ratio")
     no_labels: bool = switch("-nlb", "--no-labels", help="draw boxes without class names")
     table: bool = switch("-t", "--table", help="write boxes.csv")
     log_json: bool = switch("--log-json", help="write log.json, in COCO form")

@@ -12,7 +12,7 @@ from utils.images import read_image, write_image
 from utils.label_index import LabelIndex
 
 TRAIN_BATCH = "train_batch_0.jpg"
-VALID_PREDICTIONS = "valid_predictions.jpg"
+PREDICTIONS = "predictions.jpg"
 _MOST = 16  # images in one picture
 _THRESHOLD = 0.5  # score of a detection that is drawn
 _NOTHING = Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64))
@@ -30,18 +30,18 @@ def batch_picture(batch: Batch, class_names: Sequence[str]) -> np.ndarray:
 
 
 def write_prediction_pictures(
-    folder: Path, index: LabelIndex, detections: Mapping[int, Detections], *, batch_size: int, single: bool
+    folder: Path, index: LabelIndex, detections: Mapping[int, Detections], *, single_batch: int | None = None
 ) -> None:
-    """Write valid_predictions.jpg, detections over thin white boxes of the labels, for images spread over the split.
+    """Write predictions.jpg, detections over thin white boxes of the labels, for images spread over the split.
 
     Args:
-        single: also write each as image_{i}_{batch}.jpg, where the predecessor put them.
+        single_batch: also write each as image_{i}_{batch}.jpg, numbered in batches of so many, as the predecessor did.
     """
     spread = np.unique(np.linspace(0, len(index) - 1, min(_MOST, len(index))).astype(int))
     drawn = [_prediction_picture(index, int(i), detections.get(int(i), _NOTHING)) for i in spread]
-    write_image(folder / VALID_PREDICTIONS, grid(drawn))
-    for number, picture in enumerate(drawn if single else ()):
-        write_image(folder / f"image_{number % batch_size}_{number // batch_size}.jpg", picture)
+    write_image(folder / PREDICTIONS, grid(drawn))
+    for number, picture in enumerate(drawn if single_batch else ()):
+        write_image(folder / f"image_{number % single_batch}_{number // single_batch}.jpg", picture)
 
 
 def _prediction_picture(index: LabelIndex, i: int, detections: Detections) -> np.ndarray:

@@ -1,0 +1,94 @@
+"""Measure a detector on labelled images: COCO's numbers, by the evaluator that train.py uses.
+
+python eval.py --weights outputs/training/smoke_training/best_model.pth --data data_configs/smoke.yaml --verbose
+"""
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from models.errors import ModelError
+from utils.errors import UserError
+from utils.options import EvalOptions
+from utils.script import run_script
+
+if TYPE_CHECKING:  # heavy imports wait until they are needed, so that --help answers at once
+    import numpy as np
+
+log = logging.getLogger("eval")
+
+_BATCH = 8  # images per step of a model that does not know the batch of its training
+
+
+def main(options: EvalOptions) -> None:
+    """Evaluate on the test split where the YAML has one, else on the validation split."""
+    from datasets import DetectionDataset, EvalBatches, make_loader
+    from models.create_fasterrcnn_model import open_detector
+    from torch_utils.checkpoint import load_checkpoint
+    from torch_utils.distributed import join_processes, leave_processes
+    from torch_utils.engine import evaluate
+    from torch_utils.precision import pick_precision
+    from utils.data_config import load_data_config
+    from utils.files import write_text
+    from utils.label_index import open_index
+    from utils.logs import setup_logging
+    from utils.pictures import PREDICTIONS, write_prediction_pictures
+    from utils.run_folder import EVALUATION, numbered_folder
+    from utils.size_rule import SizeRule
+
+    processes = join_processes(options.device, "env://", 1)
+    setup_logging(quiet=not processes.is_main)
+    config = load_data_config(options.data)
+    split = "test" if "test" in config.splits else "valid"
+    config.split(split)
+    checkpoint = load_checkpoint(Path(options.weights)) if options.weights else None
+    trained_with = checkpoint.get("options", {}) if checkpoint else {}
+    detector = open_detector(checkpoint, options.model)
+    size_rule = options.size_rule(SizeRule(**detector.size_rule), square=options.square_training)
+    label_type = options.label_type or trained_with.get("label_type", "pascal_voc")
+    index = open_index(config, split, label_type)
+    log.info("Evaluating %s on %s at size %s", detector.name, processes.device, size_rule)
+    index.log_summary(split)
+
+    batch_size = options.batch or trained_with.get("batch", _BATCH)
+    batches = EvalBatches(index, size_rule, batch_size, rank=processes.rank, world_size=processes.world_size)
+    loader = make_loader(DetectionDataset(index, size_rule), batches, options.workers, processes.device)
+    found = evaluate(
+        detector.model.to(processes.device),
+        loader,
+        index,
+        precision=pick_precision(processes.device, amp=trained_with.get("amp", False)),
+        processes=processes,
+        new_labels=_new_labels(detector.class_names, config.classes, config.path),
+    )
+    if options.verbose:
+        log.info(found.metrics.class_table())
+    if processes.is_main:
+        folder = Path(options.output) if options.output else numbered_folder(EVALUATION)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "metrics.json", json.dumps(found.metrics.as_dict(), indent=1))
+        write_prediction_pictures(folder, index, found.detections)
+        log.info("Results are in %s; look at %s", folder, folder / PREDICTIONS)
+    leave_processes()
+
+
+def _new_labels(model_classes: Sequence[str], data_classes: Sequence[str], path: Path) -> "np.ndarray | None":
+    """The model's label -> the data set's label of the same name, -1 for none; None if nothing changes."""
+    import numpy as np
+
+    if list(model_classes) == list(data_classes):
+        return None
+    missing = [name for name in data_classes if name not in model_classes]
+    if missing:
+        raise UserError(
+            f"{path}: CLASSES has {', '.join(missing)}, which the model does not know; "
+            f"it was trained on {', '.join(model_classes[1:])}"
+        )
+    number = {name: label for label, name in enumerate(data_classes)}
+    return np.array([number.get(name, -1) for name in model_classes], np.int64)
+
+
+if __name__ == "__main__":
+    run_script(main, EvalOptions, "Evaluate a detector on labelled images.", user_errors=(ModelError,))

@@ -93,7 +93,7 @@ def read_yolo(path: Path, image_size: tuple[int, int], label_of: Mapping[str, in
         if len(values) == 5:
             labels.notes.append(f"line {number} has a confidence, which is left out")
             values = values[:4]
-        if class_number != int(class_number) or class_number < 0:
+        if not class_number.is_integer() or class_number < 0:
             labels.notes.append(f"line {number} has class {words[0]}, which is no class number, dropped")
         elif len(values) == 4 or (len(values) >= 6 and len(values) % 2 == 0):
             known = class_number + 1 <= len(label_of)

@@ -1,0 +1,99 @@
+"""What the tests share: tiny data sets, scripts run as a user runs them, and no network."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from utils.label_writers import write_voc
+
+ROOT = Path(__file__).resolve().parent.parent
+CLASSES = ["__background__", "red", "green"]
+COLORS = {"red": (220, 30, 30), "green": (30, 200, 60)}
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for an address outside this machine gets what a machine without network gives."""
+    real = socket.getaddrinfo
+
+    def getaddrinfo(host, *args, **kwargs):
+        if host not in ("localhost", "127.0.0.1", "::1", None, socket.gethostname()):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return real(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set on disk: `yaml` is its data YAML, folders are train/ and valid/ with images/ and labels/."""
+
+    root: Path
+    yaml: Path
+
+    def rewrite(self, **changes: object) -> None:
+        """Set keys of the YAML; None removes one."""
+        content = {**yaml.safe_load(self.yaml.read_text()), **changes}
+        self.yaml.write_text(yaml.safe_dump({k: v for k, v in content.items() if v is not None}))
+
+
+def squares(rng: np.random.Generator, height: int, width: int, count: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """A grey image with `count` coloured squares: image RGB, boxes (count, 4) and class names."""
+    image = np.full((height, width, 3), 128, np.uint8)
+    boxes, names = [], []
+    for _ in range(count):
+        name = CLASSES[1 + int(rng.integers(2))]
+        side = int(rng.integers(12, 25))
+        x, y = int(rng.integers(0, width - side)), int(rng.integers(0, height - side))
+        image[y : y + side, x : x + side] = COLORS[name]
+        boxes.append((x, y, x + side, y + side))
+        names.append(name)
+    return image, np.array(boxes, float).reshape(-1, 4), names
+
+
+@pytest.fixture
+def make_data(tmp_path: Path) -> Callable[..., DataSet]:
+    """Returns a function that writes a data set of `images` per split; every fourth image has no object."""
+
+    def make(*, images: int = 4, size: tuple[int, int] = (64, 80), splits: Sequence[str] = ("train", "valid")) -> DataSet:
+        root = tmp_path / "data"
+        config: dict[str, object] = {"CLASSES": CLASSES, "NC": len(CLASSES)}
+        for number, split in enumerate(splits):
+            for kind in ("images", "labels"):
+                (root / split / kind).mkdir(parents=True, exist_ok=True)
+                config[f"{split.upper()}_DIR_{kind.upper()}"] = str(root / split / kind)
+            for i in range(images):
+                image, boxes, names = squares(np.random.default_rng([number, i]), *size, 0 if i % 4 == 3 else 1 + i % 3)
+                cv2.imwrite(str(root / split / "images" / f"{split}_{i}.jpg"), image[:, :, ::-1])
+                write_voc(root / split / "labels" / f"{split}_{i}.xml", f"{split}_{i}.jpg", size, boxes, names)
+        path = tmp_path / "data.yaml"
+        path.write_text(yaml.safe_dump(config))
+        return DataSet(root, path)
+
+    return make
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Returns a function that runs a script of the project in `tmp_path`, as a user would: run("train.py", "--data" ...)."""
+
+    def run_script(script: str, *arguments: object, timeout: float = 300, **environment: str):
+        return subprocess.run(
+            [sys.executable, ROOT / script, *map(str, arguments)],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env={**os.environ, "OMP_NUM_THREADS": "2", **environment},
+        )
+
+    return run_script

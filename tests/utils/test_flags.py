@@ -1,0 +1,78 @@
+from dataclasses import dataclass
+
+import pytest
+
+from utils.flags import Fraction, NaturalInt, Options, PositiveInt, flag, parse_options, switch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes(Options):
+    """sizes"""
+
+    size: PositiveInt = flag("-s", "--size", default=5, help="how large")
+    classes: tuple[NaturalInt, ...] | None = flag("--classes", help="which")
+    share: Fraction = flag("--share", default=0.5, help="how much")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Everything(Sizes):
+    """rest"""
+
+    fast: bool = switch("--fast", help="hurry")
+    kept: bool = switch("--no-keep", default=True, help="throw away")
+    kind: str = flag("--kind", default="a", choices=("a", "b"), help="which kind")
+
+
+def parse(*argv: str) -> Everything:
+    return parse_options(Everything, "test", argv)
+
+
+def test_defaults_and_types() -> None:
+    options = parse("--classes", "1", "3", "--share", "1")
+    assert (options.size, options.classes, options.share, options.fast, options.kept) == (5, (1, 3), 1.0, False, True)
+    assert parse("--fast", "--no-keep").fast
+    assert not parse("--fast", "--no-keep").kept
+
+
+def test_given_names_what_was_typed() -> None:
+    assert parse("-s", "5", "--fast").given == {"size", "fast"}
+
+
+def test_what_was_typed_wins_over_saved_options() -> None:
+    saved = {"size": 7, "share": 0.25, "classes": [1, 2], "gone_since": 3}
+    options = parse("-s", "9").over(saved)
+    assert (options.size, options.share, options.classes) == (9, 0.25, (1, 2))
+
+
+def test_as_dict_is_plain_and_comes_back() -> None:
+    options = parse("--classes", "4", "--kind", "b")
+    assert options.as_dict() == {
+        "size": 5, "classes": [4], "share": 0.5, "fast": False, "kept": True, "kind": "b",
+    }  # fmt: skip
+    assert parse().over(options.as_dict()).classes == (4,)
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["-s", "0"], "'0' is not a whole number above 0"),
+        (["-s", "two"], "'two' is not a whole number above 0"),
+        (["--share", "1.5"], "'1.5' is not a number from 0 to 1"),
+        (["--kind", "c"], "invalid choice"),
+        (["--classes", "-1"], "is not a whole number of at least 0"),
+        (["--nonsense"], "unrecognized arguments"),
+    ],
+)
+def test_bad_values_leave_with_code_2(argv: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        parse(*argv)
+    assert left.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_help_has_a_heading_for_each_class(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse("--help")
+    text = capsys.readouterr().out.split("show this help message")[1]  # behind the usage lines
+    assert text.index("sizes:") < text.index("--size") < text.index("rest:") < text.index("--fast")
+    assert "(default: 5)" in text

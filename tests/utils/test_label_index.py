@@ -1,0 +1,257 @@
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import ROOT, DataSet
+from utils.data_config import load_data_config
+from utils.errors import DataError
+from utils.label_index import LabelIndex, open_index
+
+BCCD = ROOT.parent / "shared" / "datasets" / "bccd"
+
+
+def open_train(data: DataSet, label_type: str = "pascal_voc") -> LabelIndex:
+    return open_index(load_data_config(data.yaml), "train", label_type)
+
+
+def add_object(xml: Path, name: str, box: tuple) -> None:
+    corners = "".join(f"<{k}>{v}</{k}>" for k, v in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True))
+    thing = f"<object><name>{name}</name><bndbox>{corners}</bndbox></object></annotation>"
+    xml.write_text(xml.read_text().replace("</annotation>", thing))
+
+
+def to_yolo(data: DataSet, split: str = "train") -> None:
+    """Write the split's labels as YOLO txt files in place of the XML files."""
+    index = open_index(load_data_config(data.yaml), split, "pascal_voc")
+    for i in range(len(index)):
+        height, width = index.sizes[i]
+        rows = []
+        for (x1, y1, x2, y2), label in zip(
+            index.boxes[index.rows(i)].astype(float), index.labels[index.rows(i)], strict=True
+        ):
+            numbers = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
+            rows.append(f"{label - 1} " + " ".join(repr(float(n)) for n in numbers))
+        path = data.root / split / "labels" / f"{index.path(i).stem}.xml"
+        path.with_suffix(".txt").write_text("\n".join(rows) + "\n")
+        path.unlink()
+
+
+def test_flat_arrays(make_data) -> None:
+    index = open_train(make_data())
+    assert index.names.tolist() == [f"train_{i}.jpg" for i in range(4)]
+    assert np.diff(index.offsets).tolist() == [1, 2, 3, 0]
+    assert index.sizes.tolist() == [[64, 80]] * 4
+    assert index.boxes.dtype == np.float32
+    assert index.labels.dtype == np.int64
+    assert len(index.boxes) == len(index.labels) == len(index.ignored) == 6
+    assert index.report.lines() == []
+
+
+def test_image_without_objects_is_ordinary(make_data) -> None:
+    """Fault of the predecessor: an image without objects crashed (VOC)."""
+    index = open_train(make_data())
+    assert index.boxes[index.rows(3)].shape == (0, 4)
+
+
+def test_a_split_without_any_object_opens(make_data) -> None:
+    data = make_data()
+    for xml in (data.root / "train" / "labels").iterdir():
+        xml.write_text("<annotation></annotation>")
+    index = open_train(data)
+    assert (len(index), index.boxes.shape) == (4, (0, 4))
+
+
+def test_yolo_gives_the_same_index_as_voc(make_data) -> None:
+    data = make_data()
+    voc = open_train(data)
+    to_yolo(data)
+    yolo = open_train(data, "yolo")
+    np.testing.assert_array_equal(voc.boxes, yolo.boxes)
+    np.testing.assert_array_equal(voc.labels, yolo.labels)
+    np.testing.assert_array_equal(voc.offsets, yolo.offsets)
+
+
+def test_yolo_image_without_label_file_has_no_objects(make_data) -> None:
+    """Fault of the predecessor: a YOLO file that is missing crashed."""
+    data = make_data()
+    to_yolo(data)
+    (data.root / "train/labels/train_1.txt").unlink()
+    index = open_train(data, "yolo")
+    assert np.diff(index.offsets).tolist() == [1, 0, 3, 0]
+    assert index.report.lines() == ["no label file, taken as without objects: 1 (train_1.jpg)"]
+
+
+def test_one_bad_box_leaves_the_others(make_data) -> None:
+    """Faults of the predecessor: one bad box dropped the whole image, or raised in the middle of an epoch."""
+    data = make_data()
+    labels = data.root / "train" / "labels"
+    add_object(labels / "train_0.xml", "red", (5, 5, 5, 5))
+    add_object(labels / "train_0.xml", "red", (30, 30, 10, 10))
+    add_object(labels / "train_1.xml", "red", (-40, 10, 20, 20))
+    add_object(labels / "train_2.xml", "red", (500, 10, 520, 20))
+    add_object(labels / "train_3.xml", "green", (80, 64, 81, 65))
+    index = open_train(data)
+    assert np.diff(index.offsets).tolist() == [2, 3, 3, 1]
+    assert index.report.lines() == [
+        "boxes dropped: 2 (train_0.jpg: no area, dropped, train_2.jpg: outside the image, dropped)",
+        "boxes mended: 2 (train_0.jpg: corners swapped, train_1.jpg: clipped to the image)",
+    ]
+    assert index.boxes[index.rows(1)][-1].tolist() == [0, 9, 20, 20]
+
+
+@pytest.mark.parametrize("suffix", [".JPG", ".jpeg", ".PNG", ".bmp", ".tif", ".webp", ".ppm"])
+def test_image_suffixes_of_any_kind_and_case(make_data, suffix: str) -> None:
+    """Fault of the predecessor: .PNG .JPEG .bmp .tif .webp were silently ignored."""
+    data = make_data()
+    old = data.root / "train/images/train_1.jpg"
+    image = cv2.imread(str(old))
+    old.unlink()
+    encoded = cv2.imencode(suffix, image)[1]
+    old.with_suffix(suffix).write_bytes(encoded.tobytes())
+    index = open_train(data)
+    assert f"train_1{suffix}" in index.names.tolist()
+    assert len(index.boxes) == 6
+
+
+def test_brackets_spaces_dots_and_umlauts_in_names(make_data) -> None:
+    """Fault of the predecessor: paths with [ ] were silently ignored."""
+    data = make_data()
+    for kind, suffix in (("images", ".jpg"), ("labels", ".xml")):
+        folder = data.root / "train" / kind
+        (folder / f"train_1{suffix}").rename(folder / f"a [1] ü.v2 b{suffix}")
+    moved = data.root.with_name("data [x] é")
+    shutil.copytree(data.root, moved)
+    data.rewrite(TRAIN_DIR_IMAGES=str(moved / "train/images"), TRAIN_DIR_LABELS=str(moved / "train/labels"))
+    index = open_train(data)
+    assert "a [1] ü.v2 b.jpg" in index.names.tolist()
+    assert len(index.boxes) == 6
+
+
+def test_images_and_labels_may_share_a_folder(make_data) -> None:
+    data = make_data()
+    for xml in (data.root / "train/labels").iterdir():
+        xml.rename(data.root / "train/images" / xml.name)
+    data.rewrite(TRAIN_DIR_LABELS=str(data.root / "train/images"))
+    assert len(open_train(data).boxes) == 6
+
+
+def exif_image(path: Path, orientation: int) -> None:
+    """A 64 x 80 image that viewers show turned."""
+    image = Image.new("RGB", (80, 64), (128, 128, 128))
+    exif = Image.Exif()
+    exif[274] = orientation
+    image.save(path, exif=exif)
+
+
+@pytest.mark.parametrize(
+    ("claimed", "size", "as_stored"),
+    [
+        ((64, 80), (64, 80), True),  # the label file means the stored orientation
+        ((80, 64), (80, 64), False),
+        (None, (80, 64), False),  # labelling tools show images as viewers do
+    ],
+)
+def test_exif_rotation_follows_the_size_in_the_label_file(make_data, claimed, size, as_stored) -> None:
+    """Fault of the predecessor: EXIF rotation turned the image and not the boxes."""
+    data = make_data()
+    exif_image(data.root / "train/images/train_0.jpg", 6)
+    xml = data.root / "train/labels/train_0.xml"
+    old = "<width>80</width>\n    <height>64</height>"
+    assert old in xml.read_text()
+    new = "" if claimed is None else f"<width>{claimed[1]}</width><height>{claimed[0]}</height>"
+    xml.write_text(xml.read_text().replace(old, new))
+    index = open_train(data)
+    assert tuple(index.sizes[0]) == size
+    assert index.as_stored[0] == as_stored
+
+
+def test_wrong_size_in_the_label_file_is_noted(make_data) -> None:
+    data = make_data()
+    xml = data.root / "train/labels/train_0.xml"
+    xml.write_text(xml.read_text().replace("<width>80</width>", "<width>90</width>"))
+    assert open_train(data).report.lines() == ["image size in the label file is not the file's: 1 (train_0.xml)"]
+
+
+def test_missing_folder_is_named(make_data) -> None:
+    """Fault of the predecessor: a missing folder meant "num_samples=0"."""
+    data = make_data()
+    shutil.rmtree(data.root / "train/images")
+    with pytest.raises(DataError, match=r"data\.yaml: TRAIN_DIR_IMAGES is .*which does not exist"):
+        open_train(data)
+
+
+def test_empty_folder_is_named(make_data) -> None:
+    data = make_data()
+    for path in (data.root / "train/images").iterdir():
+        path.unlink()
+    with pytest.raises(DataError, match="no images in .*: is TRAIN_DIR_IMAGES right"):
+        open_train(data)
+
+
+def test_labels_of_the_other_type_say_what_to_type(make_data) -> None:
+    data = make_data()
+    with pytest.raises(DataError, match=r"no \.txt file for any image, but 4 \.xml files: add --label-type pascal_voc"):
+        open_train(data, "yolo")
+    to_yolo(data)
+    with pytest.raises(DataError, match="but 4 .txt files: add --label-type yolo"):
+        open_train(data)
+
+
+def test_labels_with_other_names_are_told_apart_from_other_types(make_data) -> None:
+    data = make_data()
+    for path in list((data.root / "train/labels").iterdir()):
+        path.rename(path.with_name("x" + path.name))
+    with pytest.raises(DataError, match="labels are matched by file name"):
+        open_train(data)
+
+
+def test_unknown_class_stops_with_counts_and_the_nearest_name(make_data) -> None:
+    """Fault of the predecessor: an unknown class raised without a file name."""
+    data = make_data()
+    add_object(data.root / "train/labels/train_0.xml", "reed", (5, 5, 9, 9))
+    add_object(data.root / "train/labels/train_1.xml", "reed", (5, 5, 9, 9))
+    with pytest.raises(DataError, match=r"'reed' \(2 boxes; did you mean 'red'\?\); CLASSES has 2: red, green"):
+        open_train(data)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "cannot be read as an image"), (b"not an image", "cannot be read as an image"), (None, "cut off")],
+)
+def test_unreadable_images_are_named_before_training(make_data, content, message) -> None:
+    """Faults of the predecessor: corrupt images raised without a name, truncated ones trained grey."""
+    data = make_data()
+    path = data.root / "train/images/train_2.jpg"
+    path.write_bytes(path.read_bytes()[:-200] if content is None else content)
+    with pytest.raises(DataError, match=rf"train_2\.jpg: .*{message}"):
+        open_train(data)
+
+
+def test_several_unreadable_files_are_named_together(make_data) -> None:
+    data = make_data()
+    for i in (0, 2):
+        (data.root / f"train/labels/train_{i}.xml").write_text("<annotation>")
+    with pytest.raises(DataError, match=r"2 files cannot be read: .*train_0\.xml.*; .*train_2\.xml"):
+        open_train(data)
+
+
+@pytest.mark.skipif(not BCCD.is_dir(), reason="the BCCD data set is not beside the project")
+def test_bccd_has_two_bad_boxes(tmp_path: Path) -> None:
+    splits = {
+        f"{split.upper()}_DIR_{kind.upper()}": str(BCCD / split / folder)
+        for split in ("train", "valid")
+        for kind, folder in (("images", "images"), ("labels", "annotations"))
+    }
+    data = DataSet(BCCD, tmp_path / "bccd.yaml")
+    data.yaml.write_text("{}")
+    data.rewrite(CLASSES=["__background__", "RBC", "WBC", "Platelets"], **splits)
+    config = load_data_config(data.yaml)
+    train, valid = (open_index(config, split, "pascal_voc") for split in ("train", "valid"))
+    assert (len(train), len(train.boxes)) == (205, 2804)
+    assert len(valid) == 87
+    assert train.report.lines() == ["boxes dropped: 1 (BloodImage_00343.jpg: no area, dropped)"]
+    assert valid.report.lines() == ["boxes dropped: 1 (BloodImage_00338.jpg: no area, dropped)"]

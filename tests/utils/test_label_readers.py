@@ -1,0 +1,152 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from utils.errors import DataError
+from utils.label_readers import UNKNOWN, read_voc, read_yolo
+
+LABEL_OF = {"cat": 1, "dog": 2}
+SIZE = (100, 200)  # height, width
+
+
+def voc(folder: Path, objects: str, size: str = "") -> Path:
+    path = folder / "a.xml"
+    path.write_text(f"<annotation>{size}{objects}</annotation>")
+    return path
+
+
+def thing(name: str = "cat", box: tuple = (11, 21, 30, 40), more: str = "") -> str:
+    corners = "".join(f"<{k}>{v}</{k}>" for k, v in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True))
+    return f"<object><name>{name}</name>{more}<bndbox>{corners}</bndbox></object>"
+
+
+def test_voc_corners_count_from_one_and_are_inclusive(tmp_path: Path) -> None:
+    labels = read_voc(voc(tmp_path, thing()), SIZE, LABEL_OF)
+    assert labels.boxes == [(10.0, 20.0, 30.0, 40.0)]
+    assert labels.labels == [1]
+
+
+def test_voc_fractions_stay(tmp_path: Path) -> None:
+    labels = read_voc(voc(tmp_path, thing(box=(11.5, 21.25, 30.5, 40.75))), SIZE, LABEL_OF)
+    assert labels.boxes == [(10.5, 20.25, 30.5, 40.75)]
+
+
+def test_voc_reversed_corners_mean_the_same_pixels(tmp_path: Path) -> None:
+    labels = read_voc(voc(tmp_path, thing(box=(30, 40, 11, 21))), SIZE, LABEL_OF)
+    assert labels.boxes == [(30.0, 40.0, 10.0, 20.0)]
+
+
+def test_voc_equal_corners_have_no_area(tmp_path: Path) -> None:
+    """As the two bad boxes of the BCCD data set have them."""
+    (box,) = read_voc(voc(tmp_path, thing(box=(181, 329, 181, 329))), SIZE, LABEL_OF).boxes
+    assert box == (181, 329, 181, 329)
+
+
+def test_voc_difficult_is_ignored(tmp_path: Path) -> None:
+    """Fault of the predecessor: `difficult` was ignored itself."""
+    path = voc(tmp_path, thing(more="<difficult>1</difficult>") + thing(more="<difficult>0</difficult>"))
+    assert read_voc(path, SIZE, LABEL_OF).ignored == [True, False]
+
+
+def test_voc_claimed_size(tmp_path: Path) -> None:
+    size = "<size><width>200</width><height>100</height></size>"
+    assert read_voc(voc(tmp_path, "", size), SIZE, LABEL_OF).size == (100, 200)
+    assert read_voc(voc(tmp_path, "", size.replace("200", "0")), SIZE, LABEL_OF).size is None
+    assert read_voc(voc(tmp_path, ""), SIZE, LABEL_OF).size is None
+
+
+@pytest.mark.parametrize(
+    ("broken", "note"),
+    [
+        ("<object><bndbox><xmin>1</xmin></bndbox></object>", "object 1 has no name, dropped"),
+        ("<object><name>cat</name></object>", "object 1 (cat) has no bndbox of four numbers, dropped"),
+        (thing(box=(1, "x", 3, 4)), "object 1 (cat) has no bndbox of four numbers, dropped"),
+    ],
+)
+def test_voc_one_bad_object_leaves_the_others(tmp_path: Path, broken: str, note: str) -> None:
+    """Faults of the predecessor: one bad box dropped the whole image; an object without name raised."""
+    labels = read_voc(voc(tmp_path, broken + thing("dog")), SIZE, LABEL_OF)
+    assert labels.notes == [note]
+    assert labels.labels == [2]
+
+
+def test_voc_unknown_class_is_told_apart(tmp_path: Path) -> None:
+    labels = read_voc(voc(tmp_path, thing("cow") + thing()), SIZE, LABEL_OF)
+    assert labels.labels == [UNKNOWN, 1]
+    assert labels.unknown == ["'cow'"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("<annotation><object></annotation>", r"a\.xml:1: not valid XML"),
+        ("", "not valid XML"),
+        ('<!DOCTYPE a [<!ENTITY x "y">]><annotation>&x;</annotation>', r"a\.xml: has a DOCTYPE"),
+    ],
+)
+def test_voc_broken_file_is_named(tmp_path: Path, text: str, message: str) -> None:
+    """Fault of the predecessor: malformed XML raised without a file name."""
+    path = tmp_path / "a.xml"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_voc(path, SIZE, LABEL_OF)
+
+
+def test_voc_entity_bomb_in_utf16_is_not_expanded(tmp_path: Path) -> None:
+    bomb = '<!DOCTYPE a [<!ENTITY a "1234567890">' + "".join(
+        f'<!ENTITY {b} "{f"&{a};" * 10}">' for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+    )
+    path = tmp_path / "a.xml"
+    path.write_bytes(f'<?xml version="1.0" encoding="UTF-16"?>{bomb}]><annotation>&i;</annotation>'.encode("utf-16"))
+    with pytest.raises(DataError, match="DOCTYPE"):
+        read_voc(path, SIZE, LABEL_OF)
+
+
+def yolo(folder: Path, text: str) -> Path:
+    path = folder / "a.txt"
+    path.write_text(text)
+    return path
+
+
+def test_yolo_row(tmp_path: Path) -> None:
+    labels = read_yolo(yolo(tmp_path, "1 0.5 0.5 0.1 0.2\n"), SIZE, LABEL_OF)
+    np.testing.assert_allclose(labels.boxes, [(90, 40, 110, 60)])
+    assert labels.labels == [2]
+    assert labels.notes == []
+
+
+@pytest.mark.parametrize(
+    ("row", "boxes", "note"),
+    [
+        ("", [], None),  # blank
+        ("0.0 0.5 0.5 0.1 0.2", [(90, 40, 110, 60)], None),  # class as a float
+        ("0 0.5 0.5 0.1 0.2 0.87", [(90, 40, 110, 60)], "line 1 has a confidence, which is left out"),
+        ("0 0.1 0.2 0.5 0.2 0.3 0.6", [(20, 20, 100, 60)], None),  # polygon
+        ("0 0.1 0.2 0.5 0.2 0.5 0.6 0.1 0.6", [(20, 20, 100, 60)], None),
+        ("0 0.5 0.5 0.1", [], "line 1 has 4 numbers, expected 5, dropped"),
+        ("cat 0.5 0.5 0.1 0.2", [], "line 1 is not all numbers, dropped"),
+        ("0.5 0.5 0.5 0.1 0.2", [], "line 1 has class 0.5, which is no class number, dropped"),
+        ("-1 0.5 0.5 0.1 0.2", [], "line 1 has class -1, which is no class number, dropped"),
+        ("nan 0.5 0.5 0.1 0.2", [], "line 1 has class nan, which is no class number, dropped"),
+    ],
+)
+def test_yolo_rows_in_the_wild(tmp_path: Path, row: str, boxes: list, note: str | None) -> None:
+    """Fault of the predecessor: blank lines, polygons, confidences and class "0.0" crashed."""
+    labels = read_yolo(yolo(tmp_path, f"{row}\n1 0.5 0.5 0.5 0.5\n"), SIZE, LABEL_OF)
+    np.testing.assert_allclose(np.array(labels.boxes[:-1]).reshape(-1, 4), np.array(boxes).reshape(-1, 4))
+    assert labels.labels[-1] == 2
+    assert labels.notes == ([note] if note else [])
+
+
+def test_yolo_class_beyond_nc_is_told_apart(tmp_path: Path) -> None:
+    """Fault of the predecessor: a class >= NC became an index error in the loss."""
+    labels = read_yolo(yolo(tmp_path, "2 0.5 0.5 0.1 0.2\n"), SIZE, LABEL_OF)
+    assert labels.labels == [UNKNOWN]
+    assert labels.unknown == ["class 2"]
+
+
+def test_a_huge_label_file_is_not_read(tmp_path: Path) -> None:
+    path = yolo(tmp_path, "0" * (17 << 20))
+    with pytest.raises(DataError, match="too large for a label file"):
+        read_yolo(path, SIZE, LABEL_OF)

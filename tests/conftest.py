@@ -64,7 +64,9 @@ def squares(rng: np.random.Generator, height: int, width: int, count: int) -> tu
 def make_data(tmp_path: Path) -> Callable[..., DataSet]:
     """Returns a function that writes a data set of `images` per split; every fourth image has no object."""
 
-    def make(*, images: int = 4, size: tuple[int, int] = (64, 80), splits: Sequence[str] = ("train", "valid")) -> DataSet:
+    def make(
+        *, images: int = 4, size: tuple[int, int] = (64, 80), splits: Sequence[str] = ("train", "valid")
+    ) -> DataSet:
         root = tmp_path / "data"
         config: dict[str, object] = {"CLASSES": CLASSES, "NC": len(CLASSES)}
         for number, split in enumerate(splits):
@@ -84,7 +86,7 @@ def make_data(tmp_path: Path) -> Callable[..., DataSet]:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Returns a function that runs a script of the project in `tmp_path`, as a user would: run("train.py", "--data" ...)."""
+    """Returns a function that runs a script of the project in `tmp_path`, as a user would: run("train.py", "-h")."""
 
     def run_script(script: str, *arguments: object, timeout: float = 300, **environment: str):
         return subprocess.run(

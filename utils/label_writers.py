@@ -1,4 +1,4 @@
-"""Boxes to label files: the inverse of utils/label_readers.py, to the last bit of float32."""
+"""Boxes to label files: the inverse of utils/label_readers.py, to 1e-7 px."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,8 @@ def write_voc(path: Path, image_name: str, size: tuple[int, int], boxes: np.ndar
     Args:
         image_name: file name of the image.
         size: its height and width.
-        boxes: (N, 4) x1 y1 x2 y2 in its pixels, as utils/boxes.py has them.
+        boxes: (N, 4) x1 y1 x2 y2 in its pixels, more than one pixel wide and high: VOC's inclusive corners of one
+            pixel are what tools write for a box without area, and are read as that.
         names: class of each box.
     """
     root = ElementTree.Element("annotation")

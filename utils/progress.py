@@ -75,7 +75,7 @@ class StepMeter:
         times = {"time": f"{(now - self._shown_at) / steps:.4f}", "data": f"{self._waited / steps:.4f}"}
         self._shown_at, self._shown_step, self._waited = now, self.step, 0.0
         text = "  ".join(f"{name}: {value}" for name, value in {**values, **times}.items())
-        self._bar.set_postfix_str(text, refresh=False)
+        self._bar.set_postfix_str(text)
         if self.step in (0, self.total - 1) or self.step % _LINE_INTERVAL == 0:
             eta = timedelta(seconds=int((now - self._started) / (self.step + 1) * (self.total - self.step - 1)))
             place = f"[{self.step:{len(str(self.total))}d}/{self.total}]"

@@ -188,7 +188,7 @@ def test_empty_folder_is_named(make_data) -> None:
     data = make_data()
     for path in (data.root / "train/images").iterdir():
         path.unlink()
-    with pytest.raises(DataError, match="no images in .*: is TRAIN_DIR_IMAGES right"):
+    with pytest.raises(DataError, match=r"no images in .*: is TRAIN_DIR_IMAGES right"):
         open_train(data)
 
 
@@ -197,7 +197,7 @@ def test_labels_of_the_other_type_say_what_to_type(make_data) -> None:
     with pytest.raises(DataError, match=r"no \.txt file for any image, but 4 \.xml files: add --label-type pascal_voc"):
         open_train(data, "yolo")
     to_yolo(data)
-    with pytest.raises(DataError, match="but 4 .txt files: add --label-type yolo"):
+    with pytest.raises(DataError, match=r"but 4 \.txt files: add --label-type yolo"):
         open_train(data)
 
 

@@ -1,0 +1,26 @@
+import numpy as np
+import torch
+
+from utils.detections import Detections
+
+FOUND = Detections(
+    np.arange(12, dtype=np.float32).reshape(3, 4), np.array([0.9, 0.5, 0.1], np.float32), np.array([1, 2, 1])
+)
+
+
+def test_filter_by_score_and_class() -> None:
+    assert FOUND.filtered(0.5).labels.tolist() == [1, 2]
+    assert FOUND.filtered(0.05, (1,)).scores.tolist() == FOUND.scores[[0, 2]].tolist()
+    assert len(FOUND.filtered(0.95)) == 0
+    assert len(FOUND) == 3
+
+
+def test_relabel_drops_negative() -> None:
+    relabelled = FOUND.relabelled(np.array([-1, -1, 5]))
+    assert relabelled.labels.tolist() == [5]
+    assert relabelled.boxes.tolist() == FOUND.boxes[1:2].tolist()
+
+
+def test_from_output() -> None:
+    output = {"boxes": torch.ones(2, 4), "scores": torch.ones(2), "labels": torch.tensor([1, 2]), "more": None}
+    assert Detections.from_output(output).labels.tolist() == [1, 2]

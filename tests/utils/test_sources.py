@@ -1,0 +1,54 @@
+from pathlib import Path
+
+import pytest
+
+from utils.errors import UserError
+from utils.sources import find_images, output_names
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    (folder / "deep").mkdir(parents=True)
+    for name in ("b.JPG", "a.v2.jpg", "[1].png", "notes.txt", "deep/c.jpg"):
+        (folder / name).touch()
+    return folder
+
+
+def test_file_folder_and_pattern(pictures: Path) -> None:
+    assert find_images(str(pictures / "b.JPG")) == [pictures / "b.JPG"]
+    assert [p.name for p in find_images(str(pictures))] == ["[1].png", "a.v2.jpg", "b.JPG"]
+    assert [p.name for p in find_images(str(pictures / "*.jpg"))] == ["a.v2.jpg"]
+    assert [p.name for p in find_images(str(pictures / "**/*.jpg"))] == ["a.v2.jpg", "c.jpg"]
+
+
+def test_a_name_with_brackets_is_a_name_first(pictures: Path) -> None:
+    """Fault of the predecessor: paths with [ ] were silently ignored."""
+    assert find_images(str(pictures / "[1].png")) == [pictures / "[1].png"]
+
+
+@pytest.mark.parametrize(
+    ("wish", "message"),
+    [
+        ("a.v3.jpg", r"no such file or folder; did you mean .*a\.v2\.jpg\?"),
+        ("nowhere/x.jpg", "no such file or folder$"),
+        ("*.gif", "no file matches this pattern"),
+    ],
+)
+def test_nothing_there(pictures: Path, wish: str, message: str) -> None:
+    """Fault of the predecessor: a missing input raised AttributeError."""
+    with pytest.raises(UserError, match=message):
+        find_images(str(pictures / wish))
+
+
+def test_an_empty_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no images in this folder"):
+        find_images(str(tmp_path))
+
+
+def test_output_names_never_collide() -> None:
+    """Fault of the predecessor: names were cut at the first dot, so that results overwrote each other."""
+    paths = [Path(p) for p in ("a.v1.jpg", "a.v2.jpg", "x/a.v1.jpg", "y/A.V1.JPG", "a.v1.png", "a.v1_2.jpg")]
+    names = list(output_names(paths))
+    assert names == ["a.v1.jpg", "a.v2.jpg", "a.v1_2.jpg", "A.V1_3.JPG", "a.v1.png", "a.v1_2_2.jpg"]
+    assert len({n.casefold() for n in names}) == len(names)

@@ -118,7 +118,7 @@ def make_loader(
     dataset: DetectionDataset, batches: TrainBatches | EvalBatches, workers: int, device: torch.device
 ) -> DataLoader[Batch]:
     """A loader whose workers, at most one a core, live as long as it does."""
-    workers = min(workers, os.cpu_count() or 1)
+    workers = min(workers, _cores())
     return DataLoader(
         dataset,
         batch_sampler=batches,
@@ -129,6 +129,13 @@ def make_loader(
         worker_init_fn=_one_thread,
         generator=torch.Generator(),  # its own: the loader draws a seed an epoch, which must not disturb training
     )
+
+
+def _cores() -> int:
+    """Of this process, which may be bound to some of the machine's."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _one_thread(worker: int) -> None:

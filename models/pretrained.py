@@ -1,6 +1,7 @@
 """Published weights: from weights/, from torch.hub's cache, or fetched; and how to put them into a detector."""
 
 import logging
+import pickle
 import urllib.error
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,8 @@ from models.errors import ModelError
 
 WEIGHTS_FOLDER = Path(__file__).resolve().parent.parent / "weights"
 PREDICTOR = "roi_heads.box_predictor."  # the part of a detector that depends on the classes
+# What unpickling garbage ends in, one or the other.
+_DAMAGED = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, pickle.UnpicklingError)
 log = logging.getLogger(__name__)
 
 
@@ -31,8 +34,10 @@ def published_weights(weights: WeightsEnum) -> dict[str, Tensor]:
         _fetch(weights.url, path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise ModelError(f"{path}: not a weights file, or damaged ({error}): delete it and run again") from None
+    except _DAMAGED as error:
+        raise ModelError(
+            f"{path}: not a weights file, or damaged ({type(error).__name__}): delete it and run again"
+        ) from None
 
 
 def load_coco(detector: nn.Module, weights: WeightsEnum, num_classes: int) -> None:

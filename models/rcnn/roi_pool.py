@@ -88,10 +88,9 @@ def _samples(low: Tensor, high: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
         (N, 7, 4) indices and weights of the two neighbours of each region cell's two samples. Samples more than one
         cell outside the map weigh nothing.
     """
-    cell = (high - low).clamp(min=1) / SIDE
-    number = torch.arange(SIDE * SAMPLES, dtype=low.dtype)
-    offsets = number.div(SAMPLES, rounding_mode="floor") + (number % SAMPLES + 0.5) / SAMPLES
-    points = low[:, None] + offsets * cell[:, None]
+    cell = (high - low).clamp(min=1)[:, None] / SIDE
+    number = torch.arange(SIDE * SAMPLES)
+    points = low[:, None] + (number // SAMPLES) * cell + (number % SAMPLES + 0.5) * cell / SAMPLES
 
     last = cells[:, None] - 1
     inside = (points >= -1) & (points <= cells[:, None])

@@ -1,0 +1,136 @@
+import numpy as np
+import pytest
+import torch
+from torchvision.models.detection import FasterRCNN as TorchvisionFasterRCNN
+from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn, fasterrcnn_resnet50_fpn
+from torchvision.ops import MultiScaleRoIAlign
+
+from models.builder import RANDOM
+from models.create_fasterrcnn_model import create_model
+from tests.models.test_builder import batch_of
+from utils.batch import Sample, collate
+
+NANO = "fasterrcnn_nano"
+
+
+def stock_twin(model) -> TorchvisionFasterRCNN:
+    """torchvision's own detector of the same layers."""
+    twin = create_model[NANO](3, pretrained=False)
+    twin.load_state_dict(model.state_dict())
+    twin.__class__ = TorchvisionFasterRCNN
+    twin.roi_heads.box_roi_pool = MultiScaleRoIAlign(["0"], 7, 2)
+    return twin
+
+
+def floats(batch) -> list[torch.Tensor]:
+    """torchvision's form of a batch: a list of float CHW images in 0..1."""
+    pairs = zip(batch.images, batch.sizes.tolist(), strict=True)
+    return [image[:h, :w].permute(2, 0, 1).float() / 255 for image, (h, w) in pairs]
+
+
+def targets(batch) -> list[dict[str, torch.Tensor]]:
+    counts = batch.counts.tolist()
+    return [
+        {"boxes": boxes, "labels": labels}
+        for boxes, labels in zip(batch.boxes.split(counts), batch.labels.split(counts), strict=True)
+    ]
+
+
+def mixed_batch():
+    """Images of two sizes, one without boxes."""
+    one, other = batch_of([3, 0], (96, 128)), batch_of([2], (64, 160))
+    samples = []
+    for batch in (one, other):
+        start = 0
+        for image, (h, w), count in zip(batch.images, batch.sizes.tolist(), batch.counts.tolist(), strict=True):
+            rows = slice(start, start + count)
+            samples.append(
+                Sample(image[:h, :w].numpy(), (h, w), 0, batch.boxes[rows].numpy(), batch.labels[rows].numpy())
+            )
+            start += count
+    return collate(samples)
+
+
+def test_losses_of_a_uint8_batch_are_torchvisions() -> None:
+    torch.manual_seed(0)
+    model = create_model[NANO](3, pretrained=False, min_size=64, max_size=160)
+    twin = stock_twin(model)
+    batch = mixed_batch()
+    twin.transform.resize = lambda image, target: (image, target)  # images have their network size already
+    model.train(), twin.train()
+    torch.manual_seed(1)
+    ours = model(batch)
+    torch.manual_seed(1)
+    stock = twin(floats(batch), targets(batch))
+    assert list(ours) == list(stock)
+    for name, loss in stock.items():
+        torch.testing.assert_close(ours[name], loss, rtol=1e-5, atol=1e-6)
+
+
+def test_detections_of_a_uint8_batch_are_torchvisions_in_original_pixels() -> None:
+    torch.manual_seed(0)
+    model = create_model[NANO](3, pretrained=False, box_score_thresh=0.0).eval()
+    twin = stock_twin(model).eval()
+    twin.transform.resize = lambda image, target: (image, target)
+    batch = mixed_batch()
+    doubled = type(batch)(**{**vars(batch), "original_sizes": batch.sizes * 2})
+    with torch.inference_mode():
+        ours, stock = model(doubled), twin(floats(batch))
+    for own, other in zip(ours, stock, strict=True):
+        torch.testing.assert_close(own["boxes"], other["boxes"] * 2, rtol=1e-4, atol=1e-3)
+        torch.testing.assert_close(own["scores"], other["scores"], rtol=1e-4, atol=1e-6)
+        assert torch.equal(own["labels"], other["labels"])
+
+
+@pytest.mark.parametrize(
+    ("name", "stock_builder"),
+    [
+        ("fasterrcnn_resnet50_fpn", fasterrcnn_resnet50_fpn),
+        ("fasterrcnn_mobilenetv3_large_320_fpn", fasterrcnn_mobilenet_v3_large_320_fpn),
+    ],
+)
+def test_a_list_of_float_images_gives_torchvisions_results(name: str, stock_builder) -> None:
+    """What SAHI, notebooks and other people's code call."""
+    torch.manual_seed(0)
+    stock = stock_builder(weights=None, weights_backbone=None, num_classes=3, box_score_thresh=0.0).eval()
+    ours = create_model[name](3, pretrained=False, options=RANDOM, box_score_thresh=0.0).eval()
+    ours.load_state_dict({k: v for k, v in stock.state_dict().items() if not k.endswith("num_batches_tracked")})
+    images = [torch.rand(3, 100, 160), torch.rand(3, 120, 90)]
+    with torch.inference_mode():
+        pairs = zip(ours(images), stock(images), strict=True)
+    for own, other in pairs:
+        for key in ("boxes", "scores", "labels"):
+            torch.testing.assert_close(own[key], other[key], rtol=0, atol=0)
+
+
+def test_padding_is_zero_after_normalisation() -> None:
+    model = create_model[NANO](3, pretrained=False)
+    images = torch.full((2, 64, 96, 3), 200, dtype=torch.uint8)
+    pixels = model._normalise(images, [(40, 96), (64, 50)])
+    assert pixels.shape == (2, 3, 64, 96)
+    assert pixels.is_contiguous(memory_format=torch.channels_last)
+    assert (pixels[0, :, 40:] == 0).all()
+    assert (pixels[1, :, :, 50:] == 0).all()
+    expected = (200 / 255 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225])
+    torch.testing.assert_close(pixels[0, :, 0, 0], expected)
+
+
+def test_boxes_stay_float32_under_autocast() -> None:
+    """Decoded in bfloat16 they would be whole pixels off."""
+    torch.manual_seed(0)
+    model = create_model[NANO](3, pretrained=False, box_score_thresh=0.0)
+    batch = batch_of([2])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = model.train()(batch)
+        with torch.inference_mode():
+            detections = model.eval()(batch)
+    assert all(loss.dtype == torch.float32 for loss in losses.values())
+    assert detections[0]["boxes"].dtype == torch.float32
+    assert detections[0]["scores"].dtype == torch.float32
+    fractions = detections[0]["boxes"] % 1
+    assert np.unique(fractions.numpy().round(4)).size > 20
+
+
+def test_state_dict_has_no_buffers_of_its_own() -> None:
+    model = create_model[NANO](3, pretrained=False)
+    assert not any("pixel" in key for key in model.state_dict())

@@ -46,7 +46,7 @@ class Run:
         self.folder = folder
         self.processes = processes
         self.model, self.optimizer, self.precision = model, optimizer, precision
-        versions = {"torch": torch.__version__, "torchvision": torchvision.__version__, "pipeline": VERSION}
+        versions = {"torch": str(torch.__version__), "torchvision": str(torchvision.__version__), "pipeline": VERSION}
         self.about = {"format": FORMAT, "versions": versions, **about}
         self.log = None
         if processes.is_main:

@@ -60,6 +60,8 @@ def mosaic(tiles: Sequence[Labelled], height: int, width: int, rng: np.random.Ge
     boxes, labels = [], []
     quarters = ((0, 0, cx, cy), (cx, 0, width, cy), (0, cy, cx, height), (cx, cy, width, height))
     for tile, (left, top, right, bottom) in zip(tiles, quarters, strict=True):
+        if left == right or top == bottom:  # the picture is one pixel wide or high
+            continue
         tile_height, tile_width = tile.image.shape[:2]
         scale = max((right - left) / tile_width, (bottom - top) / tile_height)
         resized_width, resized_height = (

@@ -62,7 +62,7 @@ def test_resize_to_the_same_size_changes_nothing() -> None:
 
 
 @settings(max_examples=50)
-@given(st.lists(pictures(), min_size=4, max_size=4), st.integers(8, 64), st.integers(8, 64), st.integers(0, 1000))
+@given(st.lists(pictures(), min_size=4, max_size=4), st.integers(1, 64), st.integers(1, 64), st.integers(0, 1000))
 def test_mosaic_boxes_hold_their_own_colour(tiles: list[Labelled], height: int, width: int, seed: int) -> None:
     made = mosaic(tiles, height, width, np.random.default_rng(seed))
     assert made.image.shape == (height, width, 3)

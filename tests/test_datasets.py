@@ -1,0 +1,166 @@
+import random
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from datasets import DetectionDataset, EvalBatches, TrainBatches, make_loader
+from tests.conftest import DataSet
+from utils.augmentation import AugmentationPolicy
+from utils.batch import Batch
+from utils.data_config import load_data_config
+from utils.errors import DataError
+from utils.label_index import LabelIndex, open_index
+from utils.size_rule import SizeRule
+
+CPU = torch.device("cpu")
+EVERYTHING = AugmentationPolicy(flip=0.5, mosaic=0.5, photometric=True)
+
+
+def open_train(data: DataSet) -> LabelIndex:
+    return open_index(load_data_config(data.yaml), "train", "pascal_voc")
+
+
+def assert_equal(one: Batch, other: Batch) -> None:
+    for name, value in vars(one).items():
+        assert torch.equal(value, getattr(other, name)), name
+
+
+def test_sample_is_resized_once_with_its_boxes(make_data) -> None:
+    index = open_train(make_data())
+    sample = DetectionDataset(index, SizeRule(128))[1]
+    assert sample.image.shape == (128, 160, 3)
+    assert sample.image.dtype == np.uint8
+    assert sample.original_size == (64, 80)
+    np.testing.assert_allclose(sample.boxes, index.boxes[index.rows(1)] * 2)
+    for x1, y1, x2, y2 in sample.boxes.astype(int):
+        assert (
+            sample.image[y1 + 8 : y2 - 8, x1 + 8 : x2 - 8].std(axis=(0, 1)).max() < 40
+        )  # one colour, but for others on it
+
+
+def test_image_without_objects(make_data) -> None:
+    sample = DetectionDataset(open_train(make_data()), SizeRule(64), policy=EVERYTHING)[3]
+    assert sample.boxes.shape[1:] == (4,)
+
+
+def test_ignored_boxes_are_not_trained_on(make_data) -> None:
+    data = make_data()
+    xml = data.root / "train/labels/train_1.xml"
+    xml.write_text(xml.read_text().replace("<difficult>0", "<difficult>1", 1))
+    index = open_train(data)
+    assert len(index.boxes[index.rows(1)]) == 2
+    assert len(DetectionDataset(index, SizeRule(64))[1].boxes) == 1
+
+
+def test_exif_turned_image_is_read_as_its_labels_mean(make_data) -> None:
+    data = make_data()
+    path = data.root / "train/images/train_0.jpg"
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.open(path).save(path, exif=exif)
+    index = open_train(data)  # the XML says 80 x 64, the stored size
+    assert DetectionDataset(index, SizeRule(64))[0].image.shape == (64, 80, 3)
+    xml = data.root / "train/labels/train_0.xml"
+    xml.write_text(xml.read_text().replace("<width>80</width>", "<width>64</width>").replace(
+        "<height>64</height>", "<height>80</height>"))  # fmt: skip
+    assert DetectionDataset(open_train(data), SizeRule(64))[0].image.shape == (80, 64, 3)
+
+
+def test_a_long_thin_image(make_data) -> None:
+    """Fault of the predecessor: a 2000 x 1 image crashed."""
+    data = make_data()
+    cv2.imwrite(str(data.root / "train/images/train_0.jpg"), np.zeros((1, 2000, 3), np.uint8))
+    dataset = DetectionDataset(open_train(data), SizeRule(64), policy=EVERYTHING)
+    for epoch in range(5):
+        assert min(dataset[0, epoch].image.shape) >= 1
+
+
+def test_samples_depend_on_seed_epoch_and_index_alone(make_data) -> None:
+    """Fault of the predecessor: --use-train-aug was not reproducible under --seed."""
+    index = open_train(make_data(images=6))
+    one, other = (DetectionDataset(index, SizeRule(64), policy=EVERYTHING, seed=5) for _ in range(2))
+    keys = [(i, epoch) for i in range(6) for epoch in range(3)]
+    first = {key: one[key] for key in keys}
+    random.Random(0).shuffle(keys)
+    for key in keys:
+        np.testing.assert_array_equal(other[key].image, first[key].image)
+        np.testing.assert_array_equal(other[key].boxes, first[key].boxes)
+    again = DetectionDataset(index, SizeRule(64), policy=EVERYTHING, seed=6)
+    assert any(not np.array_equal(again[key].image, first[key].image) for key in keys)
+    assert any(not np.array_equal(first[i, 0].image, first[i, 1].image) for i in range(6))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_change_nothing(make_data, workers: int) -> None:
+    index = open_train(make_data(images=7))
+    dataset = DetectionDataset(index, SizeRule(64), policy=EVERYTHING, seed=1)
+    loaders = [make_loader(dataset, TrainBatches(len(index), 2, seed=1), n, CPU) for n in (0, workers)]
+    for epoch in range(2):
+        for loader in loaders:
+            loader.batch_sampler.epoch = epoch
+        for alone, with_workers in zip(*loaders, strict=True):
+            assert_equal(alone, with_workers)
+
+
+def test_the_loader_leaves_the_random_state_alone(make_data) -> None:
+    """Drawing a seed for the workers from the global generator would make a resumed run another run."""
+    dataset = DetectionDataset(open_train(make_data()), SizeRule(64))
+    state = torch.get_rng_state()
+    for loader in (make_loader(dataset, TrainBatches(4, 2, seed=0), n, CPU) for n in (0, 1)):
+        for _ in range(2):
+            list(loader)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_an_image_that_vanishes_is_named(make_data) -> None:
+    data = make_data()
+    dataset = DetectionDataset(open_train(data), SizeRule(64))
+    (data.root / "train/images/train_2.jpg").unlink()
+    with pytest.raises(DataError, match=r"train_2\.jpg: no such file"):
+        list(make_loader(dataset, TrainBatches(4, 2, seed=0), 1, CPU))
+
+
+@given(st.integers(1, 50), st.integers(1, 8), st.integers(1, 4), st.integers(0, 3))
+def test_processes_share_the_batches_of_one(images: int, batch: int, world: int, epoch: int) -> None:
+    """Together they see what one process with the whole batch sees, and every process has as many steps."""
+    alone = TrainBatches(images, batch * world, seed=3)
+    shares = [TrainBatches(images, batch, seed=3, rank=rank, world_size=world) for rank in range(world)]
+    for batches in (alone, *shares):
+        batches.epoch = epoch
+    parts = [list(share) for share in shares]
+    assert len({len(part) for part in parts}) == 1
+    assert [len(part) for part in parts] == [len(share) for share in shares]
+    seen = sorted({i for part in parts for step in part for i, _ in step})
+    assert seen == list(range(images))
+    for step, whole in enumerate(alone):
+        together = [key for part in parts for key in part[step]]
+        assert set(whole) <= set(together)
+        assert all(e == epoch for _, e in together)
+
+
+def test_every_epoch_has_its_own_order() -> None:
+    """Fault of the predecessor: the sampler never got set_epoch."""
+    batches = TrainBatches(20, 4, seed=0)
+    orders = []
+    for batches.epoch in range(3):
+        orders.append([i for step in batches for i, _ in step])
+        assert sorted(orders[-1]) == list(range(20))
+    assert orders[0] != orders[1] != orders[2]
+
+
+def test_eval_batches_have_one_shape_and_every_image_once(make_data) -> None:
+    data = make_data(images=5)
+    for i in (1, 3):
+        path = data.root / f"train/images/train_{i}.jpg"
+        cv2.imwrite(str(path), np.zeros((100, 40, 3), np.uint8))
+    index = open_train(data)
+    for world in (1, 2, 3):
+        shares = [list(EvalBatches(index, SizeRule(64), 2, rank=r, world_size=world)) for r in range(world)]
+        batches = [b for share in shares for b in share]
+        assert sorted(i for b in batches for i in b) == list(range(5))
+        assert all(len({tuple(index.sizes[i]) for i in b}) == 1 for b in batches)

@@ -1,0 +1,334 @@
+"""train.py as users run it, on data sets of a few small images."""
+
+import csv
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+import yaml
+
+from tests.conftest import ROOT
+from tests.utils.test_label_index import to_yolo
+from torch_utils.checkpoint import load_checkpoint
+
+FAST = ("--model", "fasterrcnn_nano", "--imgsz", "64", "--batch", "2", "--device", "cpu", "--workers", "0")
+RUN_FILES = {
+    "best_model.pth", "last_model.pth", "last_model_state.pth", "opt.yaml", "results.csv", "train.log", "map.png",
+    "train_loss_iter.png", "train_loss_epoch.png", "train_loss_cls.png", "train_loss_bbox_reg.png",
+    "train_loss_obj.png", "train_loss_rpn_bbox.png", "train_batch_0.jpg", "predictions.jpg",
+}  # fmt: skip
+
+
+def run_folder(tmp_path: Path, name: str) -> Path:
+    return tmp_path / "outputs" / "training" / name
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Bit-equal models, optimizers, random numbers and results of two finished runs."""
+    assert (one / "results.csv").read_text() == (other / "results.csv").read_text()
+    for name in ("last_model.pth", "best_model.pth", "last_model_state.pth"):
+        assert_equal(load_checkpoint(one / name), load_checkpoint(other / name), name)
+
+
+def assert_equal(one, other, where: str) -> None:
+    assert type(one) is type(other), where
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), where
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for key in one:
+            if key not in ("name", "project_dir"):
+                assert_equal(one[key], other[key], f"{where}/{key}")
+    elif isinstance(one, list):
+        assert len(one) == len(other), where
+        for number, (a, b) in enumerate(zip(one, other, strict=True)):
+            assert_equal(a, b, f"{where}/{number}")
+    else:
+        assert one == other, where
+
+
+def test_a_run_leaves_what_users_look_for(make_data, run, tmp_path: Path) -> None:
+    data = make_data()
+    data.rewrite(SAVE_VALID_PREDICTION_IMAGES=True)
+    done = run("train.py", "--data", data.yaml, *FAST, "--epochs", 2, "--name", "smoke")
+    assert done.returncode == 0, done.stderr
+    folder = run_folder(tmp_path, "smoke")
+    files = {p.name for p in folder.iterdir()}
+    assert files >= RUN_FILES | {"image_0_0.jpg", "image_1_1.jpg"}
+    assert any(name.startswith("events.out.tfevents") for name in files)
+    assert not any(name.endswith(".tmp") for name in files)
+
+    for line in (
+        "Number of training samples: 4", "Number of validation samples: 4", "3,005,786 total parameters.",
+        "3,005,786 training parameters.", "Epoch: [0]  [0/2]  eta: ", "Epoch: [1] Total time: ", "Test:   [0/2]  eta: ",
+        " Average Precision  (AP) @[ IoU=0.50:0.95 | area=   all | maxDets=100 ] = ", "BEST VALIDATION mAP: ",
+        "SAVING BEST MODEL FOR EPOCH: 1", f"look at {Path('outputs/training/smoke/predictions.jpg')}",
+    ):  # fmt: skip
+        assert line in done.stdout, line
+    assert done.stdout.splitlines()[2:] == (folder / "train.log").read_text().splitlines()[2:]
+
+    rows = list(csv.reader((folder / "results.csv").open()))
+    assert rows[0] == [
+        "epoch", "map", "map_05", "train loss", "train cls loss", "train box reg loss", "train obj loss",
+        "train rpn loss",
+    ]  # fmt: skip
+    assert [row[0] for row in rows[1:]] == ["1", "2"]
+    assert float(rows[1][3]) == pytest.approx(sum(float(v) for v in rows[1][4:]), rel=1e-5)
+    assert yaml.safe_load((folder / "opt.yaml").read_text())["epochs"] == 2
+    for name in ("train_batch_0.jpg", "predictions.jpg", "map.png"):
+        assert cv2.imread(str(folder / name)).std() > 5
+
+
+def test_checkpoints_have_the_predecessors_keys_and_load_safely(make_data, run, tmp_path: Path) -> None:
+    run("train.py", "--data", make_data().yaml, *FAST, "--epochs", 1, "--name", "a")
+    folder = run_folder(tmp_path, "a")
+    best, state, last = (
+        torch.load(folder / name, weights_only=True)
+        for name in ("best_model.pth", "last_model_state.pth", "last_model.pth")
+    )
+    assert {"epoch", "model_state_dict", "data", "model_name"} <= best.keys()
+    assert {"model_state_dict", "data", "model_name"} <= state.keys()
+    assert {
+        "epoch", "model_state_dict", "optimizer_state_dict", "train_loss_list", "train_loss_list_epoch", "val_map",
+        "val_map_05", "data", "model_name", "rng", "best_map", "epochs_without_improvement", "size_rule", "classes",
+        "options", "versions", "format", "scaler_state_dict",
+    } <= last.keys()  # fmt: skip
+    assert best["epoch"] == 1
+    assert best["size_rule"] == {"size": 64, "max_size": 1333, "square": False}
+    assert len(last["train_loss_list"]) == 2
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_killed_run_resumes_bit_equal(make_data, run, tmp_path: Path, workers: int) -> None:
+    """Kill -9 in the first and in the third epoch, resume, and compare with a run that was left alone.
+
+    Faults of the predecessor: scheduler, random numbers, best mAP and early-stopping state were not stored; resuming
+    replaced the trained box head by a random one.
+    """
+    data = make_data(images=6)
+    arguments = (
+        "--data", data.yaml, *FAST, "--workers", workers, "--epochs", 4, "--mosaic", 0.5, "--use-train-aug",
+        "--cosine-annealing", "--lr", 0.01,
+    )  # fmt: skip
+    assert run("train.py", *arguments, "--name", "whole").returncode == 0
+    folder = run_folder(tmp_path, "killed")
+    kill_when(tmp_path, ("--name", "killed", *arguments), folder, "Epoch: [0]")
+    resume = ("--resume-training", "--weights", folder / "last_model.pth")
+    kill_when(tmp_path, resume, folder, "Epoch: [2]")
+    resumed = run("train.py", *resume)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "Epoch: [3]" in resumed.stdout
+    assert_same_run(run_folder(tmp_path, "whole"), folder)
+
+
+def kill_when(cwd: Path, arguments: tuple, folder: Path, text: str) -> None:
+    """Start train.py and kill it once its log has `text`."""
+    with subprocess.Popen(
+        [sys.executable, ROOT / "train.py", *map(str, arguments)],
+        cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={"OMP_NUM_THREADS": "2", "PATH": ""},
+    ) as process:  # fmt: skip
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            log = folder / "train.log"
+            if log.is_file() and text in log.read_text():
+                process.send_signal(signal.SIGKILL)
+            time.sleep(0.02)
+        assert process.wait() == -signal.SIGKILL
+
+
+def test_resume_with_the_whole_command_typed_again(make_data, run, tmp_path: Path) -> None:
+    data = make_data()
+    command = ("--data", data.yaml, *FAST, "--name", "a", "--lr", 0.01)
+    run("train.py", *command, "--epochs", 2)
+    last = run_folder(tmp_path, "a") / "last_model.pth"
+    resumed = run("train.py", *command, "--epochs", 3, "-r", "-w", last)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "Epoch: [2]" in resumed.stdout
+    assert "Epoch: [1]" not in resumed.stdout
+    assert [p.name for p in (tmp_path / "outputs/training").iterdir()] == ["a"]
+    assert len(load_checkpoint(last)["val_map"]) == 3
+
+
+def test_resume_takes_a_typed_learning_rate(make_data, run, tmp_path: Path) -> None:
+    """Fault of the predecessor: resuming ignored --lr."""
+    run("train.py", "--data", make_data().yaml, *FAST, "--name", "a", "--epochs", 4, "--lr", 0.01)
+    last = run_folder(tmp_path, "a") / "last_model.pth"
+    resumed = run("train.py", "-r", "-w", last, "--epochs", 5, "--lr", 0.0025)
+    assert "lr: 0.002500" in resumed.stdout
+    (group,) = load_checkpoint(last)["optimizer_state_dict"]["param_groups"]
+    assert group["lr"] == 0.0025
+
+
+def test_a_predecessors_run_can_be_resumed(make_data, run, tmp_path: Path) -> None:
+    run("train.py", "--data", make_data().yaml, *FAST, "--name", "a", "--epochs", 1)
+    ours = load_checkpoint(run_folder(tmp_path, "a") / "last_model.pth")
+    theirs = {
+        key: ours[key]
+        for key in (
+            "epoch", "model_state_dict", "optimizer_state_dict", "train_loss_list_epoch", "val_map", "val_map_05",
+            "data", "model_name",
+        )
+    }  # fmt: skip
+    theirs["train_loss_list"] = ours["train_loss_list"].tolist()
+    theirs["model_state_dict"] = {f"module.{k}": v for k, v in ours["model_state_dict"].items()}
+    (tmp_path / "old").mkdir()
+    torch.save(theirs, tmp_path / "old/last_model.pth")
+    resumed = run("train.py", "-r", "-w", "old/last_model.pth", *FAST, "--epochs", 2)
+    assert resumed.returncode == 0, resumed.stderr
+    assert load_checkpoint(tmp_path / "old/last_model.pth")["epoch"] == 2
+
+
+def test_weights_without_resume_start_a_new_run_with_other_classes(make_data, run, tmp_path: Path) -> None:
+    data = make_data()
+    run("train.py", "--data", data.yaml, *FAST, "--name", "a", "--epochs", 1)
+    data.rewrite(CLASSES=["__background__", "red", "green", "blue"], NC=4)
+    weights = run_folder(tmp_path, "a") / "best_model.pth"
+    tuned = run("train.py", "--data", data.yaml, *FAST, "--name", "b", "--epochs", 1, "--weights", weights)
+    assert tuned.returncode == 0, tuned.stderr
+    assert load_checkpoint(run_folder(tmp_path, "b") / "best_model.pth")["classes"][-1] == "blue"
+
+
+def test_an_existing_name_is_not_overwritten(make_data, run, tmp_path: Path) -> None:
+    """Fault of the predecessor: an existing --name was silently overwritten."""
+    data = make_data()
+    for _ in range(2):
+        done = run("train.py", "--data", data.yaml, *FAST, "--name", "a", "--epochs", 1)
+    assert "outputs/training/a holds an earlier run: this one goes to outputs/training/a_2" in done.stdout
+    assert (run_folder(tmp_path, "a") / "last_model.pth").stat().st_mtime < (
+        run_folder(tmp_path, "a_2") / "last_model.pth"
+    ).stat().st_mtime
+    for expected in (0, 2):
+        done = run("train.py", "--data", data.yaml, *FAST, "--project-dir", "mine", "--epochs", 1)
+        assert done.returncode == expected
+    assert "mine holds last_model.pth of an earlier run" in done.stderr
+
+
+def test_yolo_labels_give_the_same_losses_and_map(make_data, run, tmp_path: Path) -> None:
+    data = make_data()
+    run("train.py", "--data", data.yaml, *FAST, "--name", "voc", "--epochs", 2)
+    for split in ("train", "valid"):
+        to_yolo(data, split)
+    done = run("train.py", "--data", data.yaml, *FAST, "--name", "yolo", "--epochs", 2, "--label-type", "yolo")
+    assert done.returncode == 0, done.stderr
+    one, other = (run_folder(tmp_path, name) / "results.csv" for name in ("voc", "yolo"))
+    assert one.read_text() == other.read_text()
+
+
+@pytest.mark.parametrize("flags", [("--optimizer", "AdamW"), ("--cosine-annealing",), ("--amp",), ("-st",), ("-dw",)])
+def test_flags_that_crashed(make_data, run, flags: tuple) -> None:
+    """Faults of the predecessor: --optimizer AdamW and --cosine-annealing crashed."""
+    done = run("train.py", "--data", make_data().yaml, *FAST, "--epochs", 1, *flags)
+    assert done.returncode == 0, done.stderr
+
+
+def test_one_batch_an_epoch_and_no_objects_at_all(make_data, run) -> None:
+    data = make_data(images=2)
+    for split in ("train", "valid"):
+        for xml in (data.root / split / "labels").iterdir():
+            xml.write_text("<annotation></annotation>")
+    done = run("train.py", "--data", data.yaml, *FAST, "--epochs", 3, "--lr", 0.001)
+    assert done.returncode == 0, done.stderr
+    assert "lr: 0.001000" in done.stdout
+
+
+def test_a_constant_map_stops_early(make_data, run) -> None:
+    """Fault of the predecessor: a constant mAP never triggered early stopping; best_model.pth was not written at 0."""
+    done = run("train.py", "--data", make_data().yaml, *FAST, "--epochs", 9, "--lr", 1e-9, "--patience", 2, "-n", "a")
+    assert "Early stopping: no better mAP for 2 epochs" in done.stdout
+    assert "Epoch: [3]" not in done.stdout
+
+
+def test_a_loss_that_is_not_finite_names_everything_and_saves_the_run(make_data, run, tmp_path: Path) -> None:
+    """Fault of the predecessor: a NaN loss ended the run with nothing saved."""
+    done = run("train.py", "--data", make_data().yaml, *FAST, "--epochs", 30, "--lr", 1e9, "--name", "a")
+    assert done.returncode == 2
+    for part in (
+        "the loss is not finite in epoch",
+        "loss_classifier",
+        "loss_rpn_box_reg",
+        "images: ",
+        "train_",
+        "--lr",
+    ):
+        assert part in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert (run_folder(tmp_path, "a") / "last_model.pth").is_file()
+
+
+def broken(data) -> dict[str, tuple]:
+    """Each mistake: what to do to the data set or the command, and what the message must have."""
+    return {
+        "model": (("--model", "fasterrcnn_resnet81"), "did you mean fasterrcnn_resnet18?"),
+        "path": (("--data", "nowhere.yaml"), "nowhere.yaml: no such file"),
+        "labels": (("--label-type", "yolo"), "add --label-type pascal_voc"),
+        "device": (("--device", "cuda:77"), "use --device cpu"),
+        "weights": (("--weights", "none.pth"), "none.pth: no such checkpoint"),
+        "resume": (("--resume-training",), "--resume-training needs --weights"),
+        "sync": (("--sync-bn",), "--sync-bn needs several GPUs"),
+    }
+
+
+@pytest.mark.parametrize("mistake", sorted(broken(None)))
+def test_a_users_mistake_is_one_line(make_data, run, tmp_path: Path, mistake: str) -> None:
+    """Faults of the predecessor: unknown models silently became others; `-r` without `-w` crashed."""
+    arguments, message = broken(None)[mistake]
+    done = run("train.py", "--data", make_data().yaml, *FAST, *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    if mistake != "sync":
+        assert not (tmp_path / "outputs").exists()
+
+
+def test_nc_off_by_one_and_unreadable_image_and_empty_folder(make_data, run) -> None:
+    data = make_data()
+    data.rewrite(NC=4)
+    done = run("train.py", "--data", data.yaml, *FAST)
+    assert (done.returncode, "CLASSES has 3 entries but NC is 4" in done.stderr) == (2, True)
+    data.rewrite(NC=3)
+    (data.root / "train/images/train_0.jpg").write_bytes(b"broken")
+    done = run("train.py", "--data", data.yaml, *FAST)
+    assert (done.returncode, "train_0.jpg: cannot be read as an image" in done.stderr) == (2, True)
+    for path in (data.root / "train/images").iterdir():
+        path.unlink()
+    done = run("train.py", "--data", data.yaml, *FAST)
+    assert (done.returncode, "no images in" in done.stderr) == (2, True)
+    done = run("train.py", *FAST)
+    assert (done.returncode, "--data is missing" in done.stderr) == (2, True)
+
+
+def test_vis_transformed_without_a_display(make_data, run) -> None:
+    done = run("train.py", "--data", make_data().yaml, *FAST, "-vt", DISPLAY="", WAYLAND_DISPLAY="")
+    assert (done.returncode, "--vis-transformed needs a display" in done.stderr) == (2, True)
+
+
+def test_help_is_quick(run) -> None:
+    started = time.perf_counter()
+    done = run("train.py", "--help")
+    assert done.returncode == 0
+    assert "--resume-training" in done.stdout
+    imported = run("-X", "importtime", ROOT / "train.py", "--help").stderr if False else ""
+    assert "torch" not in imported
+    assert time.perf_counter() - started < 30
+
+
+def test_two_processes_on_cpus(make_data, run, tmp_path: Path) -> None:
+    """Fault of the predecessor: multi-GPU runs could not be tried on CPUs, and every rank wrote files."""
+    data = make_data(images=6)
+    launch = ("-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29533", ROOT / "train.py")
+    done = subprocess.run(
+        [sys.executable, *map(str, launch), "--data", str(data.yaml), *FAST, "--epochs", "2", "--name", "two"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Number of training samples: 6") == 1
+    assert [p.name for p in (tmp_path / "outputs/training").iterdir()] == ["two"]
+    last = load_checkpoint(run_folder(tmp_path, "two") / "last_model.pth")
+    assert last["epoch"] == 2
+    assert len(last["train_loss_list"]) == 4
+    assert len(last["rng"]) == 2

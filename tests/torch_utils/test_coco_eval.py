@@ -1,0 +1,161 @@
+"""The claim "equal to pycocotools" is this suite, which runs both."""
+
+import contextlib
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from torch_utils.coco_eval import coco_metrics
+from utils.detections import Detections
+from utils.label_index import LabelIndex, LabelReport
+
+CLASSES = ("__background__", "a", "b", "c")
+
+
+def index_of(images: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> LabelIndex:
+    """An index of images that each have boxes, labels and ignored."""
+    boxes, labels, ignored = (
+        np.concatenate([image[k] for image in images]) if images else np.empty(0) for k in range(3)
+    )
+    return LabelIndex(
+        folder=None,
+        names=np.array([f"{i}.jpg" for i in range(len(images))]),
+        sizes=np.full((len(images), 2), 300),
+        as_stored=np.zeros(len(images), bool),
+        offsets=np.concatenate([[0], np.cumsum([len(image[0]) for image in images])]).astype(int),
+        boxes=boxes.astype(np.float32).reshape(-1, 4),
+        labels=labels.astype(np.int64),
+        ignored=ignored.astype(bool),
+        classes=CLASSES,
+        report=LabelReport(),
+    )
+
+
+def random_scene(seed: int, images: int) -> tuple[LabelIndex, dict[int, Detections]]:
+    """Ground truth of all sizes, some ignored; detections near it, elsewhere, doubled, and with tied scores."""
+    rng = np.random.default_rng(seed)
+    truth, detections = [], {}
+    for i in range(images):
+        count = int(rng.integers(0, 8))
+        corners = rng.uniform(0, 150, (count, 2))
+        boxes = np.concatenate([corners, corners + np.exp(rng.uniform(0.5, 5, (count, 2)))], 1).astype(np.float32)
+        labels = rng.integers(1, 4, count)
+        truth.append((boxes, labels, rng.random(count) < 0.15))
+        near = boxes[rng.random(count) < 0.8] + rng.normal(0, 4, (1, 4))
+        found = np.concatenate([near, near, rng.uniform(0, 150, (int(rng.integers(0, 4)), 4))]).astype(np.float32)
+        found[:, 2:] = np.maximum(found[:, 2:], found[:, :2] + 1)
+        scores = np.sort(rng.integers(1, 20, len(found)) / 20)[::-1].astype(np.float32)
+        if rng.random() < 0.9:
+            detections[i] = Detections(found, scores, rng.integers(1, 4, len(found)))
+    return index_of(truth), detections
+
+
+def pycocotools_stats(index: LabelIndex, detections: dict[int, Detections]) -> tuple[np.ndarray, np.ndarray]:
+    """The twelve numbers, and AP of each class."""
+    annotations = []
+    for i in range(len(index)):
+        rows = index.rows(i)
+        for box, label, ignored in zip(
+            index.boxes[rows].astype(float), index.labels[rows], index.ignored[rows], strict=True
+        ):
+            x1, y1, x2, y2 = box.tolist()
+            annotations.append(
+                {
+                    "id": len(annotations) + 1, "image_id": i, "category_id": int(label), "iscrowd": int(ignored),
+                    "bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1),
+                }
+            )  # fmt: skip
+    results = [
+        {"image_id": i, "category_id": int(label), "bbox": [x1, y1, x2 - x1, y2 - y1], "score": float(score)}
+        for i, found in sorted(detections.items())
+        for (x1, y1, x2, y2), score, label in zip(
+            found.boxes.astype(float).tolist(), found.scores, found.labels, strict=True
+        )
+    ]
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO()
+        truth.dataset = {
+            "images": [{"id": i} for i in range(len(index))],
+            "annotations": annotations,
+            "categories": [{"id": k, "name": name} for k, name in enumerate(CLASSES) if k],
+            "info": {},
+        }
+        truth.createIndex()
+        evaluator = COCOeval(truth, truth.loadRes(results), "bbox")
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+    precision = evaluator.eval["precision"][:, :, :, 0, -1]
+    per_class = [p[p > -1].mean() if (p > -1).any() else np.nan for p in np.moveaxis(precision, 2, 0)]
+    return evaluator.stats, np.array(per_class)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 12))
+def test_numbers_are_pycocotools_to_the_last_digit(seed: int, images: int) -> None:
+    index, detections = random_scene(seed, images)
+    if not any(len(d) for d in detections.values()):
+        return  # pycocotools takes no empty result
+    ours = coco_metrics(index, detections)
+    stats, per_class = pycocotools_stats(index, detections)
+    np.testing.assert_allclose(ours.stats, stats, rtol=0, atol=1e-12)
+    np.testing.assert_allclose([c.ap for c in ours.per_class], per_class, rtol=0, atol=1e-12)
+
+
+def one_box(ignored: bool = False) -> LabelIndex:
+    return index_of([(np.array([[10, 10, 60, 60]]), np.array([1]), np.array([ignored]))])
+
+
+def found(*boxes: tuple, label: int = 1) -> dict[int, Detections]:
+    scores = np.linspace(0.9, 0.5, len(boxes)).astype(np.float32)
+    return {0: Detections(np.array(boxes, np.float32).reshape(-1, 4), scores, np.full(len(boxes), label))}
+
+
+def test_perfect_and_useless() -> None:
+    assert coco_metrics(one_box(), found((10, 10, 60, 60))).ap == pytest.approx(1)
+    assert coco_metrics(one_box(), found((100, 100, 160, 160))).ap == 0
+    assert coco_metrics(one_box(), found((10, 10, 60, 60), label=2)).ap == 0
+
+
+@pytest.mark.parametrize("detections", [{}, {0: Detections(np.empty((0, 4)), np.empty(0), np.empty(0, int))}])
+def test_no_detection_at_all(detections) -> None:
+    metrics = coco_metrics(one_box(), detections)
+    assert metrics.ap == 0
+    assert metrics.stats[5] == -1  # there is no large box to find
+    assert [c.boxes for c in metrics.per_class] == [1, 0, 0]
+
+
+def test_no_ground_truth_at_all() -> None:
+    assert coco_metrics(index_of([(np.empty((0, 4)), np.empty(0), np.empty(0))]), found((1, 1, 9, 9))).ap == -1
+
+
+def test_difficult_boxes_are_neither_missed_nor_false() -> None:
+    """Fault of the predecessor: `difficult` was ignored itself."""
+    truth = index_of([
+        (np.array([[10, 10, 60, 60], [100, 100, 160, 160]]), np.array([1, 1]), np.array([False, True]))
+    ])  # fmt: skip
+    assert coco_metrics(truth, found((10, 10, 60, 60))).ap == pytest.approx(1)
+    assert coco_metrics(truth, found((100, 100, 160, 160), (10, 10, 60, 60))).ap == pytest.approx(1)
+
+
+def test_fractions_of_pixels_count() -> None:
+    """Fault of the predecessor: ground truth of the metric was cut to whole pixels."""
+    truth = index_of([(np.array([[10.5, 10.5, 12.5, 12.5]]), np.array([1]), np.array([False]))])
+    assert coco_metrics(truth, found((10.5, 10.5, 12.5, 12.5))).ap == pytest.approx(1)
+    assert coco_metrics(truth, found((10, 10, 12, 12))).ap50 == 0  # IoU 0.39
+
+
+def test_tables() -> None:
+    metrics = coco_metrics(one_box(), found((10, 10, 60, 60)))
+    lines = metrics.table().splitlines()
+    assert len(lines) == 12
+    assert lines[0] == " Average Precision  (AP) @[ IoU=0.50:0.95 | area=   all | maxDets=100 ] = 1.000"
+    assert lines[3] == " Average Precision  (AP) @[ IoU=0.50:0.95 | area= small | maxDets=100 ] = -1.000"
+    assert lines[6] == " Average Recall     (AR) @[ IoU=0.50:0.95 | area=   all | maxDets=  1 ] = 1.000"
+    assert "a      " in metrics.class_table()
+    assert metrics.as_dict()["classes"][1] == {"name": "b", "boxes": 0, "ap": None, "ap50": None, "ar": None}

@@ -1,0 +1,64 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from torch_utils.optimization import Schedule, make_optimizer
+
+
+def test_rises_over_the_warmup_and_stays() -> None:
+    schedule = Schedule(0.01, steps_per_epoch=50, epochs=10, cosine=False)
+    rates = [schedule.at(step) for step in range(500)]
+    assert rates[0] < 0.01 / 20
+    assert rates[:51] == sorted(rates[:51])
+    assert set(rates[50:]) == {0.01}
+
+
+def test_cosine_reaches_its_floor() -> None:
+    """Fault of the predecessor: --cosine-annealing crashed."""
+    schedule = Schedule(0.01, steps_per_epoch=50, epochs=10, cosine=True)
+    rates = [schedule.at(step) for step in range(500)]
+    assert max(rates) == pytest.approx(0.01)
+    assert rates[50:] == sorted(rates[50:], reverse=True)
+    assert rates[-1] == pytest.approx(0.0001)
+
+
+@given(st.integers(1, 400), st.integers(1, 40), st.booleans())
+def test_every_run_leaves_the_warmup(steps_per_epoch: int, epochs: int, cosine: bool) -> None:
+    """Fault of the predecessor: warm-up with one batch per epoch left the LR at 1e-6."""
+    schedule = Schedule(1.0, steps_per_epoch, epochs, cosine)
+    rates = [schedule.at(step) for step in range(steps_per_epoch * epochs)]
+    assert all(0 < rate <= 1 for rate in rates)
+    assert max(rates) > 0.5
+    if not cosine:
+        assert rates[-1] == 1.0
+
+
+@pytest.mark.parametrize(("name", "kind"), [("SGD", torch.optim.SGD), ("AdamW", torch.optim.AdamW)])
+def test_both_optimizers_train_what_is_trainable(name: str, kind: type) -> None:
+    """Fault of the predecessor: --optimizer AdamW crashed."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 1))
+    model[0].requires_grad_(False)
+    frozen = model[0].weight.clone()
+    optimizer = make_optimizer(model, name, 0.05)
+    assert isinstance(optimizer, kind)
+    x, y = torch.randn(32, 4), torch.ones(32, 1)
+    losses = []
+    for _ in range(50):
+        loss = ((model(x) - y) ** 2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] / 2
+    assert torch.equal(model[0].weight, frozen)
+
+
+def test_parameter_order_is_the_models() -> None:
+    """The predecessor's optimizer states are one group in this order."""
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    (group,) = make_optimizer(model, "SGD", 0.1).param_groups
+    assert [p.shape for p in group["params"]] == [p.shape for p in model.parameters()]
+    assert (group["momentum"], group["nesterov"]) == (0.9, True)

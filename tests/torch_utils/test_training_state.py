@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+import torch
+
+from torch_utils.training_state import LOSS_TERMS, TrainingState
+
+
+def losses(value: float, steps: int = 3) -> torch.Tensor:
+    return torch.full((steps, 4), value)
+
+
+def run(*maps: float) -> TrainingState:
+    state = TrainingState()
+    for ap in maps:
+        state = state.after(losses(1.0), ap, ap * 2)
+    return state
+
+
+def test_train_loss_is_the_mean_of_the_epoch() -> None:
+    """Fault of the predecessor: "train loss" in results.csv was the last iteration's."""
+    state = TrainingState().after(torch.tensor([[1.0, 2, 3, 4], [3, 2, 1, 0]]), 0.5, 0.75)
+    (row,) = state.history
+    assert row == {
+        "map": 0.5, "map_05": 0.75, "train_loss": 8.0,
+        **dict(zip(LOSS_TERMS, (2.0, 2.0, 2.0, 2.0), strict=True)),
+    }  # fmt: skip
+    assert state.iteration_losses.tolist() == [10.0, 6.0]
+
+
+@pytest.mark.parametrize(
+    ("maps", "best", "waited"),
+    [
+        ((0.1, 0.2, 0.3), 0.3, 0),
+        ((0.1, 0.1, 0.1), 0.1, 2),
+        ((0.0, 0.0, 0.0), 0.0, 2),
+        ((0.3, 0.2, 0.1, 0.4), 0.4, 0),
+        ((0.1, float("nan"), float("nan")), 0.1, 2),
+        ((float("nan"), float("nan")), float("-inf"), 1),
+        ((-1.0, -1.0, 0.0), 0.0, 0),
+    ],
+)
+def test_improvement(maps: tuple, best: float, waited: int) -> None:
+    """Fault of the predecessor: a constant or NaN mAP never triggered early stopping."""
+    state = run(*maps)
+    assert state.best_map == best
+    assert state.epochs_without_improvement == waited
+
+
+def test_the_first_epoch_is_the_best_so_far_even_at_zero() -> None:
+    """Fault of the predecessor: best_model.pth was not written while mAP was 0."""
+    assert not TrainingState().improved
+    assert run(0.0).improved
+    assert run(float("nan")).improved
+    assert not run(0.0, 0.0).improved
+
+
+def test_comes_back_from_a_checkpoint() -> None:
+    state = run(0.1, 0.3, 0.2)
+    again = TrainingState.from_checkpoint(state.as_checkpoint())
+    assert (again.epoch, again.best_map, again.epochs_without_improvement) == (3, 0.3, 1)
+    assert again.history == state.history
+    assert torch.equal(again.iteration_losses, state.iteration_losses)
+
+
+def test_a_predecessors_checkpoint_tells_what_it_knows() -> None:
+    checkpoint = {
+        "epoch": 3, "train_loss_list": [3.0, 2.0, 1.0], "train_loss_list_epoch": [3.0, 2.0, 1.0],
+        "val_map": [0.1, float(np.float64(0.3)), 0.2], "val_map_05": [0.2, 0.6, 0.4],
+    }  # fmt: skip
+    state = TrainingState.from_checkpoint(checkpoint)
+    assert (state.epoch, state.best_map) == (3, 0.3)
+    assert state.history[1] == {"map": 0.3, "map_05": 0.6, "train_loss": 2.0}
+    assert state.iteration_losses.tolist() == [3.0, 2.0, 1.0]
+    assert state.after(losses(1.0), 0.4, 0.8).improved

@@ -1,5 +1,6 @@
 """What the tests share: tiny data sets, scripts run as a user runs them, and no network."""
 
+import functools
 import os
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from utils.label_writers import write_voc
 
 ROOT = Path(__file__).resolve().parent.parent
 CLASSES = ["__background__", "red", "green"]
+CLOSED_PORT = "http://127.0.0.1:9"  # a proxy that refuses: scripts that we run have no network either
 COLORS = {"red": (220, 30, 30), "green": (30, 200, 60)}
 
 
@@ -60,42 +62,50 @@ def squares(rng: np.random.Generator, height: int, width: int, count: int) -> tu
     return image, np.array(boxes, float).reshape(-1, 4), names
 
 
+def write_data_set(folder: Path, *, images: int, size: tuple[int, int], splits: Sequence[str]) -> DataSet:
+    """Write `images` images per split into folder/data, and folder/data.yaml; every fourth has no object."""
+    root = folder / "data"
+    config: dict[str, object] = {"CLASSES": CLASSES, "NC": len(CLASSES)}
+    for number, split in enumerate(splits):
+        for kind in ("images", "labels"):
+            (root / split / kind).mkdir(parents=True, exist_ok=True)
+            config[f"{split.upper()}_DIR_{kind.upper()}"] = str(root / split / kind)
+        for i in range(images):
+            image, boxes, names = squares(np.random.default_rng([number, i]), *size, 0 if i % 4 == 3 else 1 + i % 3)
+            cv2.imwrite(str(root / split / "images" / f"{split}_{i}.jpg"), image[:, :, ::-1])
+            write_voc(root / split / "labels" / f"{split}_{i}.xml", f"{split}_{i}.jpg", size, boxes, names)
+    path = folder / "data.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return DataSet(root, path)
+
+
 @pytest.fixture
 def make_data(tmp_path: Path) -> Callable[..., DataSet]:
-    """Returns a function that writes a data set of `images` per split; every fourth image has no object."""
+    """Returns a function that writes a data set, see write_data_set."""
 
     def make(
         *, images: int = 4, size: tuple[int, int] = (64, 80), splits: Sequence[str] = ("train", "valid")
     ) -> DataSet:
-        root = tmp_path / "data"
-        config: dict[str, object] = {"CLASSES": CLASSES, "NC": len(CLASSES)}
-        for number, split in enumerate(splits):
-            for kind in ("images", "labels"):
-                (root / split / kind).mkdir(parents=True, exist_ok=True)
-                config[f"{split.upper()}_DIR_{kind.upper()}"] = str(root / split / kind)
-            for i in range(images):
-                image, boxes, names = squares(np.random.default_rng([number, i]), *size, 0 if i % 4 == 3 else 1 + i % 3)
-                cv2.imwrite(str(root / split / "images" / f"{split}_{i}.jpg"), image[:, :, ::-1])
-                write_voc(root / split / "labels" / f"{split}_{i}.xml", f"{split}_{i}.jpg", size, boxes, names)
-        path = tmp_path / "data.yaml"
-        path.write_text(yaml.safe_dump(config))
-        return DataSet(root, path)
+        return write_data_set(tmp_path, images=images, size=size, splits=splits)
 
     return make
 
 
+def run_script(
+    folder: Path, script: str, *arguments: object, timeout: float = 300, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a script of the project in `folder`, as a user would: run_script(folder, "train.py", "-h")."""
+    return subprocess.run(
+        [sys.executable, ROOT / script, *map(str, arguments)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, "https_proxy": CLOSED_PORT, "http_proxy": CLOSED_PORT, **environment},
+    )
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Returns a function that runs a script of the project in `tmp_path`, as a user would: run("train.py", "-h")."""
-
-    def run_script(script: str, *arguments: object, timeout: float = 300, **environment: str):
-        return subprocess.run(
-            [sys.executable, ROOT / script, *map(str, arguments)],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            env={**os.environ, "OMP_NUM_THREADS": "2", **environment},
-        )
-
-    return run_script
+    """run_script in `tmp_path`."""
+    return functools.partial(run_script, tmp_path)

@@ -1,0 +1,103 @@
+"""eval.py as users run it."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import DataSet, run_script, write_data_set
+from tests.test_train import FAST, run_folder
+from tests.utils.test_label_index import to_yolo
+from torch_utils.checkpoint import load_checkpoint
+
+
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a data set of three splits, and outputs/training/a of a short run on it."""
+    folder = tmp_path_factory.mktemp("trained")
+    data = write_data_set(folder, images=8, size=(64, 80), splits=("train", "valid", "test"))
+    done = run_script(folder, "train.py", "--data", data.yaml, *FAST, "-st", "-e", 8, "--lr", 0.02, "--name", "a")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def trained(first_run: Path, tmp_path: Path) -> tuple[DataSet, Path]:
+    """A copy of that data set, to change at will, and the best model."""
+    shutil.copytree(first_run / "data", tmp_path / "data")
+    text = (first_run / "data.yaml").read_text().replace(str(first_run), str(tmp_path))
+    (tmp_path / "data.yaml").write_text(text)
+    return DataSet(tmp_path / "data", tmp_path / "data.yaml"), run_folder(first_run, "a") / "best_model.pth"
+
+
+def metrics(folder: Path) -> dict:
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def test_eval_reproduces_training_and_reads_the_rest_from_the_checkpoint(trained, run, tmp_path: Path) -> None:
+    """Faults of the predecessor: eval.py ran at 800 pixels whatever the model was trained at, ignored the checkpoint's
+    model name, could not read YOLO labels, and used other metric code than training."""
+    data, weights = trained
+    data.rewrite(TEST_DIR_IMAGES=None, TEST_DIR_LABELS=None)
+    done = run("eval.py", "--data", data.yaml, "--weights", weights, "--device", "cpu", "-v")
+    assert done.returncode == 0, done.stderr
+    assert "fasterrcnn_nano" in done.stdout
+    assert "size=64" in done.stdout
+    assert "square=True" in done.stdout
+    last = load_checkpoint(weights.with_name("last_model.pth"))
+    best = max(last["val_map"])
+    assert best > 0
+    found = metrics(tmp_path / "outputs/evaluation/res_1")
+    assert found["stats"]["AP IoU=0.50:0.95 area=all maxDets=100"] == pytest.approx(best, abs=1e-9)
+    for batch in (1, 3):  # nor does the batch size matter
+        again = run("eval.py", "--data", data.yaml, "-mw", weights, "-d", "cpu", "-b", batch, "-o", f"b{batch}")
+        assert again.returncode == 0, again.stderr
+        assert metrics(tmp_path / f"b{batch}")["stats"] == pytest.approx(found["stats"], abs=1e-6)
+    for row in ("class ", "red ", "green "):
+        assert re.search(rf"^{row}", done.stdout, re.MULTILINE)
+    assert (tmp_path / "outputs/evaluation/res_1/predictions.jpg").is_file()
+
+    to_yolo(data, "valid")
+    done = run("eval.py", "--data", data.yaml, "--weights", weights, "-d", "cpu", "--label-type", "yolo", "-o", "yolo")
+    assert done.returncode == 0, done.stderr
+    assert metrics(tmp_path / "yolo") == found
+
+
+def test_the_test_split_is_used_where_there_is_one(trained, run) -> None:
+    data, weights = trained
+    done = run("eval.py", "--data", data.yaml, "--weights", weights, "--device", "cpu")
+    assert "Number of test samples: 8" in done.stdout
+
+
+def test_imgsz_overrides_the_size_of_training(trained, run) -> None:
+    data, weights = trained
+    done = run("eval.py", "--data", data.yaml, "--weights", weights, "--device", "cpu", "--imgsz", 96)
+    assert "size=96" in done.stdout
+    assert "square=False" in done.stdout
+
+
+def test_classes_in_another_order_are_matched_by_name(trained, run, tmp_path: Path) -> None:
+    data, weights = trained
+    run("eval.py", "--data", data.yaml, "--weights", weights, "-d", "cpu", "-o", "one")
+    data.rewrite(CLASSES=["__background__", "green", "red"])
+    run("eval.py", "--data", data.yaml, "--weights", weights, "-d", "cpu", "-o", "other")
+    one, other = (metrics(tmp_path / name)["classes"] for name in ("one", "other"))
+    assert sorted(one, key=lambda c: c["name"]) == sorted(other, key=lambda c: c["name"])
+
+
+def test_mistakes_are_one_line(trained, run) -> None:
+    data, weights = trained
+    for arguments, message in (
+        (("--data", data.yaml, "--weights", "none.pth"), "none.pth: no such checkpoint"),
+        (("--data", data.yaml, "--weights", weights, "--model", "fasterrcnn_resnet18"), "is not the model of the"),
+        (("--data", data.yaml, "--model", "fasterrcnn_nano"), "has no published COCO weights"),
+        (("--data", data.yaml, "--model", "fasterrcnn_nanno"), "did you mean fasterrcnn_nano?"),
+    ):
+        done = run("eval.py", *arguments, "--device", "cpu")
+        assert (done.returncode, message in done.stderr) == (2, True), done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+    data.rewrite(CLASSES=["__background__", "red", "green", "blue"], NC=4)
+    done = run("eval.py", "--data", data.yaml, "--weights", weights, "--device", "cpu")
+    assert (done.returncode, "CLASSES has blue, which the model does not know" in done.stderr) == (2, True)

@@ -1,0 +1,166 @@
+"""inference.py as users run it."""
+
+import csv
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from models.create_fasterrcnn_model import create_model
+from tests.conftest import CLASSES, ROOT, run_script, squares
+from torch_utils.checkpoint import save_checkpoint
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """A checkpoint of random weights that finds many boxes, trained, as it says, at 64 px."""
+    torch.manual_seed(0)
+    model = create_model["fasterrcnn_nano"](len(CLASSES), pretrained=False)
+    with torch.no_grad():
+        model.roi_heads.box_predictor.cls_score.bias.copy_(torch.tensor([0.0, 1.0, 0.9]))
+    save_checkpoint(
+        tmp_path / "model.pth",
+        {
+            "model_name": "fasterrcnn_nano", "model_state_dict": model.state_dict(), "data": {"CLASSES": CLASSES},
+            "classes": CLASSES, "size_rule": {"size": 64, "max_size": 1333, "square": False},
+            "model_options": model.build_options.as_dict(),
+        },
+    )  # fmt: skip
+    return tmp_path / "model.pth"
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder with three images of different sizes."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i, (name, size) in enumerate({"a.v1.jpg": (60, 90), "a.v2.jpg": (200, 300), "b [1] ü.PNG": (90, 60)}.items()):
+        image, _, _ = squares(np.random.default_rng(i), *size, 3)
+        (folder / name).write_bytes(cv2.imencode(Path(name).suffix, image[:, :, ::-1])[1].tobytes())
+    return folder
+
+
+def test_one_image_with_weights_alone(weights: Path, pictures: Path, run, tmp_path: Path) -> None:
+    done = run("inference.py", "--weights", weights, "--input", pictures / "a.v2.jpg")
+    assert done.returncode == 0, done.stderr
+    drawn = cv2.imread(str(tmp_path / "outputs/inference/res_1/a.v2.jpg"))
+    assert drawn.shape == (200, 300, 3)
+    assert not np.array_equal(drawn, cv2.imread(str(pictures / "a.v2.jpg")))
+    assert "size=64" in done.stdout
+    run("inference.py", "--weights", weights, "--input", pictures / "a.v2.jpg")
+    assert (tmp_path / "outputs/inference/res_2/a.v2.jpg").is_file()
+
+
+def test_a_folder_with_table_and_json(weights: Path, pictures: Path, run, tmp_path: Path) -> None:
+    """Faults of the predecessor: every image had id 1, boxes in resized pixels, no score; names were cut at the first
+    dot, so that results overwrote each other."""
+    done = run("inference.py", "--weights", weights, "--input", pictures, "--table", "--log-json", "-o", "out")
+    assert done.returncode == 0, done.stderr
+    names = ["a.v1.jpg", "a.v2.jpg", "b [1] ü.PNG"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted([*names, "boxes.csv", "log.json"])
+    content = json.loads((tmp_path / "out/log.json").read_text(encoding="utf-8"))
+    assert [i["file_name"] for i in content["images"]] == names
+    assert [i["id"] for i in content["images"]] == [1, 2, 3]
+    assert [(i["height"], i["width"]) for i in content["images"]] == [(60, 90), (200, 300), (90, 60)]
+    large = [a for a in content["annotations"] if a["image_id"] == 2]
+    assert max(a["bbox"][0] + a["bbox"][2] for a in large) > 96  # in pixels of the image, not of the network
+    assert all(a["bbox"][0] + a["bbox"][2] <= 300.01 for a in large)
+    assert all(0.3 <= a["score"] <= 1 for a in content["annotations"])
+    assert {c["name"]: c["id"] for c in content["categories"]} == {"red": 1, "green": 2}
+    rows = list(csv.DictReader((tmp_path / "out/boxes.csv").open(encoding="utf-8")))
+    assert len(rows) == len(content["annotations"])
+    assert {row["image"] for row in rows} == set(names)
+    assert float(rows[0]["xmax"]) - float(rows[0]["xmin"]) == pytest.approx(float(rows[0]["width"]), abs=0.02)
+
+
+def test_threshold_and_classes_filter_everything(weights: Path, pictures: Path, run, tmp_path: Path) -> None:
+    """Fault of the predecessor: wrong ids with --classes."""
+    done = run("inference.py", "-w", weights, "-i", pictures, "--log-json", "--classes", 2, "-th", 0.35, "-o", "out")
+    assert done.returncode == 0, done.stderr
+    annotations = json.loads((tmp_path / "out/log.json").read_text(encoding="utf-8"))["annotations"]
+    assert annotations
+    assert {a["category_id"] for a in annotations} == {2}
+    assert min(a["score"] for a in annotations) >= 0.35
+    run("inference.py", "-w", weights, "-i", pictures / "b [1] ü.PNG", "-th", 1, "-o", "none")
+    nothing_drawn, original = (cv2.imread(str(f / "b [1] ü.PNG")) for f in (tmp_path / "none", pictures))
+    np.testing.assert_array_equal(nothing_drawn, original)
+
+
+def test_a_pattern_and_no_labels(weights: Path, pictures: Path, run, tmp_path: Path) -> None:
+    for name, more in (("labels", ()), ("bare", ("--no-labels",))):
+        done = run("inference.py", "-w", weights, "-i", str(pictures / "a.*.jpg"), "-o", name, *more)
+        assert done.returncode == 0, done.stderr
+    assert sorted(p.name for p in (tmp_path / "bare").iterdir()) == ["a.v1.jpg", "a.v2.jpg"]
+    one, other = (cv2.imread(str(tmp_path / name / "a.v2.jpg")) for name in ("labels", "bare"))
+    assert not np.array_equal(one, other)
+
+
+def test_imgsz_changes_what_the_network_sees(weights: Path, pictures: Path, run, tmp_path: Path) -> None:
+    for name, more in (("own", ()), ("large", ("--imgsz", 128)), ("square", ("--imgsz", 128, "--square-img"))):
+        done = run("inference.py", "-w", weights, "-i", pictures / "a.v2.jpg", "--table", "-o", name, *more)
+        assert done.returncode == 0, done.stderr
+    tables = {(tmp_path / name / "boxes.csv").read_text() for name in ("own", "large", "square")}
+    assert len(tables) == 3
+
+
+def test_a_predecessors_file_says_that_its_size_is_unknown(weights: Path, pictures: Path, run) -> None:
+    checkpoint = torch.load(weights, weights_only=True)
+    old = {key: checkpoint[key] for key in ("model_name", "model_state_dict", "data")}
+    torch.save(old, weights)
+    done = run("inference.py", "-w", weights, "-i", pictures / "a.v1.jpg")
+    assert done.returncode == 0, done.stderr
+    assert "does not say its training size" in done.stdout
+
+
+def test_an_unreadable_image_is_named_and_the_others_are_done(
+    weights: Path, pictures: Path, run, tmp_path: Path
+) -> None:
+    (pictures / "a.v1.jpg").write_bytes(b"broken")
+    done = run("inference.py", "-w", weights, "-i", pictures, "-o", "out")
+    assert done.returncode == 2
+    assert "1 of 3 images were left out: " in done.stderr
+    assert "a.v1.jpg: cannot be read as an image" in done.stderr
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.v2.jpg", "b [1] ü.PNG"]
+
+
+def test_mistakes_are_one_line(weights: Path, pictures: Path, run) -> None:
+    """Faults of the predecessor: a missing input raised AttributeError; --track on images crashed."""
+    (pictures / "empty").mkdir()
+    image = pictures / "a.v1.jpg"
+    for arguments, message in (
+        (("-i", pictures / "a.v3.jpg"), "no such file or folder; did you mean"),
+        (("-i", pictures / "empty"), "no images in this folder"),
+        (("-i", image, "--track"), "use inference_video.py --track"),
+        (("-i", image, "--classes", 7), "--classes 7: no such class; there are 1 red, 2 green"),
+        (("-i", image, "-o", pictures), "holds the input images"),
+        (("-i", image, "--show"), "--show needs a display"),
+        (("-i", image, "--mpl-show"), "--mpl-show needs a display"),
+        ((), "data_configs/test_image_config.yaml: no such file"),  # the default's, in this folder
+    ):
+        done = run("inference.py", "-w", weights, *arguments, DISPLAY="", WAYLAND_DISPLAY="")
+        assert (done.returncode, message in done.stderr) == (2, True), done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    for model, message in (("fasterrcnn_nano", "no published COCO weights"), ("fasterrcnn_nana", "did you mean")):
+        done = run("inference.py", "--model", model, "--input", image)
+        assert (done.returncode, message in done.stderr) == (2, True), done.stderr
+
+
+def test_names_of_another_yaml(weights: Path, pictures: Path, make_data, run, tmp_path: Path) -> None:
+    data = make_data()
+    data.rewrite(CLASSES=["__background__", "rot", "grün"])
+    done = run("inference.py", "-w", weights, "-i", pictures, "--data", data.yaml, "--table", "-o", "out")
+    assert done.returncode == 0, done.stderr
+    assert ",rot," in (tmp_path / "out/boxes.csv").read_text(encoding="utf-8")
+    data.rewrite(CLASSES=["__background__", "rot"], NC=2)
+    done = run("inference.py", "-w", weights, "-i", pictures, "--data", data.yaml)
+    assert (done.returncode, "CLASSES has 2 entries, the model 3" in done.stderr) == (2, True)
+
+
+def test_without_arguments_it_is_the_coco_model_on_the_example(tmp_path: Path) -> None:
+    done = run_script(ROOT, "inference.py", TORCH_HOME=str(tmp_path))
+    assert done.returncode == 2
+    for part in ("fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth", "https://download.pytorch.org", "weights"):
+        assert part in done.stderr

@@ -1,0 +1,147 @@
+"""The rules of docs/architecture.md that a machine can check."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from models.create_fasterrcnn_model import create_model
+from tests.conftest import ROOT
+from utils.flags import parse_options
+from utils.options import EvalOptions, InferenceOptions, TrainOptions
+from utils.version import VERSION
+
+ROOMS = ("models", "torch_utils", "utils")
+SCRIPTS = ("train", "eval", "inference")
+ALLOWED = {  # room -> rooms that it may import from
+    "models": {"models"},
+    "utils": {"utils"},
+    "torch_utils": {"torch_utils", "utils"},
+    "datasets": {"utils"},
+}
+SOURCES = sorted(
+    path
+    for room in (".", *ROOMS, "benchmarks", "example_test_data")
+    for path in (ROOT / room).glob("**/*.py" if room != "." else "*.py")
+)
+
+
+def imports(path: Path) -> set[str]:
+    """Top-level names of everything a file imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add((node.module or "").split(".")[0])
+    return names & {*ROOMS, *SCRIPTS, "datasets"}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_downwards(path: Path) -> None:
+    relative = path.relative_to(ROOT)
+    room = relative.parts[0].removesuffix(".py")
+    assert not imports(path) & set(SCRIPTS), "nothing imports a script"
+    if room in ALLOWED:
+        assert imports(path) <= ALLOWED[room]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_sources_leave_the_search_path_alone_and_hide_no_error(path: Path) -> None:
+    text = path.read_text()
+    assert "sys.path" not in text
+    assert not re.search(r"except( Exception| BaseException)?:", text)
+    assert not re.search(r"\b(TODO|FIXME|XXX|HACK)\b", text)
+
+
+@pytest.mark.parametrize("command", [["check"], ["format", "--check"]])
+def test_ruff_is_clean(command: list[str]) -> None:
+    done = subprocess.run([sys.executable, "-m", "ruff", *command, "."], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_waits_for_no_heavy_import(script: str) -> None:
+    """--help in under a second: neither torch nor anything like it is imported for it."""
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = ['{script}.py', '--help']\n"
+        "try:\n"
+        f"    runpy.run_path('{script}.py', run_name='__main__')\n"
+        "except SystemExit:\n"
+        "    pass\n"
+        "print([m for m in ('torch', 'cv2', 'numpy', 'yaml', 'matplotlib') if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stderr.strip() == "[]"
+    assert "usage: " in done.stdout
+
+
+def readme_commands() -> list[str]:
+    """Every command line in the README's code blocks, continued lines joined."""
+    blocks = re.findall(r"```(?:bash|sh|console)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    text = "\n".join(blocks).replace("\\\n", " ")
+    return [line.strip() for line in text.splitlines()]
+
+
+def test_readme_commands_parse() -> None:
+    options = {"train.py": TrainOptions, "eval.py": EvalOptions, "inference.py": InferenceOptions}
+    seen = set()
+    for command in readme_commands():
+        for part in command.split("&&"):
+            words = part.split()
+            script = next((w for w in words if w in options), None)
+            if script is not None:
+                argv = [w.strip("'\"") for w in words[words.index(script) + 1 :]]
+                parse_options(options[script], "", argv)
+                seen.add(script)
+    assert seen == set(options)
+
+
+def test_ci_calls_exactly_the_readmes_test_command() -> None:
+    command = "python -m pytest -x -q"
+    assert command in readme_commands()
+    assert command in (ROOT / ".ci" / "run").read_text()
+
+
+def test_readme_lists_every_model() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert [name for name in create_model if f"`{name}`" not in text] == []
+
+
+def test_changelog_has_this_version() -> None:
+    assert f"## {VERSION}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_requirements_of_both_generations_differ_in_torch_and_onnxruntime_only() -> None:
+    def pins(name: str) -> dict[str, set[str]]:
+        lines = [line.split("#")[0].strip() for line in (ROOT / name).read_text().splitlines()]
+        found: dict[str, set[str]] = {}
+        for line in filter(None, lines):
+            found.setdefault(re.match(r"[A-Za-z0-9-]+", line)[0], set()).add(line)
+        return found
+
+    one, other = pins("requirements.txt"), pins("requirements_blackwell.txt")
+    assert one.keys() == other.keys()
+    assert {name for name in one if one[name] != other[name]} == {"torch", "torchvision", "onnxruntime-gpu"}
+
+
+def test_the_repository_holds_no_large_or_private_files() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout")
+    for name in listed.stdout.splitlines():
+        path = ROOT / name
+        if path.is_file():
+            assert path.stat().st_size < 700_000, name
+            assert path.suffix not in (".pth", ".onnx", ".zip"), name
+
+
+def test_data_configs_name_no_absolute_path() -> None:
+    for path in (ROOT / "data_configs").glob("*.yaml"):
+        values = yaml.safe_load(path.read_text()).values()
+        assert not any(isinstance(v, str) and v.startswith("/") for v in values), path

@@ -45,6 +45,7 @@ def main(options: TrainOptions) -> None:
     options, checkpoint = _with_checkpoint(options)
     processes = join_processes(options.device, options.dist_url, options.world_size)
     setup_logging(quiet=not processes.is_main)
+    _check_wishes(options, processes)
     config = _data_config(options, checkpoint, processes)
     train_index, valid_index = (open_index(config, split, options.label_type) for split in ("train", "valid"))
     seed_everything(options.seed, processes.rank)
@@ -146,6 +147,19 @@ def _own_options(resumed: Mapping[str, Any] | None) -> dict[str, Any]:
     return {name: saved[name] for name in _OWN_OPTIONS if name in saved}
 
 
+def _check_wishes(options: TrainOptions, processes: "Processes") -> None:
+    """Refuse what this machine cannot do before anything is read or written."""
+    from utils.display import check_display
+    from utils.training_log import check_wandb
+
+    if options.sync_bn and (processes.device.type != "cuda" or not processes.several):
+        raise UserError("--sync-bn needs several GPUs: start with torchrun --nproc_per_node=N, or drop it")
+    if options.vis_transformed:
+        check_display("--vis-transformed")
+    if options.wandb:
+        check_wandb()
+
+
 def _data_config(options: TrainOptions, checkpoint: Mapping[str, Any] | None, processes: "Processes") -> "DataConfig":
     """The data set of --data, or that of the run that is resumed; a demo is drawn if it is not there yet."""
     from torch_utils.distributed import from_main
@@ -202,14 +216,13 @@ def _draw_first_batch(
 ) -> None:
     """A picture of the first training batch, augmented and resized as the network will see it."""
     from utils.batch import collate
-    from utils.display import check_display, show
+    from utils.display import show
     from utils.images import write_image
     from utils.pictures import TRAIN_BATCH, batch_picture
 
     picture = batch_picture(collate([train_set[key] for key in keys]), train_set.index.classes)
     write_image(folder / TRAIN_BATCH, picture)
     if window:
-        check_display("--vis-transformed")
         show("first training batch", picture)
 
 
@@ -217,8 +230,6 @@ def _in_parallel(model: "FasterRCNN", processes: "Processes", *, sync_bn: bool) 
     """The model as one of several processes trains it."""
     from torch import nn
 
-    if sync_bn and (processes.device.type != "cuda" or not processes.several):
-        raise UserError("--sync-bn needs several GPUs: start with torchrun --nproc_per_node=N, or drop it")
     if not processes.several:
         return model
     if sync_bn:

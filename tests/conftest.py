@@ -13,8 +13,12 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from hypothesis import settings
 
 from utils.label_writers import write_voc
+
+settings.register_profile("shared machine", deadline=None)
+settings.load_profile("shared machine")
 
 ROOT = Path(__file__).resolve().parent.parent
 CLASSES = ["__background__", "red", "green"]

@@ -1,6 +1,7 @@
 """train.py as users run it, on data sets of a few small images."""
 
 import csv
+import importlib.util
 import signal
 import subprocess
 import sys
@@ -260,29 +261,30 @@ def test_a_loss_that_is_not_finite_names_everything_and_saves_the_run(make_data,
     assert (run_folder(tmp_path, "a") / "last_model.pth").is_file()
 
 
-def broken(data) -> dict[str, tuple]:
-    """Each mistake: what to do to the data set or the command, and what the message must have."""
-    return {
-        "model": (("--model", "fasterrcnn_resnet81"), "did you mean fasterrcnn_resnet18?"),
-        "path": (("--data", "nowhere.yaml"), "nowhere.yaml: no such file"),
-        "labels": (("--label-type", "yolo"), "add --label-type pascal_voc"),
-        "device": (("--device", "cuda:77"), "use --device cpu"),
-        "weights": (("--weights", "none.pth"), "none.pth: no such checkpoint"),
-        "resume": (("--resume-training",), "--resume-training needs --weights"),
-        "sync": (("--sync-bn",), "--sync-bn needs several GPUs"),
-    }
+MISTAKES = {  # what to add to the command -> what the message must have
+    "model": (("--model", "fasterrcnn_resnet81"), "did you mean fasterrcnn_resnet18?"),
+    "path": (("--data", "nowhere.yaml"), "nowhere.yaml: no such file"),
+    "labels": (("--label-type", "yolo"), "add --label-type pascal_voc"),
+    "device": (("--device", "cuda:77"), "use --device cpu"),
+    "weights": (("--weights", "none.pth"), "none.pth: no such checkpoint"),
+    "resume": (("--resume-training",), "--resume-training needs --weights"),
+    "sync": (("--sync-bn",), "--sync-bn needs several GPUs"),
+    "wandb": (("--wandb",), "Weights & Biases is not installed"),
+    "window": (("-vt",), "--vis-transformed needs a display"),
+}
 
 
-@pytest.mark.parametrize("mistake", sorted(broken(None)))
+@pytest.mark.parametrize("mistake", sorted(MISTAKES))
 def test_a_users_mistake_is_one_line(make_data, run, tmp_path: Path, mistake: str) -> None:
     """Faults of the predecessor: unknown models silently became others; `-r` without `-w` crashed."""
-    arguments, message = broken(None)[mistake]
-    done = run("train.py", "--data", make_data().yaml, *FAST, *arguments)
+    arguments, message = MISTAKES[mistake]
+    if mistake == "wandb" and importlib.util.find_spec("wandb"):
+        pytest.skip("Weights & Biases is installed here")
+    done = run("train.py", "--data", make_data().yaml, *FAST, *arguments, DISPLAY="", WAYLAND_DISPLAY="")
     assert done.returncode == 2
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
-    if mistake != "sync":
-        assert not (tmp_path / "outputs").exists()
+    assert not (tmp_path / "outputs").exists()
 
 
 def test_nc_off_by_one_and_unreadable_image_and_empty_folder(make_data, run) -> None:
@@ -302,25 +304,10 @@ def test_nc_off_by_one_and_unreadable_image_and_empty_folder(make_data, run) -> 
     assert (done.returncode, "--data is missing" in done.stderr) == (2, True)
 
 
-def test_vis_transformed_without_a_display(make_data, run) -> None:
-    done = run("train.py", "--data", make_data().yaml, *FAST, "-vt", DISPLAY="", WAYLAND_DISPLAY="")
-    assert (done.returncode, "--vis-transformed needs a display" in done.stderr) == (2, True)
-
-
-def test_help_is_quick(run) -> None:
-    started = time.perf_counter()
-    done = run("train.py", "--help")
-    assert done.returncode == 0
-    assert "--resume-training" in done.stdout
-    imported = run("-X", "importtime", ROOT / "train.py", "--help").stderr if False else ""
-    assert "torch" not in imported
-    assert time.perf_counter() - started < 30
-
-
 def test_two_processes_on_cpus(make_data, run, tmp_path: Path) -> None:
     """Fault of the predecessor: multi-GPU runs could not be tried on CPUs, and every rank wrote files."""
     data = make_data(images=6)
-    launch = ("-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29533", ROOT / "train.py")
+    launch = ("-m", "torch.distributed.launch", "--standalone", "--nproc_per_node=2", "--use_env", ROOT / "train.py")
     done = subprocess.run(
         [sys.executable, *map(str, launch), "--data", str(data.yaml), *FAST, "--epochs", "2", "--name", "two"],
         cwd=tmp_path, capture_output=True, text=True, timeout=300,

@@ -25,7 +25,7 @@ class LoaderOptions(MachineOptions):
     """loading"""
 
     workers: NaturalInt = flag(
-        "-j", "--workers", default=4, metavar="N", help="processes that load images; 0: the main one"
+        "-j", "--workers", default=4, metavar="N", help="processes that load images, at most one a core; 0: none"
     )
 
 

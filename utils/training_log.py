@@ -1,6 +1,7 @@
 """What a training run leaves to read: results.csv, curves, TensorBoard, Weights & Biases."""
 
 import csv
+import importlib.util
 import io
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -80,11 +81,15 @@ def _csv(history: Sequence[Mapping[str, float]]) -> str:
     return text.getvalue()
 
 
+def check_wandb() -> None:
+    """UserError if Weights & Biases is not installed."""
+    if importlib.util.find_spec("wandb") is None:
+        raise UserError("--wandb: Weights & Biases is not installed: pip install wandb, or drop --wandb")
+
+
 def _start_wandb(folder: Path, options: Mapping[str, Any]) -> Any:
-    try:
-        import wandb
-    except ImportError:
-        raise UserError("--wandb: Weights & Biases is not installed: pip install wandb, or drop --wandb") from None
+    import wandb
+
     try:
         return wandb.init(project="fasterrcnn", name=folder.name, dir=str(folder), config=dict(options))
     except (wandb.errors.Error, OSError) as error:

@@ -49,7 +49,7 @@ def main(options: EvalOptions) -> None:
     size_rule = options.size_rule(SizeRule(**detector.size_rule), square=options.square_training)
     label_type = options.label_type or trained_with.get("label_type", "pascal_voc")
     index = open_index(config, split, label_type)
-    log.info("Evaluating %s on %s at size %s", detector.name, processes.device, size_rule)
+    log.info("Evaluating %s on %s at %s", detector.name, processes.device, size_rule)
     index.log_summary(split)
 
     batch_size = options.batch or trained_with.get("batch", _BATCH)

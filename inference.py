@@ -56,7 +56,7 @@ def main(options: InferenceOptions) -> None:
         log.warning("%s does not say its training size, which --imgsz would; using %s", options.weights, size_rule)
     predictor = Predictor(detector.model, size_rule, device)
     folder = _output_folder(options.output, paths)
-    log.info("%s on %s at size %s; results go to %s", detector.name, device, size_rule, folder)
+    log.info("%s on %s at %s; results go to %s", detector.name, device, size_rule, folder)
 
     record, unreadable = DetectionRecord(class_names), []
     started = time.perf_counter()

@@ -19,8 +19,14 @@ class SizeRule:
         """Height and width, at least 1 px, for an image of this height and width."""
         if self.square:
             return self.size, self.size
-        scale = min(self.size / min(height, width), max(self.max_size, self.size) / max(height, width))
+        longest = max(self.max_size, self.size)
+        scale = min(self.size / min(height, width), longest / max(height, width))
         return max(1, round(height * scale)), max(1, round(width * scale))
+
+    def __str__(self) -> str:
+        if self.square:
+            return f"{self.size} x {self.size} px"
+        return f"{self.size} px (longer side at most {max(self.max_size, self.size)})"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for checkpoints: SizeRule(**rule.as_dict()) == rule."""

@@ -10,7 +10,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from utils.augmentation import AugmentationPolicy, Labelled, Photometric, flip_left_right, mosaic, resize
 from utils.batch import Batch, Sample, collate
-from utils.images import read_image
 from utils.label_index import LabelIndex
 from utils.size_rule import SizeRule, padded
 
@@ -53,8 +52,7 @@ class DetectionDataset(Dataset):
         """Image i with the boxes to train on, in its original pixels."""
         rows = self.index.rows(i)
         wanted = ~self.index.ignored[rows]
-        image = read_image(self.index.path(i), as_stored=bool(self.index.as_stored[i]))
-        return Labelled(image, self.index.boxes[rows][wanted], self.index.labels[rows][wanted])
+        return Labelled(self.index.pixels(i), self.index.boxes[rows][wanted], self.index.labels[rows][wanted])
 
 
 class TrainBatches:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # heavy imports wait until they are needed, so that --help an
 
 log = logging.getLogger("eval")
 
+_MODEL = "fasterrcnn_resnet50_fpn"  # without --weights and --model
 _BATCH = 8  # images per step of a model that does not know the batch of its training
 
 
@@ -27,31 +28,34 @@ def main(options: EvalOptions) -> None:
     from datasets import DetectionDataset, EvalBatches, make_loader
     from models.create_fasterrcnn_model import open_detector
     from torch_utils.checkpoint import load_checkpoint
-    from torch_utils.distributed import join_processes, leave_processes
+    from torch_utils.distributed import from_main, join_processes, leave_processes
     from torch_utils.engine import evaluate
     from torch_utils.precision import pick_precision
     from utils.data_config import load_data_config
+    from utils.demo_data import make_demo
     from utils.files import write_text
     from utils.label_index import open_index
     from utils.logs import setup_logging
     from utils.pictures import PREDICTIONS, write_prediction_pictures
-    from utils.run_folder import EVALUATION, numbered_folder
-    from utils.size_rule import SizeRule
 
     processes = join_processes(options.device, "env://", 1)
     setup_logging(quiet=not processes.is_main)
     config = load_data_config(options.data)
     split = "test" if "test" in config.splits else "valid"
+    if config.generate is not None:
+        from_main(processes, lambda: make_demo(config))
     config.split(split)
     checkpoint = load_checkpoint(Path(options.weights)) if options.weights else None
     trained_with = checkpoint.get("options", {}) if checkpoint else {}
-    detector = open_detector(checkpoint, options.model)
-    size_rule = options.size_rule(SizeRule(**detector.size_rule), square=options.square_training)
+    detector = open_detector(checkpoint, options.model, default=_MODEL)
+    size_rule = options.size_rule(detector.size_rule, known=detector.size_is_known, square=options.square_training)
+    new_labels = _new_labels(detector.class_names, config.classes, config.path)
     label_type = options.label_type or trained_with.get("label_type", "pascal_voc")
     index = open_index(config, split, label_type)
     log.info("Evaluating %s on %s at %s", detector.name, processes.device, size_rule)
-    index.log_summary(split)
+    index.log_summary("test" if split == "test" else "validation")
 
+    folder = from_main(processes, lambda: _output_folder(options.output))
     batch_size = options.batch or trained_with.get("batch", _BATCH)
     batches = EvalBatches(index, size_rule, batch_size, rank=processes.rank, world_size=processes.world_size)
     loader = make_loader(DetectionDataset(index, size_rule), batches, options.workers, processes.device)
@@ -61,17 +65,21 @@ def main(options: EvalOptions) -> None:
         index,
         precision=pick_precision(processes.device, amp=trained_with.get("amp", False)),
         processes=processes,
-        new_labels=_new_labels(detector.class_names, config.classes, config.path),
+        new_labels=new_labels,
     )
     if options.verbose:
         log.info(found.metrics.class_table())
     if processes.is_main:
-        folder = Path(options.output) if options.output else numbered_folder(EVALUATION)
-        folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "metrics.json", json.dumps(found.metrics.as_dict(), indent=1))
         write_prediction_pictures(folder, index, found.detections)
         log.info("Results are in %s; look at %s", folder, folder / PREDICTIONS)
     leave_processes()
+
+
+def _output_folder(wish: str | None) -> Path:
+    from utils.run_folder import EVALUATION, given_folder, numbered_folder
+
+    return given_folder(Path(wish)) if wish else numbered_folder(EVALUATION)
 
 
 def _new_labels(model_classes: Sequence[str], data_classes: Sequence[str], path: Path) -> "np.ndarray | None":

@@ -35,7 +35,6 @@ def main(options: InferenceOptions) -> None:
     from utils.logs import setup_logging
     from utils.predictor import Predictor
     from utils.progress import bar
-    from utils.size_rule import SizeRule
     from utils.sources import find_images, output_names
     from utils.writers import DetectionRecord, write_boxes_csv, write_coco_json
 
@@ -51,9 +50,7 @@ def main(options: InferenceOptions) -> None:
     detector = open_detector(load_checkpoint(Path(options.weights)) if options.weights else None, options.model)
     class_names = _class_names(detector, config)
     _check_classes(options.classes, class_names)
-    size_rule = options.size_rule(SizeRule(**detector.size_rule), square=options.square_img)
-    if not detector.size_is_known and options.imgsz is None:
-        log.warning("%s does not say its training size, which --imgsz would; using %s", options.weights, size_rule)
+    size_rule = options.size_rule(detector.size_rule, known=detector.size_is_known, square=options.square_img)
     predictor = Predictor(detector.model, size_rule, device)
     folder = _output_folder(options.output, paths)
     log.info("%s on %s at %s; results go to %s", detector.name, device, size_rule, folder)
@@ -113,15 +110,14 @@ def _check_classes(wished: Sequence[int] | None, class_names: Sequence[str]) -> 
 
 def _output_folder(wish: str | None, inputs: Sequence[Path]) -> Path:
     """--output, or a new numbered folder; never where the inputs are, whose names the results have."""
-    from utils.run_folder import INFERENCE, numbered_folder
+    from utils.run_folder import INFERENCE, given_folder, numbered_folder
 
     if wish is None:
         return numbered_folder(INFERENCE)
     folder = Path(wish)
     if any(path.parent.resolve() == folder.resolve() for path in inputs):
         raise UserError(f"--output {wish} holds the input images, which the results would overwrite: choose another")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return given_folder(folder)
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def main(options: TrainOptions) -> None:
     seed_everything(options.seed, processes.rank)
     model = _model(options, checkpoint, len(config.classes)).to(processes.device)
 
-    folder = from_main(processes, _run_folder(options) if processes.is_main else None)
+    folder = from_main(processes, lambda: _run_folder(options))
     setup_logging(log_file=folder / "train.log" if processes.is_main else None, quiet=not processes.is_main)
     log.info("Training %s on %s; results go to %s", options.model, processes.device, folder)
     train_index.log_summary("training")
@@ -84,12 +84,17 @@ def main(options: TrainOptions) -> None:
     run = Run(folder, processes, model, optimizer, precision, about=about, first_epoch=state.epoch, wandb=options.wandb)
     if state.epoch == 0:
         run.save(state)  # a run that is killed in its first epoch can be resumed too
+    first_epoch = state.epoch
     if processes.is_main:
         _draw_first_batch(train_set, next(iter(train_batches)), folder, window=options.vis_transformed)
 
     single_pictures = options.batch if config.save_valid_prediction_images else None
+    draw = partial(write_prediction_pictures, folder, valid_index, single_batch=single_pictures)
     network = _in_parallel(model, processes, sync_bn=options.sync_bn)
-    for epoch in range(state.epoch, options.epochs):
+    for epoch in range(first_epoch, options.epochs):
+        if state.epochs_without_improvement >= options.patience:
+            log.info("Early stopping: no better mAP for %d epochs", options.patience)
+            break
         train_batches.epoch = epoch
         losses = train_one_epoch(
             network,
@@ -103,13 +108,11 @@ def main(options: TrainOptions) -> None:
         )
         found = evaluate(model, valid_loader, valid_index, precision=precision, processes=processes)
         state = state.after(losses, found.metrics.ap, found.metrics.ap50)
-        run.record(
-            state,
-            partial(write_prediction_pictures, folder, valid_index, found.detections, single_batch=single_pictures),
-        )
-        if state.epochs_without_improvement >= options.patience:
-            log.info("Early stopping: no better mAP for %d epochs", options.patience)
-            break
+        run.record(state, partial(draw, found.detections))
+    if state.epoch == first_epoch:
+        log.info("Nothing is left to train: %d epochs are done; --epochs trains on", first_epoch)
+        found = evaluate(model, valid_loader, valid_index, precision=precision, processes=processes)
+        run.redraw(state, partial(draw, found.detections))
     run.close()
     leave_processes()
     log.info("Best validation mAP %.4f; the model is %s", state.best_map, folder / BEST)
@@ -118,13 +121,13 @@ def main(options: TrainOptions) -> None:
 
 def _with_checkpoint(options: TrainOptions) -> tuple[TrainOptions, Mapping[str, Any] | None]:
     """The checkpoint of --weights, and the options with those of the run that is resumed filled in."""
-    from torch_utils.checkpoint import check_resumable, load_checkpoint
+    from torch_utils.checkpoint import load_checkpoint
 
     if options.weights is None:
         if options.resume_training:
             raise UserError("--resume-training needs --weights outputs/training/NAME/last_model.pth")
         return options, None
-    checkpoint = load_checkpoint(Path(options.weights))
+    checkpoint = load_checkpoint(Path(options.weights), whole_run=options.resume_training)
     if "model" in options.given and options.model != checkpoint["model_name"]:
         raise UserError(
             f"--model {options.model} is not the model of {options.weights}, which is {checkpoint['model_name']}: "
@@ -132,7 +135,6 @@ def _with_checkpoint(options: TrainOptions) -> tuple[TrainOptions, Mapping[str, 
         )
     saved = {"model": checkpoint["model_name"]}
     if options.resume_training:
-        check_resumable(Path(options.weights), checkpoint)
         run_options = checkpoint.get("options", {})
         saved |= {name: value for name, value in run_options.items() if name not in _OWN_OPTIONS}
     return options.over(saved), checkpoint
@@ -173,10 +175,10 @@ def _data_config(options: TrainOptions, checkpoint: Mapping[str, Any] | None, pr
         config = parse_data_config(resumed["data"], Path(options.weights))
     else:
         raise UserError("--data is missing: give a data set's YAML file, such as --data data_configs/demo.yaml")
-    if resumed is not None and list(config.classes) != list(resumed["data"]["CLASSES"]):
+    if resumed is not None and list(config.classes) != resumed["data"].get("CLASSES"):
         raise UserError(f"{config.path}: CLASSES differ from those of {options.weights}, which cannot go on with them")
     if config.generate is not None:
-        from_main(processes, make_demo(config) if processes.is_main else None)
+        from_main(processes, lambda: make_demo(config))
     return config
 
 
@@ -186,6 +188,8 @@ def _model(options: TrainOptions, checkpoint: Mapping[str, Any] | None, num_clas
     from models.create_fasterrcnn_model import create_from_checkpoint, create_model
 
     training = {"rois_per_image": options.rois_per_image, "proposals": options.proposals}
+    if options.resume_training:
+        return create_from_checkpoint(checkpoint, **training)
     if checkpoint is not None:
         return create_from_checkpoint(checkpoint, num_classes=num_classes, **training)
     start = PUBLISHED if options.pretrained else RANDOM
@@ -233,7 +237,9 @@ def _in_parallel(model: "FasterRCNN", processes: "Processes", *, sync_bn: bool) 
     if not processes.several:
         return model
     if sync_bn:
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        from models.builder import with_synchronized_batchnorm
+
+        model = with_synchronized_batchnorm(model)
     return nn.parallel.DistributedDataParallel(
         model, device_ids=[processes.device.index] if processes.device.type == "cuda" else None
     )

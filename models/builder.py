@@ -4,14 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
 from torch import nn
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.ops import FrozenBatchNorm2d
 
 from models.errors import ModelError
-from models.rcnn.detector import FasterRCNN, Float32Predictor, Float32RPNHead
+from models.rcnn.detector import FasterRCNN, Float32Anchors, Float32Predictor, Float32RPNHead
 from models.rcnn.roi_pool import SIDE, RoIPool
 
 ANCHOR_SIZES = (32, 64, 128, 256, 512)  # px, side of a square anchor; FPN paper section 4.1
@@ -51,8 +51,14 @@ class BuildOptions:
     proposals: int | None = None
 
     def __post_init__(self) -> None:
-        if self.norm not in NORMS:
+        if not isinstance(self.norm, str) or self.norm not in NORMS:
             raise ModelError(f"norm is {self.norm!r}, expected one of {', '.join(NORMS)}")
+        for name, least in (("trainable_layers", 0), ("rois_per_image", 1), ("proposals", 1)):
+            value = getattr(self, name)
+            if value is None and name != "rois_per_image":
+                continue
+            if type(value) is not int or value < least:
+                raise ModelError(f"{name} is {value!r}, expected a whole number of at least {least}")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values: BuildOptions(**options.as_dict()) == options."""
@@ -96,7 +102,7 @@ def build_fasterrcnn(
     """
     levels = len(spec.strides) + spec.extra_levels
     sizes = [(size,) for size in ANCHOR_SIZES] if spec.one_anchor_size_per_level else [ANCHOR_SIZES] * levels
-    anchors = AnchorGenerator(tuple(sizes), (ASPECT_RATIOS,) * levels)
+    anchors = Float32Anchors(tuple(sizes), (ASPECT_RATIOS,) * levels)
     make_head = spec.head or _two_linear_layers
     backbone.out_channels = spec.out_channels
     proposals = {}
@@ -133,10 +139,25 @@ def with_fpn(
         norm_layer: in the pyramid; none without.
     """
     trainable = len(freezable) if options.trainable_layers is None else options.trainable_layers
+    if trainable > len(freezable):
+        raise ModelError(f"trainable_layers is {trainable}, and this backbone has {len(freezable)}: give at most those")
     for child in (child for group in freezable[: len(freezable) - trainable] for child in group):
         body.get_submodule(child).requires_grad_(False)
     names = {stage: str(level) for level, stage in enumerate(stages)}
     return BackboneWithFPN(body, names, list(stages.values()), FPN_CHANNELS, norm_layer=norm_layer)
+
+
+def with_synchronized_batchnorm(model: nn.Module) -> nn.Module:
+    """`model`, its batch norms replaced by ones over all processes; parameters and state-dict keys stay the same.
+
+    torch's SyncBatchNorm counts batches, which UncountedBatchNorm2d does not: it gets a counter that no file holds.
+    """
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    for norm in model.modules():
+        if isinstance(norm, nn.SyncBatchNorm) and norm.num_batches_tracked is None:
+            counter = torch.zeros((), dtype=torch.int64, device=norm.running_mean.device)
+            norm.register_buffer("num_batches_tracked", counter, persistent=False)
+    return model
 
 
 def _two_linear_layers(channels: int, width: int) -> nn.Module:

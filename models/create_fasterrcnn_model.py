@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.errors import ModelError
+from models.errors import ModelError, WeightsNotHereError
 
 if TYPE_CHECKING:
     from models.rcnn.detector import FasterRCNN
@@ -53,28 +53,34 @@ class OpenedDetector:
     size_is_known: bool  # False: a file of the predecessor, which does not say its size; this is torchvision's
 
 
-def open_detector(checkpoint: Mapping[str, Any] | None, name: str | None) -> OpenedDetector:
-    """The detector of a checkpoint, or without one the model `name` with COCO weights.
+def open_detector(
+    checkpoint: Mapping[str, Any] | None, name: str | None, *, default: str = DEFAULT_COCO_MODEL
+) -> OpenedDetector:
+    """The detector of a checkpoint, or without one a model with COCO weights.
 
     Args:
         checkpoint: as torch_utils/checkpoint.py reads it.
-        name: with a checkpoint it may be left out; the default without one is fasterrcnn_resnet50_fpn_v2.
+        name: the model that the user asks for; with a checkpoint it must be the checkpoint's.
+        default: the model where there is neither checkpoint nor name.
 
     Raises:
-        ModelError: unknown name, the checkpoint's model has another name or other shapes, or no weights are to be had.
+        ModelError: unknown name, the checkpoint's model has another name or other shapes, the checkpoint holds what no
+            detector is built of, or no weights are to be had.
     """
     if checkpoint is None:
-        name = name or DEFAULT_COCO_MODEL
+        name = name or default
         model = create_coco_model(name)
         class_names = importlib.import_module(f"models.{name}").COCO_WEIGHTS.meta["categories"]
         return OpenedDetector(model, name, tuple(class_names), _own_size(model), size_is_known=True)
+    from models.saved import saved_class_names, saved_size_rule
+
     saved_name = checkpoint["model_name"]
     if name not in (None, saved_name):
         create_model[name]  # an unknown name is the more likely mistake
         raise ModelError(f"--model {name} is not the model of the checkpoint, which is {saved_name}: drop --model")
     model = create_from_checkpoint(checkpoint)
-    class_names = tuple(checkpoint.get("classes") or checkpoint["data"]["CLASSES"])
-    size_rule = checkpoint.get("size_rule")
+    class_names = saved_class_names(checkpoint, model.roi_heads.box_predictor.cls_score.out_features)
+    size_rule = saved_size_rule(checkpoint)
     return OpenedDetector(model, saved_name, class_names, size_rule or _own_size(model), size_rule is not None)
 
 
@@ -95,7 +101,10 @@ def create_coco_model(name: str) -> "FasterRCNN":
             f"{name} has no published COCO weights: pass --weights with a checkpoint of your own, "
             f"or one of {', '.join(with_weights)}"
         )
-    return builder(num_classes=COCO_CLASSES, pretrained=True)
+    try:
+        return builder(num_classes=COCO_CLASSES, pretrained=True)
+    except WeightsNotHereError as error:
+        raise ModelError(f"{error.situation}, or give --weights of a detector of your own") from None
 
 
 def create_from_checkpoint(
@@ -109,18 +118,16 @@ def create_from_checkpoint(
         changes: BuildOptions to set differently.
 
     Raises:
-        ModelError: unknown model, or weights that do not fit it.
+        ModelError: unknown model, options or weights that are none, or weights that do not fit it.
     """
-    from models.builder import PUBLISHED, BuildOptions
     from models.pretrained import PREDICTOR, load_state
+    from models.saved import count_classes, saved_options, saved_state
 
-    state = dict(checkpoint["model_state_dict"])
-    saved_classes = len(state.get("roi_heads.box_predictor.cls_score.bias", ()))
-    saved = checkpoint.get("model_options")
-    options = BuildOptions(**saved) if saved else PUBLISHED  # the predecessor always built on published weights
-    detector = create_model[checkpoint["model_name"]](
-        num_classes or saved_classes, pretrained=False, options=replace(options, **changes)
-    )
+    state = saved_state(checkpoint)
+    saved_classes = count_classes(state)
+    options = replace(saved_options(checkpoint), **changes)
+    classes = num_classes or saved_classes or 1  # without any, load_state will say what is missing
+    detector = create_model[checkpoint["model_name"]](classes, pretrained=False, options=options)
     if num_classes in (None, saved_classes):
         load_state(detector, state)
     else:

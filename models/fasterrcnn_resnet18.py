@@ -10,7 +10,7 @@ from torch import nn
 from torchvision.models import ResNet18_Weights, resnet18
 
 from models.builder import BackboneSpec, BuildOptions, build_fasterrcnn
-from models.pretrained import published_weights
+from models.pretrained import load_state, published_weights
 from models.rcnn.detector import FasterRCNN
 
 SPEC = BackboneSpec(out_channels=512, strides=(32,))
@@ -22,6 +22,6 @@ def create_model(
     """See build_fasterrcnn; `pretrained` loads ImageNet weights into the backbone."""
     net = resnet18()
     if pretrained:
-        net.load_state_dict(published_weights(ResNet18_Weights.IMAGENET1K_V1))
+        load_state(net, published_weights(ResNet18_Weights.IMAGENET1K_V1))
     backbone = nn.Sequential(*list(net.children())[:-2])  # without average pool and classifier
     return build_fasterrcnn(backbone, SPEC, num_classes, options or BuildOptions(), **detector_options)

@@ -9,7 +9,7 @@ from typing import Any
 from torchvision.models import SqueezeNet1_1_Weights, squeezenet1_1
 
 from models.builder import BackboneSpec, BuildOptions, build_fasterrcnn
-from models.pretrained import published_weights
+from models.pretrained import load_state, published_weights
 from models.rcnn.detector import FasterRCNN
 
 SPEC = BackboneSpec(out_channels=512, strides=(16,), head_width=512)
@@ -21,5 +21,5 @@ def create_model(
     """See build_fasterrcnn; `pretrained` loads ImageNet weights into the backbone."""
     net = squeezenet1_1()
     if pretrained:
-        net.load_state_dict(published_weights(SqueezeNet1_1_Weights.IMAGENET1K_V1))
+        load_state(net, published_weights(SqueezeNet1_1_Weights.IMAGENET1K_V1))
     return build_fasterrcnn(net.features, SPEC, num_classes, options or BuildOptions(), **detector_options)

@@ -11,12 +11,15 @@ from torch import Tensor, nn
 from torch.hub import download_url_to_file, get_dir
 from torchvision.models import WeightsEnum
 
-from models.errors import ModelError
+from models.errors import ModelError, WeightsNotHereError
 
 WEIGHTS_FOLDER = Path(__file__).resolve().parent.parent / "weights"
 PREDICTOR = "roi_heads.box_predictor."  # the part of a detector that depends on the classes
 # What unpickling garbage ends in, one or the other.
 _DAMAGED = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, pickle.UnpicklingError)
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+_NUMBERS = (torch.float64, torch.float32, torch.float16, torch.bfloat16, *_INTEGERS)
+_NOT_OURS = "give a file that train.py, or torchvision, has written"
 log = logging.getLogger(__name__)
 
 
@@ -24,7 +27,8 @@ def published_weights(weights: WeightsEnum) -> dict[str, Tensor]:
     """State dict of a published weights file.
 
     Raises:
-        ModelError: it is not on disk and cannot be fetched, or is damaged.
+        WeightsNotHereError: it is not on disk and cannot be fetched.
+        ModelError: it is damaged, or no state dict.
     """
     name = weights.url.rsplit("/", 1)[-1]
     cached = Path(get_dir()) / "checkpoints" / name
@@ -33,11 +37,12 @@ def published_weights(weights: WeightsEnum) -> dict[str, Tensor]:
         path = cached
         _fetch(weights.url, path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except _DAMAGED as error:
         raise ModelError(
             f"{path}: not a weights file, or damaged ({type(error).__name__}): delete it and run again"
         ) from None
+    return checked_state(state, f"{path}: the content")
 
 
 def load_coco(detector: nn.Module, weights: WeightsEnum, num_classes: int) -> None:
@@ -48,15 +53,35 @@ def load_coco(detector: nn.Module, weights: WeightsEnum, num_classes: int) -> No
     load_state(detector, state, missing_allowed=PREDICTOR)
 
 
+def checked_state(state: object, what: str) -> dict[str, Tensor]:
+    """`state`, if it is something that `load_state` can compare with a model.
+
+    Raises:
+        ModelError: it is not a dict of names and dense tensors of numbers; the message begins with `what`.
+    """
+    if not isinstance(state, Mapping):
+        raise ModelError(f"{what} is a {type(state).__name__}, expected a dict of names and tensors: {_NOT_OURS}")
+    for key, value in state.items():
+        if not isinstance(key, str):
+            raise ModelError(f"{what} has the key {key!r}, expected names such as backbone.0.bias: {_NOT_OURS}")
+        if not isinstance(value, Tensor):
+            raise ModelError(f"{what} has a {type(value).__name__} for {key}, expected a tensor: {_NOT_OURS}")
+        if value.layout != torch.strided or value.is_meta or value.dtype not in _NUMBERS:
+            kind = "without values" if value.is_meta else f"of {value.dtype}, {value.layout}"
+            raise ModelError(f"{what} has a tensor {kind} for {key}, expected a dense one of numbers: {_NOT_OURS}")
+    return dict(state)
+
+
 def load_state(module: nn.Module, state: Mapping[str, Tensor], *, missing_allowed: str | None = None) -> None:
-    """Load a state dict; keys that start with `missing_allowed` may be absent from it.
+    """Load a state dict; keys that start with `missing_allowed`, and batch norms' counters, may be absent from it.
 
     Raises:
         ModelError: other keys are missing, unexpected ones are there, or shapes differ.
     """
     own = module.state_dict()
     missing = [k for k in own if k not in state and not (missing_allowed and k.startswith(missing_allowed))]
-    unexpected = [k for k in state if k not in own and not k.endswith("num_batches_tracked")]
+    unexpected = [k for k in state if k not in own]
+    missing, unexpected = ([k for k in keys if not k.endswith("num_batches_tracked")] for keys in (missing, unexpected))
     misshapen = [k for k in own if k in state and own[k].shape != state[k].shape]
     for what, keys in (("lack", missing), ("also have", unexpected), ("have another shape for", misshapen)):
         if keys:
@@ -75,8 +100,7 @@ def _fetch(url: str, path: Path) -> None:
     try:
         download_url_to_file(url, str(path), hash_prefix=digest)
     except (urllib.error.URLError, OSError, RuntimeError) as error:
-        raise ModelError(
+        raise WeightsNotHereError(
             f"the pretrained weights {path.name} are not here and cannot be fetched from {url} ({error}): "
-            f"fetch that file elsewhere and put it into {WEIGHTS_FOLDER}, or train from random weights "
-            "with --no-pretrained"
+            f"fetch that file elsewhere and put it into {WEIGHTS_FOLDER}"
         ) from None

@@ -125,6 +125,27 @@ def test_an_image_that_vanishes_is_named(make_data) -> None:
         list(make_loader(dataset, TrainBatches(4, 2, seed=0), 1, CPU))
 
 
+@pytest.mark.parametrize("policy", [AugmentationPolicy(), AugmentationPolicy(mosaic=1.0)], ids=["plain", "mosaic"])
+def test_an_image_replaced_after_indexing_is_refused(make_data, policy: AugmentationPolicy) -> None:
+    """Its boxes would silently be wrong."""
+    data = make_data()
+    dataset = DetectionDataset(open_train(data), SizeRule(64), policy=policy)
+    Image.new("RGB", (90, 70)).save(data.root / "train/images/train_2.jpg")
+    with pytest.raises(DataError, match=r"train_2\.jpg: decodes to 90x70, its header said 80x64"):
+        dataset[2]
+
+
+def test_16_bit_images_do_not_go_black(make_data) -> None:
+    """Fault of the predecessor: 16-bit images went black."""
+    data = make_data()
+    path = data.root / "train/images/train_0.jpg"
+    image = cv2.imread(str(path))
+    path.unlink()
+    cv2.imwrite(str(path.with_suffix(".png")), image.astype(np.uint16) * 257)
+    sample = DetectionDataset(open_train(data), SizeRule(64))[0]
+    np.testing.assert_array_equal(sample.image, image[:, :, ::-1])
+
+
 @given(st.integers(1, 50), st.integers(1, 8), st.integers(1, 4), st.integers(0, 3))
 def test_processes_share_the_batches_of_one(images: int, batch: int, world: int, epoch: int) -> None:
     """Together they see what one process with the whole batch sees, and every process has as many steps."""

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.conftest import DataSet, run_script, write_data_set
 from tests.test_train import FAST, run_folder
@@ -64,6 +65,16 @@ def test_eval_reproduces_training_and_reads_the_rest_from_the_checkpoint(trained
     assert metrics(tmp_path / "yolo") == found
 
 
+def test_a_predecessors_file_gets_a_warning_about_its_size(trained, run, tmp_path: Path) -> None:
+    """Fault of the predecessor: eval.py ran at 800 pixels whatever the model was trained at."""
+    data, weights = trained
+    checkpoint = torch.load(weights, weights_only=True)
+    torch.save({k: checkpoint[k] for k in ("model_name", "model_state_dict", "data")}, tmp_path / "old.pth")
+    done = run("eval.py", "--data", data.yaml, "--weights", tmp_path / "old.pth", "--device", "cpu", "-j", 0)
+    assert done.returncode == 0, done.stderr
+    assert "old.pth does not say its training size, which --imgsz would; using 800 px" in done.stdout
+
+
 def test_the_test_split_is_used_where_there_is_one(trained, run) -> None:
     data, weights = trained
     done = run("eval.py", "--data", data.yaml, "--weights", weights, "--device", "cpu")
@@ -85,15 +96,18 @@ def test_classes_in_another_order_are_matched_by_name(trained, run, tmp_path: Pa
     assert sorted(one, key=lambda c: c["name"]) == sorted(other, key=lambda c: c["name"])
 
 
-def test_mistakes_are_one_line(trained, run) -> None:
+def test_mistakes_are_one_line(trained, run, tmp_path: Path) -> None:
     data, weights = trained
+    (tmp_path / "file").touch()
     for arguments, message in (
         (("--data", data.yaml, "--weights", "none.pth"), "none.pth: no such checkpoint"),
         (("--data", data.yaml, "--weights", weights, "--model", "fasterrcnn_resnet18"), "is not the model of the"),
         (("--data", data.yaml, "--model", "fasterrcnn_nano"), "has no published COCO weights"),
         (("--data", data.yaml, "--model", "fasterrcnn_nanno"), "did you mean fasterrcnn_nano?"),
+        (("--data", data.yaml), "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth"),  # the predecessor's default model
+        (("--data", data.yaml, "--weights", weights, "-o", "file"), "file: a file of that name is in the way"),
     ):
-        done = run("eval.py", *arguments, "--device", "cpu")
+        done = run("eval.py", *arguments, "--device", "cpu", TORCH_HOME=str(tmp_path))
         assert (done.returncode, message in done.stderr) == (2, True), done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
     data.rewrite(CLASSES=["__background__", "red", "green", "blue"], NC=4)

@@ -126,9 +126,10 @@ def test_an_unreadable_image_is_named_and_the_others_are_done(
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.v2.jpg", "b [1] ü.PNG"]
 
 
-def test_mistakes_are_one_line(weights: Path, pictures: Path, run) -> None:
+def test_a_missing_input_track_and_other_mistakes_are_one_line(weights: Path, pictures: Path, run) -> None:
     """Faults of the predecessor: a missing input raised AttributeError; --track on images crashed."""
     (pictures / "empty").mkdir()
+    (pictures / "file").touch()
     image = pictures / "a.v1.jpg"
     for arguments, message in (
         (("-i", pictures / "a.v3.jpg"), "no such file or folder; did you mean"),
@@ -136,6 +137,7 @@ def test_mistakes_are_one_line(weights: Path, pictures: Path, run) -> None:
         (("-i", image, "--track"), "use inference_video.py --track"),
         (("-i", image, "--classes", 7), "--classes 7: no such class; there are 1 red, 2 green"),
         (("-i", image, "-o", pictures), "holds the input images"),
+        (("-i", image, "-o", pictures / "file"), "file: a file of that name is in the way"),
         (("-i", image, "--show"), "--show needs a display"),
         (("-i", image, "--mpl-show"), "--mpl-show needs a display"),
         ((), "data_configs/test_image_config.yaml: no such file"),  # the default's, in this folder

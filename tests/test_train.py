@@ -66,7 +66,7 @@ def test_a_run_leaves_what_users_look_for(make_data, run, tmp_path: Path) -> Non
 
     for line in (
         "Number of training samples: 4", "Number of validation samples: 4", "3,005,786 total parameters.",
-        "3,005,786 training parameters.", "Epoch: [0]  [0/2]  eta: ", "Epoch: [1] Total time: ", "Test:   [0/2]  eta: ",
+        "3,005,786 training parameters.", "Epoch: [0]  [0/2]  eta: ", "Epoch: [1] Total time: ", "Test:  [0/2]  eta: ",
         " Average Precision  (AP) @[ IoU=0.50:0.95 | area=   all | maxDets=100 ] = ", "BEST VALIDATION mAP: ",
         "SAVING BEST MODEL FOR EPOCH: 1", f"look at {Path('outputs/training/smoke/predictions.jpg')}",
     ):  # fmt: skip
@@ -155,6 +155,28 @@ def test_resume_with_the_whole_command_typed_again(make_data, run, tmp_path: Pat
     assert len(load_checkpoint(last)["val_map"]) == 3
 
 
+def test_resuming_a_finished_run_trains_nothing_and_completes_its_files(make_data, run, tmp_path: Path) -> None:
+    """A run that stopped early trained one epoch more when it was resumed; a kill at the end left old pictures."""
+    run("train.py", "--data", make_data().yaml, *FAST, "--epochs", 9, "--lr", 1e-9, "--patience", 1, "--name", "a")
+    folder = run_folder(tmp_path, "a")
+    before = (folder / "last_model.pth").read_bytes()
+    for name in ("predictions.jpg", "map.png"):
+        (folder / name).unlink()
+    resumed = run("train.py", "-r", "-w", folder / "last_model.pth")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "Nothing is left to train: 2 epochs are done" in resumed.stdout
+    assert "Early stopping" in resumed.stdout
+    assert (folder / "last_model.pth").read_bytes() == before
+    assert {p.name for p in folder.iterdir()} >= RUN_FILES
+
+
+def test_resume_refuses_another_optimizer_in_one_line(make_data, run, tmp_path: Path) -> None:
+    run("train.py", "--data", make_data().yaml, *FAST, "--epochs", 1, "--name", "a")
+    done = run("train.py", "-r", "-w", run_folder(tmp_path, "a") / "last_model.pth", "--optimizer", "AdamW", "-e", 2)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert "has the state of SGD" in done.stderr
+
+
 def test_resume_takes_a_typed_learning_rate(make_data, run, tmp_path: Path) -> None:
     """Fault of the predecessor: resuming ignored --lr."""
     run("train.py", "--data", make_data().yaml, *FAST, "--name", "a", "--epochs", 4, "--lr", 0.01)
@@ -207,6 +229,9 @@ def test_an_existing_name_is_not_overwritten(make_data, run, tmp_path: Path) -> 
         done = run("train.py", "--data", data.yaml, *FAST, "--project-dir", "mine", "--epochs", 1)
         assert done.returncode == expected
     assert "mine holds last_model.pth of an earlier run" in done.stderr
+    (tmp_path / "file").touch()
+    done = run("train.py", "--data", data.yaml, *FAST, "--project-dir", "file")
+    assert (done.returncode, "file: a file of that name is in the way" in done.stderr) == (2, True), done.stderr
 
 
 def test_yolo_labels_give_the_same_losses_and_map(make_data, run, tmp_path: Path) -> None:
@@ -221,7 +246,7 @@ def test_yolo_labels_give_the_same_losses_and_map(make_data, run, tmp_path: Path
 
 
 @pytest.mark.parametrize("flags", [("--optimizer", "AdamW"), ("--cosine-annealing",), ("--amp",), ("-st",), ("-dw",)])
-def test_flags_that_crashed(make_data, run, flags: tuple) -> None:
+def test_adamw_cosine_and_other_flags_that_crashed_train(make_data, run, flags: tuple) -> None:
     """Faults of the predecessor: --optimizer AdamW and --cosine-annealing crashed."""
     done = run("train.py", "--data", make_data().yaml, *FAST, "--epochs", 1, *flags)
     assert done.returncode == 0, done.stderr

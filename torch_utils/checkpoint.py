@@ -17,8 +17,8 @@ from utils.errors import UserError
 from utils.files import write_atomically
 
 FORMAT = 1
-_REQUIRED = ("model_state_dict", "data", "model_name")
-_RESUMABLE = ("optimizer_state_dict", "epoch")
+_MODEL = {"model_state_dict": Mapping, "data": Mapping, "model_name": str}  # key -> type, in every file
+_RUN = {"optimizer_state_dict": Mapping, "epoch": int}  # in last_model.pth besides
 
 
 def save_checkpoint(path: Path, checkpoint: Mapping[str, Any]) -> None:
@@ -26,10 +26,13 @@ def save_checkpoint(path: Path, checkpoint: Mapping[str, Any]) -> None:
     write_atomically(path, lambda file: torch.save(dict(checkpoint), file))
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path, *, whole_run: bool = False) -> dict[str, Any]:
     """Read a checkpoint of ours or of the predecessor to the CPU.
 
     Keys of the model lose DDP's `module.`, and numpy's numbers become Python's.
+
+    Args:
+        whole_run: it must hold all that resuming needs.
 
     Raises:
         UserError: the file is missing, damaged, holds code, or is no checkpoint of a detector.
@@ -46,21 +49,27 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             f"{path}: holds more than tensors and numbers, or is no checkpoint; it is not opened, "
             "because unpacking such a file could run any code"
         ) from None
-    except (RuntimeError, EOFError, ValueError, OSError, LookupError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: not a PyTorch checkpoint, or damaged ({str(error).splitlines()[0]})") from None
-    missing = [k for k in _REQUIRED if k not in checkpoint] if isinstance(checkpoint, dict) else list(_REQUIRED)
-    if missing:
-        raise UserError(f"{path}: no checkpoint of a detector: it lacks {', '.join(missing)}")
+    except (
+        RuntimeError,
+        EOFError,
+        ValueError,
+        OSError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        AssertionError,
+    ) as error:
+        raise UserError(f"{path}: not a PyTorch checkpoint, or damaged ({_first_line(error)})") from None
+    found = checkpoint if isinstance(checkpoint, dict) else {}
+    wrong = [key for key, kind in _MODEL.items() if not isinstance(found.get(key), kind)]
+    if wrong:
+        raise UserError(f"{path}: no checkpoint of a detector: it lacks {', '.join(wrong)} of the right kind")
+    if whole_run and not all(isinstance(checkpoint.get(key), kind) for key, kind in _RUN.items()):
+        raise UserError(f"{path}: holds a model, not a run: resume from last_model.pth, or drop --resume-training")
     checkpoint["model_state_dict"] = {
-        key.removeprefix("module."): tensor for key, tensor in checkpoint["model_state_dict"].items()
+        str(key).removeprefix("module."): tensor for key, tensor in checkpoint["model_state_dict"].items()
     }
     return {key: _plain(value) for key, value in checkpoint.items()}
-
-
-def check_resumable(path: Path, checkpoint: Mapping[str, Any]) -> None:
-    """UserError if the checkpoint holds a model only."""
-    if any(key not in checkpoint for key in _RESUMABLE):
-        raise UserError(f"{path}: holds a model, not a run: resume from last_model.pth, or drop --resume-training")
 
 
 def rng_state() -> dict[str, Any]:
@@ -109,6 +118,12 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
 def _what_is_there(path: Path) -> str:
+    if path.name.isdecimal():
+        return ": -w is short for --weights; the number of workers is -j"
     there = sorted(p.name for p in path.parent.glob("*.pth")) if path.parent.is_dir() else []
     return f"; {path.parent} has {', '.join(there)}" if there else f"; there is none in {path.parent}"

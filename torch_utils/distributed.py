@@ -5,16 +5,21 @@ none of this, and every function here then does the obvious.
 """
 
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
-from utils.errors import UserError
+from utils.errors import USAGE, UserError
 
+Value = TypeVar("Value")
+
+_FREEING = 0.2  # s, in which gloo's threads surely have freed the last message
 _TIMEOUT = timedelta(minutes=10)  # a rank that hears nothing for so long gives up; PyTorch's default is 30
 
 
@@ -38,7 +43,7 @@ class Processes:
 
 
 def pick_device(wish: str | None) -> torch.device:
-    """The device that --device names, or the first GPU, or the CPU where there is none.
+    """The device that --device names, or the first GPU, or the CPU without one; torch's current one from now on.
 
     Raises:
         UserError: no such device. Nothing falls back in silence.
@@ -53,6 +58,7 @@ def pick_device(wish: str | None) -> torch.device:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
             raise UserError(f"--device {wish}: PyTorch {torch.__version__} sees {count} GPU(s) here: use --device cpu")
+        torch.cuda.set_device(device)  # which memory statistics, pinned memory and format queries go by
     elif device.type != "cpu":
         raise UserError(f"--device {wish}: not supported: cpu, cuda or cuda:N")
     return device
@@ -62,8 +68,11 @@ def join_processes(device_wish: str | None, dist_url: str, world_size: int) -> P
     """Take the place that the launcher gave this process; alone where there is no launcher.
 
     On GPUs each process takes the one of its local rank and talks over NCCL, on CPUs over gloo.
+
+    Raises:
+        UserError: no such device, or the environment does not say who and where the others are.
     """
-    world_size = int(os.environ.get("WORLD_SIZE", world_size))
+    world_size = _number("WORLD_SIZE", world_size)
     if world_size == 1:
         return Processes(pick_device(device_wish))
     if "RANK" not in os.environ:
@@ -71,30 +80,75 @@ def join_processes(device_wish: str | None, dist_url: str, world_size: int) -> P
             f"--world-size {world_size} needs a launcher: torchrun --nproc_per_node={world_size} train.py ... "
             "(it sets RANK and WORLD_SIZE)"
         )
-    rank, local_rank = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", os.environ["RANK"]))
+    rank = _number("RANK", 0)
     on_cpu = device_wish == "cpu" or not torch.cuda.is_available()
-    device = pick_device("cpu" if on_cpu and device_wish is None else device_wish if on_cpu else f"cuda:{local_rank}")
-    if not on_cpu:
-        torch.cuda.set_device(device)
-    dist.init_process_group(
-        "gloo" if on_cpu else "nccl", init_method=dist_url, rank=rank, world_size=world_size, timeout=_TIMEOUT
-    )
+    if not on_cpu and device_wish not in (None, "cuda"):
+        raise UserError(f"--device {device_wish}: each of several processes takes a GPU of its own: drop --device")
+    device = pick_device(device_wish if on_cpu else f"cuda:{_number('LOCAL_RANK', rank)}")
+    try:
+        dist.init_process_group(
+            "gloo" if on_cpu else "nccl", init_method=dist_url, rank=rank, world_size=world_size, timeout=_TIMEOUT
+        )
+    except (ValueError, RuntimeError) as error:
+        raise UserError(
+            f"the {world_size} processes cannot meet at --dist-url {dist_url} ({str(error).splitlines()[0]}): "
+            "start them with torchrun, which says where"
+        ) from None
     return Processes(device, rank, world_size)
 
 
+def _number(variable: str, default: int) -> int:
+    """What a launcher's environment variable says."""
+    text = os.environ.get(variable, str(default))
+    if not text.isdecimal():
+        raise UserError(f"{variable}={text} in the environment: expected a number, as torchrun sets it")
+    return int(text)
+
+
 def leave_processes() -> None:
-    """Say goodbye, so that nobody waits for this process."""
+    """Say goodbye, so that nobody waits for this process.
+
+    The group's end waits for gloo's threads with Python's lock held, and freeing the tensors of a message takes that
+    lock too: whoever ends it right after a collective may wait for ever (seen with torch 2.7.1).
+    """
     if dist.is_initialized():
+        dist.barrier()
+        time.sleep(_FREEING)
         dist.destroy_process_group()
 
 
-def from_main(processes: Processes, value: Any) -> Any:
-    """`value` of rank 0, everywhere. Plain objects only."""
+def from_main(processes: Processes, make: Callable[[], Value]) -> Value:
+    """What `make` returns on rank 0, everywhere. Plain objects only.
+
+    Raises:
+        UserError: of `make`; the other processes leave without a word.
+    """
     if not processes.several:
-        return value
-    box = [value]
+        return make()
+    value, error = None, None
+    if processes.is_main:
+        try:
+            value = make()
+        except UserError as raised:
+            error = raised
+    box = [value, error is not None]
     dist.broadcast_object_list(box, src=0)
+    if error is not None:
+        raise error
+    if box[1]:
+        raise SystemExit(USAGE)
     return box[0]
+
+
+def share_buffers(processes: Processes, model: nn.Module) -> None:
+    """Give every process rank 0's buffers, those that are saved.
+
+    After a step each process has batch norm statistics of its own, which DistributedDataParallel makes equal before the
+    next step only.
+    """
+    if processes.several:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, src=0)
 
 
 def gathered(processes: Processes, value: Any) -> Sequence[Any]:

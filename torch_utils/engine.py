@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from torch_utils.coco_eval import CocoMetrics, coco_metrics
-from torch_utils.distributed import Processes, from_main, gathered
+from torch_utils.distributed import Processes, from_main, gathered, share_buffers
 from torch_utils.optimization import Schedule
 from torch_utils.precision import Precision
 from torch_utils.training_state import LOSS_TERMS
@@ -75,7 +75,7 @@ def train_one_epoch(
         if due:
             total = losses[: meter.step + 1].sum(1).cpu()
             memory = {"max mem": f"{torch.cuda.max_memory_allocated() >> 20}"} if device.type == "cuda" else {}
-            meter.show({"lr": f"{lr:.6f}", "loss": f"{total[-1]:.4f} ({total.mean():.4f})", **memory})
+            meter.show({"lr": f"{lr:.6f}", "loss": f"{total[-1]:.4f} ({total.mean():.4f})"}, memory)
     return torch.stack([*gathered(processes, losses.cpu())]).mean(0)
 
 
@@ -105,8 +105,9 @@ def evaluate(
         new_labels: the model's label -> the index's label, negative for none; without it they are the same.
     """
     model.eval()
+    share_buffers(processes, model)
     own: dict[int, Detections] = {}
-    meter = StepMeter("Test: ", loader)
+    meter = StepMeter("Test:", loader)
     model_time = 0.0
     for batch in meter:
         started = time.perf_counter()
@@ -120,7 +121,7 @@ def evaluate(
             meter.show({"model_time": f"{model_time / (meter.step + 1):.4f}"})
     detections = {image: found for part in gathered(processes, own) for image, found in part.items()}
     started = time.perf_counter()
-    metrics = from_main(processes, coco_metrics(index, detections) if processes.is_main else None)
+    metrics = from_main(processes, lambda: coco_metrics(index, detections))
     log.info("Test:  evaluator_time: %.4f", time.perf_counter() - started)
     log.info("IoU metric: bbox\n%s", metrics.table())
     return Evaluation(metrics, detections)

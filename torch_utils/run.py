@@ -13,6 +13,8 @@ from torch_utils.checkpoint import FORMAT, rng_state, save_checkpoint, set_rng_s
 from torch_utils.distributed import Processes, gathered
 from torch_utils.precision import Precision
 from torch_utils.training_state import TrainingState
+from utils.errors import UserError
+from utils.files import remove_leftovers
 from utils.training_log import TrainingLog
 from utils.version import VERSION
 
@@ -50,6 +52,7 @@ class Run:
         self.about = {"format": FORMAT, "versions": versions, **about}
         self.log = None
         if processes.is_main:
+            remove_leftovers(folder)
             self.log = TrainingLog(folder, about["options"], first_epoch=first_epoch, wandb=wandb)
 
     def save(self, state: TrainingState) -> None:
@@ -73,10 +76,19 @@ class Run:
         save_checkpoint(self.folder / LAST, whole)
 
     def record(self, state: TrainingState, draw: Callable[[], None]) -> None:
-        """Save, and log the epoch that just ended; `draw` adds pictures of it from a thread."""
-        self.save(state)
+        """Log and save the epoch that just ended; `draw` adds pictures of it from a thread.
+
+        The log comes first: a run that is killed between the two does the epoch again, and logs it again.
+        """
         if self.log is not None:
-            self.log.write_epoch(state.history, state.iteration_losses.numpy(), draw)
+            self.log.write_epoch(state.history)
+        self.save(state)
+        self.redraw(state, draw)
+
+    def redraw(self, state: TrainingState, draw: Callable[[], None]) -> None:
+        """Draw the curves, and what `draw` adds, from a thread."""
+        if self.log is not None:
+            self.log.start_drawing(state.history, state.iteration_losses.numpy(), draw)
 
     def close(self) -> None:
         """Wait for what is still being written."""
@@ -87,8 +99,25 @@ class Run:
 def restore(
     checkpoint: Mapping[str, Any], optimizer: torch.optim.Optimizer, precision: Precision, processes: Processes
 ) -> TrainingState:
-    """Put optimizer, scaler and random numbers back as Run.save found them, and return the state."""
-    optimizer.load_state_dict(checkpoint["optimizer_state_dict"])
+    """Put optimizer, scaler and random numbers back as Run.save found them, and return the state.
+
+    Raises:
+        UserError: the run had another optimizer, or trained other parameters.
+    """
+    saved = checkpoint["optimizer_state_dict"]
+    try:
+        kind = "AdamW" if "betas" in saved["param_groups"][0] else "SGD"
+        if kind != type(optimizer).__name__:
+            raise UserError(
+                f"--optimizer {type(optimizer).__name__}: the run to resume has the state of {kind}: drop --optimizer, "
+                "or start a new run from its weights, without --resume-training"
+            )
+        optimizer.load_state_dict(saved)
+    except (ValueError, LookupError, TypeError) as error:
+        raise UserError(
+            f"the optimizer's state does not fit the model ({error}): start a new run from these weights, without "
+            "--resume-training"
+        ) from None
     if checkpoint.get("scaler_state_dict"):
         precision.scaler.load_state_dict(checkpoint["scaler_state_dict"])
     rng = checkpoint.get("rng", [])

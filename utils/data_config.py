@@ -1,12 +1,17 @@
 """A data set's YAML file as a checked, typed DataConfig. README.md explains every key to users."""
 
 import difflib
+import os
+import reprlib
+import unicodedata
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.constructor import ConstructorError
 
 from utils.errors import DataError
 
@@ -23,7 +28,12 @@ _TYPES: dict[str, type] = dict.fromkeys(_FOLDER_KEYS, str) | {
     "video_path": str,
 }
 _WORDS = {str: "text", list: "a list", int: "a whole number", bool: "true or false"}
-_MAX_YAML_BYTES = 4 << 20  # a data YAML has a few hundred lines
+_MAX_YAML_BYTES = 1 << 20  # a data YAML has a few hundred lines
+_MAX_DEPTH = 10  # of values in values; ours have two
+_MAX_NUMBER = 100  # characters of a number, date or the like
+_MAX_NAME = 200  # characters of a class name
+_QUOTED = 80  # characters of a value that a message quotes
+_UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # Unicode categories: control, surrogate, line and paragraph separator
 
 
 @dataclass(frozen=True)
@@ -54,8 +64,8 @@ class DataConfig:
             raise DataError(f"{self.path}: {keys} are missing: add them, as in data_configs/smoke.yaml")
         split = self.splits[name]
         for kind, folder in (("IMAGES", split.images), ("LABELS", split.labels)):
-            if not folder.is_dir():
-                problem = "is not a folder" if folder.exists() else "does not exist"
+            if not os.path.isdir(folder):  # which takes any text, Path.is_dir not
+                problem = "is not a folder" if os.path.exists(folder) else "does not exist"
                 raise DataError(
                     f"{self.path}: {name.upper()}_DIR_{kind} is {str(folder)!r}, which {problem} "
                     f"(paths are relative to the working directory, {Path.cwd()})"
@@ -70,14 +80,13 @@ def load_data_config(path: str | Path) -> DataConfig:
         DataError: naming file, line where there is one, value and remedy.
     """
     path = Path(path)
-    text = _read(path)
     try:
-        raw = yaml.safe_load(text)
-        lines = _key_lines(text)
+        raw, lines = _parse(_read(path))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise DataError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+        words = " ".join((getattr(error, "problem", None) or str(error)).split())  # some have two lines
+        raise DataError(f"{where}: not valid YAML: {words[: 3 * _QUOTED]}") from None
     if not isinstance(raw, dict):
         raise DataError(f"{path}: expected keys such as CLASSES and TRAIN_DIR_IMAGES, got {type(raw).__name__}")
     return parse_data_config(raw, path, lines)
@@ -113,24 +122,69 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text (byte {error.start}): save it as UTF-8") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def _key_lines(text: str) -> dict[str, int]:
-    """Line number, from 1, of every top-level key."""
-    root = yaml.compose(text, Loader=yaml.SafeLoader)
-    if not isinstance(root, yaml.MappingNode):
-        return {}
-    return {key.value: key.start_mark.line + 1 for key, _ in root.value}
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, whose every complaint is a YAMLError with its line, and whose results are small."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """As the base class, for `*name` of plain values and so many levels only: others can blow up the result."""
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent) and isinstance(self.anchors.get(event.anchor), yaml.CollectionNode):
+            raise ConstructorError(None, None, f"*{event.anchor} repeats a list: write it out", event.start_mark)
+        if self.depth == _MAX_DEPTH:
+            raise ConstructorError(None, None, f"more than {_MAX_DEPTH} levels of values in values", event.start_mark)
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """As the base class, which raises half a dozen other errors on values such as 2024-13-45 and !!bool maybe."""
+        if not isinstance(node, yaml.ScalarNode):
+            return super().construct_object(node, deep)
+        kind = node.tag.rpartition(":")[2]
+        problem = f"{_brief(node.value)} is no {kind}: put it in quotes if it is text"
+        if kind != "str" and len(node.value) > _MAX_NUMBER:
+            raise ConstructorError(None, None, problem, node.start_mark)
+        try:
+            return super().construct_object(node, deep)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise ConstructorError(None, None, problem, node.start_mark) from None
+
+
+def _parse(text: str) -> tuple[Any, dict[str, int]]:
+    """The content, and the line number, from 1, of every top-level key."""
+    loader = _Loader(text)
+    try:
+        root = loader.get_single_node()
+        content = loader.construct_document(root) if root else None
+    finally:
+        loader.dispose()
+    keys = [key for key, _ in root.value] if isinstance(root, yaml.MappingNode) else []
+    return content, {key.value: key.start_mark.line + 1 for key in keys if isinstance(key, yaml.ScalarNode)}
+
+
+def _brief(value: object) -> str:
+    """repr, but short whatever the value."""
+    short = reprlib.Repr()
+    short.maxlevel = 1
+    short.maxstring = short.maxother = _QUOTED
+    return short.repr(value)
 
 
 def _check_value(where: str, key: str, value: Any) -> None:
     if key not in _TYPES:
-        near = difflib.get_close_matches(str(key), _TYPES, n=1)
+        near = difflib.get_close_matches(str(key)[:_QUOTED], _TYPES, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(_TYPES)}"
-        raise DataError(f"{where}: unknown key {key!r}; {hint}")
+        raise DataError(f"{where}: unknown key {_brief(key)}; {hint}")
     expected = _TYPES[key]
     if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
-        raise DataError(f"{where}: {key} is {value!r}, expected {_WORDS[expected]}")
+        raise DataError(f"{where}: {key} is {_brief(value)}, expected {_WORDS[expected]}")
 
 
 def _classes(where: str, raw: Mapping[str, Any]) -> tuple[str, ...]:
@@ -140,13 +194,17 @@ def _classes(where: str, raw: Mapping[str, Any]) -> tuple[str, ...]:
     for name in names:
         if not isinstance(name, str):
             raise DataError(
-                f"{where}: CLASSES has {name!r}, which YAML reads as {type(name).__name__}: put it in quotes"
+                f"{where}: CLASSES has {_brief(name)}, which YAML reads as {type(name).__name__}: put it in quotes"
+            )
+        if len(name) > _MAX_NAME or any(unicodedata.category(character) in _UNPRINTABLE for character in name):
+            raise DataError(
+                f"{where}: CLASSES has {_brief(name)}: a name is one line of at most {_MAX_NAME} characters"
             )
     if not names or names[0] != BACKGROUND:
         raise DataError(f"{where}: CLASSES starts with {names[0] if names else None!r}: put {BACKGROUND!r} before it")
     if len(names) < 2:
         raise DataError(f"{where}: CLASSES has only {BACKGROUND!r}: add the names of your classes")
-    twice = sorted({name for name in names if names.count(name) > 1 and name != "N/A"})  # COCO's 91 names repeat N/A
+    twice = sorted(name for name, n in Counter(names).items() if n > 1 and name != "N/A")  # COCO's 91 names repeat N/A
     if twice:
         raise DataError(f"{where}: CLASSES names {twice[0]!r} twice: drop one")
     nc = raw.get("NC", len(names))

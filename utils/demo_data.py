@@ -6,7 +6,9 @@ and are cut off by the border, and bars in front of them hide more.
 """
 
 import logging
-from collections.abc import Mapping
+import shutil
+import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from utils.label_writers import write_voc
 GENERATOR = "demo"  # value of GENERATE in a data YAML
 IMAGES: Mapping[str, int] = {"train": 280, "valid": 120}
 VIDEO, TRACKS = "video.mp4", "video_tracks.txt"
+MARKER = "demo_version.txt"  # tells a folder that we drew from one of the user's
 _VERSION = "1"  # of the pictures; what another version drew is drawn anew
 _SEED = 7
 _HEIGHT, _WIDTH = 240, 320
@@ -55,34 +58,100 @@ class _Shape:
 
 
 def make_demo(config: DataConfig) -> None:
-    """Draw the data set where the config's folders say, unless it is there.
+    """Draw the data set where the config's folders say, unless it is there: as a whole or not at all.
 
     Raises:
-        DataError: GENERATE or CLASSES of the YAML are not those of the demo.
+        DataError: GENERATE, CLASSES or the folders of the YAML are not those of the demo, or the folder that they
+            share holds something that the project did not draw.
     """
+    root = _checked_root(config)
+    drawn = _drawn_version(root)
+    if drawn == _VERSION:
+        return
+    unfinished = root.with_name(f".{root.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        if drawn is None and root.exists() and not (root.is_dir() and not any(root.iterdir())):
+            raise DataError(
+                f"{config.path}: GENERATE would draw the demo data set in {root}, which holds something else: "
+                "name another folder, or empty this one"
+            )
+        log.info("Drawing the demo data set in %s", root)
+        _draw(unfinished, config.classes[1:])
+        if drawn is not None:
+            _move_aside(root)
+        _move(unfinished, root)
+    except OSError as error:
+        raise DataError(f"{config.path}: the demo data set cannot be drawn in {root} ({error})") from None
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _checked_root(config: DataConfig) -> Path:
+    """The folder above train/ and valid/ of a config that asks for this data set, symbolic links followed."""
     if config.generate != GENERATOR:
         raise DataError(f"{config.path}: GENERATE is {config.generate!r}, expected {GENERATOR!r}, or leave it out")
     names = config.classes[1:]
     if len(names) != len(_OUTLINES):
         raise DataError(f"{config.path}: the demo has {len(_OUTLINES)} classes, CLASSES has {len(names)}")
-    root = config.splits["train"].images.parent.parent
-    marker = root / "version.txt"
-    if marker.is_file() and marker.read_text(encoding="utf-8").strip() == _VERSION:
-        return
-    log.info("Drawing the demo data set in %s", root)
+    for split in IMAGES:
+        if split not in config.splits:
+            keys = f"{split.upper()}_DIR_IMAGES and {split.upper()}_DIR_LABELS"
+            raise DataError(f"{config.path}: GENERATE needs {keys}: add them, as in data_configs/demo.yaml")
+    folders = [folder.resolve() for split in IMAGES for folder in vars(config.splits[split]).values()]
+    root = folders[0].parent.parent
+    if folders != [root / split / kind for split in IMAGES for kind in ("images", "labels")]:
+        raise DataError(
+            f"{config.path}: GENERATE draws train/images, train/labels, valid/images and valid/labels of one folder, "
+            f"not {', '.join(map(str, folders))}: name its folders so"
+        )
+    if root in (Path.cwd(), *Path.cwd().parents):
+        raise DataError(f"{config.path}: GENERATE makes {root} anew, where you work: name a folder of its own below it")
+    return root
+
+
+def _drawn_version(root: Path) -> str | None:
+    """What version of this module drew what is in the folder; None where it is not ours."""
+    try:
+        return (root / MARKER).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _draw(folder: Path, names: Sequence[str]) -> None:
+    """Draw everything into a new folder."""
     for number, (split, count) in enumerate(IMAGES.items()):
-        folders = config.splits[split]
-        folders.images.mkdir(parents=True, exist_ok=True)
-        folders.labels.mkdir(parents=True, exist_ok=True)
+        images, labels_folder = folder / split / "images", folder / split / "labels"
+        images.mkdir(parents=True)
+        labels_folder.mkdir()
         for i in range(count):
             rng = np.random.default_rng([_SEED, number, i])
             picture, boxes, labels = _scene(rng)
-            path = folders.images / f"{split}_{i:03d}.jpg"
+            path = images / f"{split}_{i:03d}.jpg"
             write_image(path, picture)
-            label_path = folders.labels / f"{path.stem}.xml"
+            label_path = labels_folder / f"{path.stem}.xml"
             write_voc(label_path, path.name, picture.shape[:2], boxes, [names[label] for label in labels])
-    _write_video(root)
-    write_text(marker, _VERSION + "\n")
+    _write_video(folder)
+    write_text(folder / MARKER, _VERSION + "\n")
+
+
+def _move_aside(root: Path) -> None:
+    """Rename what another version drew: somebody may have added to it."""
+    number = 1
+    while (aside := root.with_name(f"{root.name}_old_{number}")).exists():
+        number += 1
+    root.rename(aside)
+    log.warning("%s, of another version, is %s now", root, aside)
+
+
+def _move(finished: Path, root: Path) -> None:
+    """Rename a folder to `root`, unless another process has just done so."""
+    try:
+        if root.is_dir():
+            root.rmdir()  # it is empty; Windows renames onto nothing that is there
+        finished.rename(root)
+    except OSError:
+        if _drawn_version(root) != _VERSION:
+            raise
 
 
 def _scene(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -2,6 +2,7 @@
 
 import colorsys
 import functools
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from utils.detections import Detections
 
 _GOLDEN_RATIO = 0.618034  # steps of it around the colour circle keep neighbouring classes apart
 _TRUTH = (255, 255, 255)
+_UNDRAWABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # control characters, line ends, halves
+_MOST_CHARACTERS = 100  # of a label
 
 
 def class_color(label: int) -> tuple[int, int, int]:
@@ -90,7 +93,7 @@ def _rectangle(canvas: np.ndarray, box: np.ndarray, color: tuple[int, int, int],
 
 def _tag(canvas: np.ndarray, box: np.ndarray, text: str, color: tuple[int, int, int], size: int) -> None:
     """A filled label above the box's top left corner, or inside it where there is no room above."""
-    mask = _text_mask(text, size)
+    mask = _text_mask(_UNDRAWABLE.sub("?", text[:_MOST_CHARACTERS]), size)
     height, width = mask.shape
     x1, y1 = round(float(box[0])), round(float(box[1]))
     left = min(max(0, x1), max(0, canvas.shape[1] - width))

@@ -23,6 +23,12 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Delete what processes that were killed in the middle of write_atomically left in the folder."""
+    for temporary in folder.glob(".*.tmp"):
+        temporary.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text, whole or not at all."""
-    write_atomically(path, lambda file: file.write(text.encode("utf-8")))
+    """Write UTF-8 text, whole or not at all; file names that are not UTF-8 keep their bytes."""
+    write_atomically(path, lambda file: file.write(text.encode("utf-8", "surrogateescape")))

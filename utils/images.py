@@ -1,5 +1,8 @@
 """Image files: which are there, how large they are, their pixels."""
 
+import functools
+import mmap
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,16 +11,19 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from utils.errors import DataError
+from utils.image_structure import is_cut_off, is_tiff_cut_off, png_exif
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm"})
 _EXIF_ORIENTATION = 274  # EXIF 2.32, table 4
 _SIDEWAYS = (5, 6, 7, 8)  # orientations that exchange width and height
-_JPEG_END = b"\xff\xd9"
-_TAIL_BYTES = 1 << 16  # cameras append a few kilobytes of their own after the end marker
+_PILLOW_ERRORS = (Image.DecompressionBombError, OSError, SyntaxError, TypeError, ValueError)
 
 
 class ImageHeader(NamedTuple):
-    """Size of an image file in pixels, as stored and as shown once its EXIF orientation is applied."""
+    """Size of an image file in pixels, as stored and as shown once its EXIF orientation is applied.
+
+    Both are what `read_image` gives: OpenCV always turns a TIFF, and never follows an orientation that XMP alone has.
+    """
 
     stored: tuple[int, int]  # height, width
     shown: tuple[int, int]
@@ -25,35 +31,45 @@ class ImageHeader(NamedTuple):
 
 def list_images(folder: Path) -> list[Path]:
     """The image files of `folder`, sorted by name. Suffixes count in any case."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    return sorted(path for path in folder.iterdir() if is_image_name(path) and path.is_file())
+
+
+def is_image_name(path: Path) -> bool:
+    """Whether the suffix is one of an image."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
 
 
 def read_header(path: Path) -> ImageHeader:
-    """Size of the image without decoding it; a JPEG must have its end.
+    """Size of the image without decoding it; the file must be there to its end.
 
     Raises:
         DataError: the file is missing, no image, or cut off.
     """
     try:
-        with Image.open(path) as image:
-            width, height = image.size
-            sideways = image.getexif().get(_EXIF_ORIENTATION) in _SIDEWAYS
-            is_jpeg = image.format == "JPEG"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Pillow, about odd but legible metadata
+            (width, height), orientation, cut_off = _probe(path)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+    except _PILLOW_ERRORS as error:
         reason = "not an image, or damaged" if isinstance(error, UnidentifiedImageError) else str(error)
         raise DataError(f"{path}: cannot be read as an image ({reason}): repair or remove it") from None
-    if is_jpeg and not _has_end(path):
-        raise DataError(f"{path}: the JPEG is cut off before its end: fetch it again or remove it")
-    return ImageHeader((height, width), (width, height) if sideways else (height, width))
+    if cut_off:
+        raise _cut_off_error(path)
+    return ImageHeader((height, width), (width, height) if orientation in _SIDEWAYS else (height, width))
 
 
-def _has_end(path: Path) -> bool:
-    with path.open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(max(0, size - _TAIL_BYTES))
-        return _JPEG_END in file.read()
+def _probe(path: Path) -> tuple[tuple[int, int], int | None, bool]:
+    """Width and height as stored, EXIF orientation, and whether the file is cut off."""
+    with (
+        Image.open(path) as image,
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+    ):
+        cut_off = is_tiff_cut_off(image, len(data)) if image.format == "TIFF" else is_cut_off(data)
+        tags = Image.Exif()  # not image.getexif(), which decodes a PNG and believes XMP
+        tags.load(png_exif(data) if image.format == "PNG" else image.info.get("exif", b""))
+        return image.size, tags.get(_EXIF_ORIENTATION), cut_off
 
 
 def read_image(path: Path, *, as_stored: bool = False) -> np.ndarray:
@@ -67,15 +83,20 @@ def read_image(path: Path, *, as_stored: bool = False) -> np.ndarray:
         (H, W, 3) uint8 RGB.
 
     Raises:
-        DataError: the file is missing or cannot be decoded.
+        DataError: the file is missing, cut off, or cannot be decoded.
     """
     try:
-        encoded = np.fromfile(path, np.uint8)  # imread cannot open every unicode path on Windows
+        data = path.read_bytes()  # imread cannot open every unicode path on Windows
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}): repair or remove it") from None
+    if is_cut_off(data):
+        raise _cut_off_error(path)
+    _silence_opencv()
     flags = cv2.IMREAD_COLOR_RGB | (cv2.IMREAD_IGNORE_ORIENTATION if as_stored else 0)
     try:
-        image = cv2.imdecode(encoded, flags) if len(encoded) else None
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     except cv2.error as error:
         raise DataError(f"{path}: cannot be decoded ({error.err}): repair or remove it") from None
     if image is None:
@@ -89,7 +110,31 @@ def write_image(path: Path, rgb: np.ndarray) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    encoded, data = cv2.imencode(path.suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
-    if not encoded:
+    encoded = _encoded(path.suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+    if encoded is None:
         raise OSError(f"{path}: OpenCV cannot write this image")
-    path.write_bytes(data.tobytes())
+    path.write_bytes(encoded)
+
+
+@functools.cache
+def can_write(suffix: str) -> bool:
+    """Whether `write_image` knows this kind of file."""
+    return _encoded(suffix, np.zeros((64, 64, 3), np.uint8)) is not None
+
+
+def _encoded(suffix: str, bgr: np.ndarray) -> bytes | None:
+    _silence_opencv()
+    try:
+        done, data = cv2.imencode(suffix, bgr) if suffix.isascii() else (False, None)
+    except cv2.error:
+        return None
+    return data.tobytes() if done else None
+
+
+def _silence_opencv() -> None:
+    """OpenCV writes lines of its own to stderr; what went wrong is said in ours."""
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
+def _cut_off_error(path: Path) -> DataError:
+    return DataError(f"{path}: the image is cut off before its end: fetch it again or remove it")

@@ -12,7 +12,7 @@ import numpy as np
 from utils.boxes import DROPPED, mend_boxes
 from utils.data_config import DataConfig
 from utils.errors import DataError
-from utils.images import list_images, read_header
+from utils.images import list_images, read_header, read_image
 from utils.label_readers import READERS, LabelFile
 from utils.progress import bar
 
@@ -58,6 +58,22 @@ class LabelIndex:
         """File of image i."""
         return self.folder / str(self.names[i])
 
+    def pixels(self, i: int) -> np.ndarray:
+        """Decode image i: (H, W, 3) uint8 RGB, in the orientation that its boxes mean.
+
+        Raises:
+            DataError: it cannot be decoded, or not to the size that its header had when the labels were read.
+        """
+        path, (height, width) = self.path(i), self.sizes[i]
+        image = read_image(path, as_stored=bool(self.as_stored[i]))
+        if image.shape[:2] != (height, width):
+            found = f"{image.shape[1]}x{image.shape[0]}"
+            raise DataError(
+                f"{path}: decodes to {found}, its header said {width}x{height} when the labels were read: "
+                "start again if the file was replaced, else save it anew"
+            )
+        return image
+
     def log_summary(self, purpose: str) -> None:
         """Log the numbers of samples and boxes, and what was missing, mended or dropped."""
         counts = np.bincount(self.labels, minlength=len(self.classes))
@@ -71,6 +87,17 @@ class LabelIndex:
     def rows(self, i: int) -> slice:
         """Where image i's boxes lie in boxes, labels and ignored."""
         return slice(self.offsets[i], self.offsets[i + 1])
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One image with what its label file says."""
+
+    path: Path
+    label_path: Path | None
+    size: tuple[int, int]  # height and width in the orientation that the labels mean
+    as_stored: bool
+    labels: LabelFile
 
 
 def open_index(config: DataConfig, split_name: str, label_type: str) -> LabelIndex:
@@ -91,7 +118,7 @@ def open_index(config: DataConfig, split_name: str, label_type: str) -> LabelInd
     _check_label_type(split.labels, {path.stem for path in paths}, label_paths.keys(), label_type)
     label_of = {name: i for i, name in enumerate(config.classes) if i > 0}
 
-    files, sizes, as_stored, broken, report = [], [], [], [], LabelReport()
+    entries, broken, report = [], [], LabelReport()
     for path in bar(paths, f"Reading {split_name} labels"):
         try:
             header = read_header(path)
@@ -108,25 +135,16 @@ def open_index(config: DataConfig, split_name: str, label_type: str) -> LabelInd
         size = header.stored if stored else header.shown
         if labels.size not in (None, size):
             report.found["image size in the label file is not the file's"].append(label_path.name)
-        files.append(labels)
-        sizes.append(size)
-        as_stored.append(stored)
+        entries.append(_Entry(path, label_path, size, stored, labels))
     if broken:
         raise DataError(_several(broken, "files cannot be read"))
-    _check_classes(config, split.labels, files)
-    return _assemble(split.images, paths, files, sizes, as_stored, config.classes, report)
+    _check_classes(config, split.labels, entries)
+    return _assemble(split.images, entries, config.classes, report)
 
 
-def _assemble(
-    folder: Path,
-    paths: list[Path],
-    files: list[LabelFile],
-    sizes: list[tuple[int, int]],
-    as_stored: list[bool],
-    classes: tuple[str, ...],
-    report: LabelReport,
-) -> LabelIndex:
-    image_sizes = np.array(sizes, np.int64)
+def _assemble(folder: Path, entries: list[_Entry], classes: tuple[str, ...], report: LabelReport) -> LabelIndex:
+    files = [entry.labels for entry in entries]
+    image_sizes = np.array([entry.size for entry in entries], np.int64)
     counts = np.array([len(f.boxes) for f in files])
     image_of_box = np.repeat(np.arange(len(files)), counts)
     boxes, keep, problems = mend_boxes(
@@ -134,13 +152,13 @@ def _assemble(
     )
     for box in np.flatnonzero(problems != ""):
         kind = "boxes dropped" if problems[box] in DROPPED else "boxes mended"
-        report.found[kind].append(f"{paths[image_of_box[box]].name}: {problems[box]}")
+        report.found[kind].append(f"{entries[image_of_box[box]].path.name}: {problems[box]}")
     kept = np.bincount(image_of_box[keep], minlength=len(files))
     return LabelIndex(
         folder=folder,
-        names=np.array([path.name for path in paths]),
+        names=np.array([entry.path.name for entry in entries]),
         sizes=image_sizes,
-        as_stored=np.array(as_stored, bool),
+        as_stored=np.array([entry.as_stored for entry in entries], bool),
         offsets=np.concatenate([[0], np.cumsum(kept)]),
         boxes=boxes[keep],
         labels=np.array([label for f in files for label in f.labels], np.int64)[keep],
@@ -166,15 +184,17 @@ def _check_label_type(folder: Path, image_stems: Set[str], label_stems: Set[str]
     )
 
 
-def _check_classes(config: DataConfig, folder: Path, files: list[LabelFile]) -> None:
+def _check_classes(config: DataConfig, folder: Path, entries: list[_Entry]) -> None:
     """A class that the YAML lacks stops the run: the YAML is wrong more often than the labels."""
-    unknown = Counter(name for f in files for name in f.unknown)
+    unknown = Counter(name for entry in entries for name in entry.labels.unknown)
     if not unknown:
         return
+    first = {name: entry.label_path.name for entry in reversed(entries) for name in entry.labels.unknown}
     shown = []
     for name, count in unknown.most_common(_NAMES_SHOWN):
         near = difflib.get_close_matches(name.strip("'"), config.classes, n=1)
-        shown.append(f"{name} ({count} boxes{f'; did you mean {near[0]!r}?' if near else ''})")
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        shown.append(f"{name} ({count} boxes, first in {first[name]}{hint})")
     more = f" and {len(unknown) - len(shown)} more" if len(shown) < len(unknown) else ""
     raise DataError(
         f"{folder}: labels of {len(unknown)} class(es) that CLASSES in {config.path} does not have: "

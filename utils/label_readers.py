@@ -4,14 +4,19 @@ Coordinates leave here in the convention of utils/boxes.py. A row that cannot be
 place in the file; a file that cannot be understood at all raises DataError.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import shorten
 from xml.etree import ElementTree
 
 from utils.errors import DataError
 
 _MAX_LABEL_BYTES = 16 << 20  # 100,000 boxes have 20 MB of XML; nobody labels that much in one image
+_SHOWN = 60  # characters of a name that a message quotes
+_DECLARED = re.compile(rb"<\?xml[^>]*?encoding\s*=\s*[\"']([\w.-]+)")  # XML 1.0, section 4.3.3
+_WIDER = {"gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932"}  # what tools that declare the narrower one write
 UNKNOWN = -1  # label of a class that the data YAML does not have
 
 
@@ -46,17 +51,12 @@ def read_voc(path: Path, image_size: tuple[int, int], label_of: Mapping[str, int
     A box whose corners coincide has no area as written, though it would be a pixel wide if read to the letter.
     """
     del image_size  # VOC boxes are in pixels
-    try:
-        root = ElementTree.fromstring(_read(path), ElementTree.XMLParser(target=_NoDoctype()))
-    except ElementTree.ParseError as error:
-        raise DataError(f"{path}:{error.position[0]}: not valid XML ({error}): repair or remove it") from None
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
-
-    labels = LabelFile(size=_voc_size(root))
+    root = _parse_xml(path)
+    labels = LabelFile()
+    labels.size = _voc_size(root, labels.notes)
     for number, thing in enumerate(root.iter("object"), 1):
         name = (thing.findtext("name") or "").strip()
-        where = f"object {number}" + (f" ({name})" if name else "")
+        where = f"object {number}" + (f" ({shorten(name, _SHOWN)})" if name else "")
         if not name:
             labels.notes.append(f"{where} has no name, dropped")
             continue
@@ -67,7 +67,7 @@ def read_voc(path: Path, image_size: tuple[int, int], label_of: Mapping[str, int
             continue
         label = label_of.get(name, UNKNOWN)
         if label == UNKNOWN:
-            labels.unknown.append(repr(name))
+            labels.unknown.append(repr(shorten(name, _SHOWN) if len(name) > _SHOWN else name))
         (x1, x2), (y1, y2) = _from_voc(corners[0], corners[2]), _from_voc(corners[1], corners[3])
         labels.add((x1, y1, x2, y2), label, ignored=thing.findtext("difficult", "").strip() == "1")
     return labels
@@ -80,8 +80,9 @@ def read_yolo(path: Path, image_size: tuple[int, int], label_of: Mapping[str, in
     sixth number is a confidence and is left out.
     """
     height, width = image_size
+    last_class = max(label_of.values(), default=0)  # not len(label_of): COCO's 91 names have N/A many times
     labels = LabelFile()
-    for number, row in enumerate(_read(path).decode("utf-8", "replace").splitlines(), 1):
+    for number, row in enumerate(_read(path).decode("utf-8-sig", "replace").splitlines(), 1):
         words = row.split()
         if not words:
             continue
@@ -94,9 +95,9 @@ def read_yolo(path: Path, image_size: tuple[int, int], label_of: Mapping[str, in
             labels.notes.append(f"line {number} has a confidence, which is left out")
             values = values[:4]
         if not class_number.is_integer() or class_number < 0:
-            labels.notes.append(f"line {number} has class {words[0]}, which is no class number, dropped")
+            labels.notes.append(f"line {number} has class {words[0][:_SHOWN]}, which is no class number, dropped")
         elif len(values) == 4 or (len(values) >= 6 and len(values) % 2 == 0):
-            known = class_number + 1 <= len(label_of)
+            known = class_number < last_class
             if not known:
                 labels.unknown.append(f"class {int(class_number)}")
             x1, y1, x2, y2 = _from_polygon(values) if len(values) > 4 else _from_centre(*values)
@@ -119,16 +120,49 @@ READERS: Mapping[str, Reader] = {"pascal_voc": Reader(".xml", read_voc), "yolo":
 
 
 def _read(path: Path) -> bytes:
-    size = path.stat().st_size
-    if size > _MAX_LABEL_BYTES:
-        raise DataError(f"{path}: {size:,} bytes is too large for a label file: is this the right file?")
-    return path.read_bytes()
-
-
-def _voc_size(root: ElementTree.Element) -> tuple[int, int] | None:
     try:
-        height, width = (int(float(root.findtext(f"size/{key}") or "")) for key in ("height", "width"))
-    except ValueError:
+        size = path.stat().st_size
+        if size > _MAX_LABEL_BYTES:
+            raise DataError(f"{path}: {size:,} bytes is too large for a label file: is this the right file?")
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read as a label file ({error.strerror}): repair or remove it") from None
+
+
+def _parse_xml(path: Path) -> ElementTree.Element:
+    data = _read(path)
+    try:
+        try:
+            return _xml_root(data)
+        except UnicodeError:
+            raise
+        except ValueError:  # expat itself takes UTF-8, UTF-16 and encodings of one byte a character
+            return _xml_root(_decoded(data))
+    except ElementTree.ParseError as error:
+        raise DataError(f"{path}:{error.position[0]}: not valid XML ({error}): repair or remove it") from None
+    except (LookupError, UnicodeError) as error:
+        raise DataError(f"{path}:1: not text in the encoding it declares ({error}): save it as UTF-8") from None
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def _xml_root(content: bytes | str) -> ElementTree.Element:
+    return ElementTree.fromstring(content, ElementTree.XMLParser(target=_NoDoctype()))
+
+
+def _decoded(data: bytes) -> str:
+    declared = _DECLARED.search(data)
+    name = declared[1].decode("ascii").lower() if declared else "utf-8"
+    return data.decode(_WIDER.get(name, name))
+
+
+def _voc_size(root: ElementTree.Element, notes: list[str]) -> tuple[int, int] | None:
+    """Height and width; None where they are missing, zero, or (noted) no numbers."""
+    words = [(root.findtext(f"size/{key}") or "").strip() for key in ("height", "width")]
+    try:
+        height, width = (int(float(word or 0)) for word in words)
+    except (OverflowError, ValueError):
+        notes.append(f"size {' x '.join(shorten(word, _SHOWN) for word in words)} is no size in pixels, left out")
         return None
     return (height, width) if height > 0 and width > 0 else None
 

@@ -13,14 +13,14 @@ def write_voc(path: Path, image_name: str, size: tuple[int, int], boxes: np.ndar
     """One Pascal VOC XML file.
 
     Args:
-        image_name: file name of the image.
+        image_name: file name of the image. Bytes of it that are not UTF-8 become "?", as XML knows no others.
         size: its height and width.
         boxes: (N, 4) x1 y1 x2 y2 in its pixels, more than one pixel wide and high: VOC's inclusive corners of one
             pixel are what tools write for a box without area, and are read as that.
         names: class of each box.
     """
     root = ElementTree.Element("annotation")
-    _add(root, filename=image_name)
+    _add(root, filename=image_name.encode("utf-8", "replace").decode("utf-8"))
     _add(ElementTree.SubElement(root, "size"), width=size[1], height=size[0], depth=3)
     for (x1, y1, x2, y2), name in zip(boxes.astype(np.float64).tolist(), names, strict=True):
         thing = ElementTree.SubElement(root, "object")

@@ -7,13 +7,24 @@ from pathlib import Path
 PROGRESS = "progress"  # extra of a record that a progress bar shows already
 
 
+class _Console(logging.StreamHandler):
+    """Falls silent when nobody reads any more (`train.py ... | head`); the run goes on."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Called in the handling of an exception of `emit`."""
+        if isinstance(sys.exc_info()[1], BrokenPipeError):
+            logging.getLogger().removeHandler(self)
+        else:
+            super().handleError(record)
+
+
 def setup_logging(*, log_file: Path | None = None, quiet: bool = False) -> None:
     """Plain lines to standard output, and to `log_file`, which is appended to.
 
     `quiet` leaves only warnings, for all but one process of a distributed run. Where standard output is a terminal, the
     progress bar stands in for progress lines.
     """
-    console = logging.StreamHandler(sys.stdout)
+    console: logging.Handler = _Console(sys.stdout)
     if sys.stdout.isatty():
         console.addFilter(lambda record: not getattr(record, PROGRESS, False))
     handlers: list[logging.Handler] = [console]

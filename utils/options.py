@@ -3,10 +3,15 @@
 A short flag has one meaning: -w weights, -j workers, -d device, -b batch, -m model, -i input, -o output.
 """
 
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from utils.flags import Fraction, NaturalInt, Options, PositiveFloat, PositiveInt, flag, switch
 from utils.size_rule import SizeRule
+
+log = logging.getLogger(__name__)
 
 LABEL_TYPES = ("pascal_voc", "yolo")
 
@@ -149,11 +154,19 @@ class DetectorOptions(MachineOptions):
     )
     imgsz: PositiveInt | None = flag("-ims", "--imgsz", metavar="S", help="image size; without it the one of training")
 
-    def size_rule(self, trained: SizeRule, *, square: bool) -> SizeRule:
-        """The size rule of training, unless --imgsz or the script's switch for squares asks for another."""
+    def size_rule(self, trained: Mapping[str, Any], *, known: bool, square: bool) -> SizeRule:
+        """The size rule of training, unless --imgsz or the script's switch for squares asks for another.
+
+        Args:
+            trained: fields of that SizeRule.
+            known: whether the checkpoint says so; else it is a guess that deserves a warning.
+        """
         if self.imgsz is not None:
             return SizeRule(self.imgsz, square=square)
-        return replace(trained, square=True) if square else trained
+        rule = SizeRule(**trained)
+        if not known:
+            log.warning("%s does not say its training size, which --imgsz would; using %s", self.weights, rule)
+        return replace(rule, square=True) if square else rule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +194,7 @@ class InferenceOptions(DetectorOptions):
 
     input: str | None = flag("-i", "--input", help="an image, a folder, or a glob pattern in quotes")
     output: str | None = flag("-o", "--output", metavar="DIR", help="results go to DIR, not outputs/inference/res_N")
-    data: str | None = flag("--data", metavar="YAML", help="YAML with image_path, or with the CLASSES of bare weights")
+    data: str | None = flag("--data", metavar="YAML", help="YAML with image_path, or with other names for the classes")
     threshold: Fraction = flag("-th", "--threshold", default=0.3, metavar="P", help="lowest score to keep")
     classes: tuple[NaturalInt, ...] | None = flag(
         "--classes", metavar="K", help="keep only these class indices (0 is __background__)"

@@ -8,7 +8,7 @@ import numpy as np
 from utils.batch import Batch
 from utils.detections import Detections
 from utils.drawing import draw_detections, draw_truth, grid
-from utils.images import read_image, write_image
+from utils.images import write_image
 from utils.label_index import LabelIndex
 
 TRAIN_BATCH = "train_batch_0.jpg"
@@ -46,6 +46,5 @@ def write_prediction_pictures(
 
 def _prediction_picture(index: LabelIndex, i: int, detections: Detections) -> np.ndarray:
     rows = index.rows(i)
-    image = read_image(index.path(i), as_stored=bool(index.as_stored[i]))
-    with_truth = draw_truth(image, index.boxes[rows], index.labels[rows])
+    with_truth = draw_truth(index.pixels(i), index.boxes[rows], index.labels[rows])
     return draw_detections(with_truth, detections.filtered(_THRESHOLD), index.classes)

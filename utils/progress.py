@@ -68,13 +68,13 @@ class StepMeter:
             return True
         return not self._bar.disable and time.perf_counter() - self._shown_at > _BAR_INTERVAL
 
-    def show(self, values: Mapping[str, str]) -> None:
-        """Show `values` beside progress and times."""
+    def show(self, values: Mapping[str, str], last: Mapping[str, str] | None = None) -> None:
+        """Show `values` beside the progress, then the times, then `last`."""
         now = time.perf_counter()
         steps = self.step - self._shown_step
         times = {"time": f"{(now - self._shown_at) / steps:.4f}", "data": f"{self._waited / steps:.4f}"}
         self._shown_at, self._shown_step, self._waited = now, self.step, 0.0
-        text = "  ".join(f"{name}: {value}" for name, value in {**values, **times}.items())
+        text = "  ".join(f"{name}: {value}" for name, value in {**values, **times, **(last or {})}.items())
         self._bar.set_postfix_str(text)
         if self.step in (0, self.total - 1) or self.step % _LINE_INTERVAL == 0:
             eta = timedelta(seconds=int((now - self._started) / (self.step + 1) * (self.total - self.step - 1)))

@@ -34,15 +34,16 @@ def named_folder(parent: Path, name: str) -> Path:
     return folder
 
 
-def given_folder(folder: Path, contents: str) -> Path:
-    """Make and return exactly this folder.
+def given_folder(folder: Path, contents: str | None = None) -> Path:
+    """Make exactly this folder where it is not there, and return it.
 
     Raises:
-        UserError: a run's `contents` (a file name) are in it already.
+        UserError: a run's `contents` (a file name) are in it already, or it is a file.
     """
-    if (folder / contents).exists():
+    if contents is not None and (folder / contents).exists():
         raise UserError(f"{folder} holds {contents} of an earlier run, which would be lost: choose another folder")
-    _make(folder)
+    if not _make(folder) and not folder.is_dir():
+        raise UserError(f"{folder}: a file of that name is in the way: choose another folder")
     return folder
 
 

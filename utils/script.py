@@ -4,10 +4,10 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from utils.errors import UserError
+from utils.errors import USAGE, UserError
 from utils.flags import OptionsType, parse_options
 
-_USAGE = 2  # exit code of a mistake that the user can put right, as argparse has it
+_FULL = "the memory of the GPU is full: lower --batch or --imgsz, or choose a smaller --model"
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
@@ -24,7 +24,12 @@ def run_script(
         main(options)
     except (UserError, *user_errors) as error:
         print(f"error: {_last_words(error)}", file=sys.stderr)
-        sys.exit(_USAGE)
+        sys.exit(USAGE)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's; importing torch for it would make --help slow
+            raise
+        print(f"error: {_FULL} ({_last_words(error).splitlines()[0]})", file=sys.stderr)
+        sys.exit(USAGE)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(_INTERRUPTED)

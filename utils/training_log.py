@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import io
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +15,8 @@ import yaml
 from utils.errors import UserError
 from utils.files import write_text
 from utils.plots import plot_training
+
+log = logging.getLogger(__name__)
 
 _COLUMNS = {  # of results.csv, as the predecessor named them -> history key
     "map": "map",
@@ -40,16 +43,19 @@ class TrainingLog:
         self._artist = ThreadPoolExecutor(1, thread_name_prefix="plots")
         self._drawing: Future[None] | None = None
 
-    def write_epoch(
-        self, history: Sequence[Mapping[str, float]], iteration_losses: np.ndarray, draw_more: Callable[[], None]
-    ) -> None:
-        """Write the run so far; its last row is the newest epoch. `draw_more` runs in the thread, after the curves."""
+    def write_epoch(self, history: Sequence[Mapping[str, float]]) -> None:
+        """Write the run so far; its last row is the newest epoch."""
         write_text(self.folder / "results.csv", _csv(history))
         for key, value in history[-1].items():
             self._tensorboard.add_scalar(key, value, len(history))
         self._tensorboard.flush()
         if self._wandb is not None:
             self._wandb.log(dict(history[-1]), step=len(history))
+
+    def start_drawing(
+        self, history: Sequence[Mapping[str, float]], iteration_losses: np.ndarray, draw_more: Callable[[], None]
+    ) -> None:
+        """Draw the curves; `draw_more` follows them in the thread."""
         self._finish_drawing()
         self._drawing = self._artist.submit(self._draw, history, iteration_losses, draw_more)
 
@@ -68,8 +74,9 @@ class TrainingLog:
         draw_more()
 
     def _finish_drawing(self) -> None:
-        if self._drawing is not None:
-            self._drawing.result()  # raises what went wrong in the thread
+        error = self._drawing.exception() if self._drawing is not None else None
+        if error is not None:  # a picture is not worth a run
+            log.warning("the pictures of an epoch could not be drawn: %s", error, exc_info=error)
 
 
 def _csv(history: Sequence[Mapping[str, float]]) -> str:

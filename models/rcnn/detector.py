@@ -7,10 +7,13 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN as TorchvisionFasterRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.rpn import RPNHead
+from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.models.detection.transform import resize_boxes
+
+from models.errors import ModelError
 
 
 class UintBatch(Protocol):
@@ -24,6 +27,15 @@ class UintBatch(Protocol):
     counts: Tensor  # (B,) int64 on the host
 
 
+class Float32Anchors(AnchorGenerator):
+    """Anchors in fp32 whatever the features are: corners of large images in bfloat16 are up to 7 px off."""
+
+    def set_cell_anchors(self, dtype: torch.dtype, device: torch.device) -> None:
+        """See AnchorGenerator; `dtype` is that of the features."""
+        del dtype
+        super().set_cell_anchors(torch.float32, device)
+
+
 class Float32RPNHead(RPNHead):
     """The RPN's head with results in fp32 inside autocast: boxes decoded from half precision are pixels off."""
 
@@ -34,12 +46,32 @@ class Float32RPNHead(RPNHead):
 
 
 class Float32Predictor(FastRCNNPredictor):
-    """The box predictor with results in fp32 inside autocast."""
+    """The box predictor in fp32 inside autocast: rounded logits would give scores that rank detections wrongly."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """See FastRCNNPredictor."""
-        scores, deltas = super().forward(x)
-        return scores.float(), deltas.float()
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.float())
+
+
+class TrainableRPN(RegionProposalNetwork):
+    """torchvision's RPN, with a proposal for every training image: the box head's losses are means over proposals."""
+
+    def filter_proposals(
+        self,
+        proposals: Tensor,
+        objectness: Tensor,
+        image_shapes: list[tuple[int, int]],
+        num_anchors_per_level: list[int],
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """See RegionProposalNetwork; in training, the whole image is the proposal where there would be none."""
+        boxes, scores = super().filter_proposals(proposals, objectness, image_shapes, num_anchors_per_level)
+        for i, (height, width) in enumerate(image_shapes):
+            if self.training and len(boxes[i]) == 0:
+                whole = boxes[i].new_zeros(1, 4)
+                whole[:, 2], whole[:, 3] = width, height  # filled in place: a copy from the host would wait for the GPU
+                boxes[i], scores[i] = whole, scores[i].new_zeros(1)
+        return boxes, scores
 
 
 class FasterRCNN(TorchvisionFasterRCNN):
@@ -56,6 +88,7 @@ class FasterRCNN(TorchvisionFasterRCNN):
 
     def __init__(self, backbone: nn.Module, **torchvision_options: object) -> None:
         super().__init__(backbone, **torchvision_options)
+        self.rpn.__class__ = TrainableRPN  # torchvision's constructor builds its own
         mean, std = (torch.tensor(values) for values in (self.transform.image_mean, self.transform.image_std))
         self.register_buffer("pixel_scale", 1 / (255 * std), persistent=False)
         self.register_buffer("pixel_shift", -mean / std, persistent=False)
@@ -63,11 +96,16 @@ class FasterRCNN(TorchvisionFasterRCNN):
     def forward(
         self, images: UintBatch | Sequence[Tensor], targets: list[Mapping[str, Tensor]] | None = None
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
-        """Losses in training, detections otherwise; see the class."""
+        """Losses in training, detections otherwise; see the class.
+
+        Raises:
+            ModelError: batch norms cannot be trained on a batch this small.
+        """
         if isinstance(images, (list, tuple)):
             return super().forward(images, targets)
         batch: UintBatch = images
         sizes = [tuple(size) for size in batch.sizes.tolist()]
+        self._check_batch_norm(batch.images)
         image_list = ImageList(self._normalise(batch.images, sizes), sizes)
         features = self.backbone(image_list.tensors)
         if isinstance(features, Tensor):
@@ -80,6 +118,19 @@ class FasterRCNN(TorchvisionFasterRCNN):
         for detected, size, original_size in zip(detections, sizes, batch.original_sizes.tolist(), strict=True):
             detected["boxes"] = resize_boxes(detected["boxes"], size, original_size)
         return detections
+
+    def _check_batch_norm(self, images: Tensor) -> None:
+        """torch's own message for a coarsest map of 1 x 1 cells names neither batch nor image size."""
+        count, height, width, _ = images.shape
+        if not self.training or count > 1:
+            return
+        stride = round(1 / min(self.roi_heads.box_roi_pool.scales))
+        norms = (m for m in self.backbone.modules() if isinstance(m, nn.BatchNorm2d))  # SyncBatchNorm is none
+        if max(height, width) <= stride and any(norm.training for norm in norms):
+            raise ModelError(
+                f"a training batch of one image of {height} x {width} px gives batch norm one value per channel, "
+                f"and it needs more: use images above {stride} px (--imgsz), or a batch size that leaves no image alone"
+            )
 
     def _normalise(self, images: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
         """(B, H, W, 3) uint8 to (B, 3, H, W) float32 in channels-last memory, mean and std applied, padding zero."""

@@ -100,4 +100,5 @@ def _samples(low: Tensor, high: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
     fraction = torch.where(left < last, points - left, 0.0)
     weights = torch.stack([1 - fraction, fraction], -1) * (inside / SAMPLES)[..., None]
     indices = torch.stack([left, right], -1)
-    return indices.reshape(len(low), SIDE, -1), weights.reshape(len(low), SIDE, -1)
+    shape = (len(low), SIDE, 2 * SAMPLES)  # said in full: there may be no regions
+    return indices.reshape(shape), weights.reshape(shape)

@@ -3,7 +3,15 @@ import pytest
 import torch
 from torch import nn
 
-from models.builder import PUBLISHED, RANDOM, BackboneSpec, BuildOptions, UncountedBatchNorm2d, build_fasterrcnn
+from models.builder import (
+    PUBLISHED,
+    RANDOM,
+    BackboneSpec,
+    BuildOptions,
+    UncountedBatchNorm2d,
+    build_fasterrcnn,
+    with_synchronized_batchnorm,
+)
 from models.create_fasterrcnn_model import create_model
 from models.errors import ModelError
 from tests.models.test_create_fasterrcnn_model import PARAMETERS
@@ -84,3 +92,21 @@ def test_batch_norm_without_a_counter_is_batch_norm() -> None:
     torch.testing.assert_close(own.running_var, stock.running_var, rtol=0, atol=0)
     own.load_state_dict(dict(stock.state_dict()))  # the counter of a file that has one is left out
     assert "num_batches_tracked" not in own.state_dict()
+
+
+@pytest.mark.parametrize("name", ["fasterrcnn_resnet50_fpn_v2", "fasterrcnn_mobilenetv3_large_320_fpn"])
+def test_synchronized_batch_norm_trains_and_keeps_the_keys(name: str) -> None:
+    """Fault: torch's SyncBatchNorm asserts a counter of batches, which half of the models have not."""
+    model = create_model[name](3, pretrained=False, options=RANDOM)
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    parameters = list(model.parameters())
+    converted = with_synchronized_batchnorm(model).train()
+    norms = [m for m in converted.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    assert norms
+    assert all(isinstance(m, nn.SyncBatchNorm) for m in norms)
+    assert all(isinstance(m.num_batches_tracked, torch.Tensor) for m in norms)
+    assert all(m.num_batches_tracked.device == m.running_mean.device for m in norms)
+    assert list(converted.state_dict()) == list(state)
+    assert all(torch.equal(value, state[key]) for key, value in converted.state_dict().items())
+    assert all(own is other for own, other in zip(converted.parameters(), parameters, strict=True))
+    assert all(loss.isfinite() for loss in converted(batch_of([1, 0])).values())

@@ -160,3 +160,8 @@ def test_a_file_that_does_not_say_its_size_gets_torchvisions() -> None:
     assert opened.size_rule == {"size": 800, "max_size": 1333, "square": False}
     rule = {"size": 320, "max_size": 1333, "square": True}
     assert open_detector(checkpoint_of(model, size_rule=rule), None).size_rule == rule
+
+
+def test_the_default_model_does_not_contradict_a_checkpoint() -> None:
+    opened = open_detector(checkpoint_of(create_model[NANO](3, pretrained=False)), None, default="fasterrcnn_resnet18")
+    assert opened.name == NANO

@@ -37,6 +37,27 @@ def test_without_network_the_message_says_what_to_do(weights_folder: Path, name:
     assert not list(weights_folder.parent.rglob("*.pth*"))  # no half file is left to be taken for a whole one
 
 
+@pytest.mark.parametrize("name", [None, "fasterrcnn_mobilenetv3_large_320_fpn"])
+def test_without_network_a_detector_to_use_has_another_way_out_than_train_has(weights_folder: Path, name) -> None:
+    """--no-pretrained is a flag of train.py only."""
+    with pytest.raises(ModelError) as error:
+        open_detector(None, name)
+    message = str(error.value)
+    for part in ("https://download.pytorch.org/models/fasterrcnn_", str(weights_folder), "or give --weights of a"):
+        assert part in message
+    assert "--no-pretrained" not in message
+
+
+def test_the_default_coco_model_is_the_callers(weights_folder: Path) -> None:
+    """eval.py's has always been fasterrcnn_resnet50_fpn, inference.py's fasterrcnn_resnet50_fpn_v2."""
+    with pytest.raises(ModelError, match="fasterrcnn_resnet50_fpn_v2_coco"):
+        open_detector(None, None)
+    with pytest.raises(ModelError, match="fasterrcnn_resnet50_fpn_coco"):
+        open_detector(None, None, default="fasterrcnn_resnet50_fpn")
+    with pytest.raises(ModelError, match="fasterrcnn_mobilenet_v3_large_fpn"):
+        open_detector(None, "fasterrcnn_mobilenetv3_large_fpn", default="fasterrcnn_resnet50_fpn")
+
+
 @pytest.mark.parametrize("name", ["fasterrcnn_nano", "fasterrcnn_mini_darknet_nano_head"])
 def test_models_without_published_weights_need_no_network(name: str) -> None:
     create_model[name](5, pretrained=True)
@@ -76,4 +97,21 @@ def test_coco_weights_keep_their_predictor_for_cocos_classes_only(weights_folder
 def test_a_damaged_file_is_named(weights_folder: Path) -> None:
     (weights_folder / "resnet18-f37072fd.pth").write_bytes(b"half")
     with pytest.raises(ModelError, match=r"resnet18-f37072fd\.pth: not a weights file, or damaged"):
+        create_model["fasterrcnn_resnet18"](5, pretrained=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([1], r"resnet18-f37072fd\.pth: the content is a list, expected a dict of names and tensors"),
+        (
+            {"model_state_dict": {}},
+            r"resnet18-f37072fd\.pth: the content has a dict for model_state_dict, expected a te",
+        ),
+        ({"conv.weight": torch.ones(1)}, r"the weights do not fit this model: they lack conv1\.weight"),
+    ],
+)
+def test_another_file_under_the_name_of_published_weights(weights_folder: Path, content, message: str) -> None:
+    torch.save(content, weights_folder / "resnet18-f37072fd.pth")
+    with pytest.raises(ModelError, match=message):
         create_model["fasterrcnn_resnet18"](5, pretrained=True)

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from torch_utils.checkpoint import (
-    check_resumable,
     load_checkpoint,
     rng_state,
     save_checkpoint,
@@ -72,8 +71,10 @@ def test_code_in_a_file_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (lambda p: p.write_bytes(b""), "not a PyTorch checkpoint, or cut off"),
         (lambda p: p.write_bytes(b"hello"), "not a PyTorch checkpoint, or cut off"),
         (lambda p: p.write_bytes(pickle.dumps({"a": 1})), "not a PyTorch checkpoint, or cut off"),
-        (lambda p: torch.save([1], p), "no checkpoint of a detector: it lacks model_state_dict, data, model_name"),
-        (lambda p: torch.save({"a": 1, "data": {}}, p), "it lacks model_state_dict, model_name"),
+        (lambda p: torch.save([1], p), "no checkpoint of a detector: it lacks model_state_dict, data, model_name of"),
+        (lambda p: torch.save({"a": 1, "data": {}}, p), "it lacks model_state_dict, model_name of"),
+        (lambda p: torch.save({**MODEL, "data": "x"}, p), "it lacks data of the right kind"),
+        (lambda p: torch.save({**MODEL, "model_state_dict": [1]}, p), "it lacks model_state_dict of the right kind"),
         (lambda p: zipfile.ZipFile(p, "w").close(), "or is no checkpoint"),
     ],
 )
@@ -101,9 +102,19 @@ def test_a_missing_file_names_its_neighbours(tmp_path: Path) -> None:
 
 
 def test_a_model_alone_cannot_be_resumed(tmp_path: Path) -> None:
+    torch.save(MODEL, tmp_path / "best_model.pth")
+    torch.save({**MODEL, "optimizer_state_dict": {}, "epoch": 3}, tmp_path / "last_model.pth")
     with pytest.raises(UserError, match=r"best_model\.pth: holds a model, not a run"):
-        check_resumable(tmp_path / "best_model.pth", MODEL)
-    check_resumable(tmp_path / "last_model.pth", {**MODEL, "optimizer_state_dict": {}, "epoch": 3})
+        load_checkpoint(tmp_path / "best_model.pth", whole_run=True)
+    load_checkpoint(tmp_path / "last_model.pth", whole_run=True)
+
+
+def test_a_number_is_taken_for_the_workers_of_old_commands(tmp_path: Path) -> None:
+    """-w was workers in the predecessor's eval.py."""
+    with pytest.raises(
+        UserError, match="4: no such checkpoint: -w is short for --weights; the number of workers is -j"
+    ):
+        load_checkpoint(Path("4"))
 
 
 def draw() -> tuple:

@@ -1,6 +1,11 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
+from tests.conftest import ROOT
 from torch_utils.distributed import Processes, from_main, gathered, join_processes, pick_device
 from utils.errors import UserError
 
@@ -31,7 +36,7 @@ def test_alone_without_a_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     assert processes == Processes(torch.device("cpu"))
     assert processes.is_main
     assert not processes.several
-    assert from_main(processes, 3) == 3
+    assert from_main(processes, lambda: 3) == 3
     assert gathered(processes, 3) == [3]
 
 
@@ -40,3 +45,70 @@ def test_world_size_without_a_launcher_says_what_to_type(monkeypatch: pytest.Mon
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with pytest.raises(UserError, match="torchrun --nproc_per_node=2"):
         join_processes("cpu", "env://", 2)
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"WORLD_SIZE": "two", "RANK": "0"}, "WORLD_SIZE=two in the environment: expected a number"),
+        ({"WORLD_SIZE": "2", "RANK": "x"}, "RANK=x in the environment"),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, "the 2 processes cannot meet at --dist-url env://"),
+    ],
+)
+def test_a_wrong_environment_is_refused(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], message: str
+) -> None:
+    for name in ("MASTER_ADDR", "MASTER_PORT", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=message):
+        join_processes("cpu", "env://", 1)
+
+
+def run_two(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
+    """Run code in two processes that have joined over gloo as `processes`."""
+    script = folder / "two.py"
+    script.write_text(
+        "import torch\n"
+        "from torch_utils.distributed import *\n"
+        "from torch_utils.distributed import share_buffers\n"
+        "from utils.errors import UserError\n"
+        "processes = join_processes('cpu', 'env://', 1)\n" + code
+    )
+    return subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", script],
+        env={"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+
+
+def test_two_processes_share_what_they_find_and_leave(tmp_path: Path) -> None:
+    """Leaving right after a collective hung one time in four."""
+    done = run_two(
+        tmp_path,
+        "assert from_main(processes, lambda: processes.rank) == 0\n"
+        "norm = torch.nn.BatchNorm1d(3)\n"
+        "norm.running_mean += processes.rank + 1\n"
+        "share_buffers(processes, norm)\n"
+        "assert norm.running_mean.tolist() == [1, 1, 1]\n"
+        "for _ in range(20):\n"
+        "    assert list(gathered(processes, torch.full((9,), processes.rank).sum().item())) == [0, 9]\n"
+        "leave_processes()\n",
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_mistake_that_the_main_process_finds_is_told_once(tmp_path: Path) -> None:
+    done = run_two(
+        tmp_path,
+        "def fail():\n"
+        "    raise UserError('once')\n"
+        "try:\n"
+        "    from_main(processes, fail)\n"
+        "except UserError as error:\n"
+        "    print('told', error)\n"
+        "except SystemExit as left:\n"
+        "    print('left', left.code)\n",
+    )
+    assert sorted(done.stdout.splitlines()) == ["left 2", "told once"], done.stderr

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
-from utils.data_config import load_data_config
+from utils.data_config import Split, load_data_config, parse_data_config
 from utils.errors import DataError
 
 GOOD = """\
@@ -20,7 +20,7 @@ SAVE_VALID_PREDICTION_IMAGES: true
 
 def write(folder: Path, text: str) -> Path:
     path = folder / "data.yaml"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     return path
 
 
@@ -54,6 +54,26 @@ def test_nc_may_be_left_out(tmp_path: Path) -> None:
         ("TRAIN_DIR_LABELS: train\n", "", "TRAIN_DIR_IMAGES is there but TRAIN_DIR_LABELS is missing"),
         ("NC: 3", "NC: [3", "data.yaml:7: not valid YAML"),
         ("NC: 3", "NC: !!python/object/apply:os.system ['true']", "data.yaml:6: not valid YAML"),
+        ("cat", "2024-13-45", "data.yaml:5: not valid YAML: '2024-13-45' is no timestamp: put it in quotes"),
+        ("NC: 3", "NC: 0x_", "data.yaml:6: not valid YAML: '0x_' is no int"),
+        ("NC: 3", "NC: !!int foo", "data.yaml:6: not valid YAML: 'foo' is no int"),
+        ("NC: 3", "NC: !!float foo", "data.yaml:6: not valid YAML: 'foo' is no float"),
+        ("NC: 3", "NC: !!bool foo", "data.yaml:6: not valid YAML: 'foo' is no bool"),
+        ("NC: 3", "NC: !!timestamp foo", "data.yaml:6: not valid YAML: 'foo' is no timestamp"),
+        pytest.param("NC: 3", "NC: " + "9" * 5000, "data.yaml:6: not valid YAML: '9999", id="5000 digits"),
+        pytest.param("NC: 3", "NC: 0x" + "f" * 5000, "data.yaml:6: not valid YAML: '0xfff", id="5000 hex digits"),
+        pytest.param("NC: 3", "NC: " + "[" * 3000, "data.yaml:6: not valid YAML: more than 10 levels", id="nested ["),
+        pytest.param(
+            "NC: 3", "NC: " + "{a: " * 3000, "data.yaml:6: not valid YAML: more than 10 levels", id="nested {"
+        ),
+        ("NC: 3", "NC: \x01", "not valid YAML: unacceptable character #x0001"),
+        ("NC: 3", "NC: &a [*a]", "data.yaml:6: not valid YAML: *a repeats a list: write it out"),
+        ("NC: 3", "? [a]\n: 3", "data.yaml:6: not valid YAML: found unhashable key"),
+        ("NC: 3", "? !!str {=: a}\n: 3", "unknown key 'a'"),
+        ("cat", r'"a\x1b[2Jb"', r"data.yaml:5: CLASSES has 'a\x1b[2Jb': a name is one line of at most 200 characters"),
+        ("cat", r'"a\nb"', r"data.yaml:5: CLASSES has 'a\nb': a name is one line"),
+        pytest.param("cat", "x" * 201, "data.yaml:5: CLASSES has 'xxx", id="long name"),
+        pytest.param("TRAIN_DIR_IMAGES", "x" * 900, "data.yaml:1: unknown key 'xxx", id="long key"),
     ],
 )
 def test_each_mistake_has_its_message(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -61,6 +81,45 @@ def test_each_mistake_has_its_message(tmp_path: Path, old: str, new: str, messag
         load_data_config(write(tmp_path, GOOD.replace(old, new)))
     assert message in str(error.value)
     assert str(tmp_path / "data.yaml") in str(error.value)
+    assert len(str(error.value).removeprefix(str(tmp_path))) < 500
+    assert "\n" not in str(error.value)
+
+
+def test_an_alias_bomb_makes_no_large_message(tmp_path: Path) -> None:
+    lists = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+        f"{name}: &{name} [{','.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefg", "bcdefgh", strict=True)
+    )
+    with pytest.raises(DataError, match=r"data\.yaml:2: not valid YAML: \*a repeats a list") as error:
+        load_data_config(write(tmp_path, lists + "CLASSES: *h\n"))
+    assert len(str(error.value)) < 500
+
+
+def test_values_of_a_strangers_checkpoint_make_no_large_message() -> None:
+    bomb = ["x"] * 9
+    for _ in range(8):
+        bomb = [bomb] * 9
+    with pytest.raises(DataError, match=r"last_model\.pth: NC is \[\[") as error:
+        parse_data_config({"CLASSES": ["__background__", "cat"], "NC": bomb}, Path("last_model.pth"))
+    assert len(str(error.value)) < 500
+
+
+def test_a_plain_value_may_be_repeated_by_name(tmp_path: Path) -> None:
+    text = GOOD.replace("TRAIN_DIR_IMAGES: train", "TRAIN_DIR_IMAGES: &folder train").replace(
+        "LABELS: train", "LABELS: *folder"
+    )
+    assert load_data_config(write(tmp_path, text)).splits["train"] == Split(Path("train"), Path("train"))
+
+
+def test_class_names_of_any_language(tmp_path: Path) -> None:
+    names = ["__background__", "Straßenbahn", "猫", "می‌خواهم", "👩‍🚒"]  # with zero-width joiners
+    text = GOOD.replace("[__background__, cat, dog]\nNC: 3", f"[{', '.join(names)}]")
+    assert load_data_config(write(tmp_path, text)).classes == tuple(names)
+
+
+def test_a_folder_name_that_no_disk_takes(tmp_path: Path) -> None:
+    config = load_data_config(write(tmp_path, GOOD.replace("_IMAGES: train", "_IMAGES: " + "x" * 300)))
+    with pytest.raises(DataError, match=r"TRAIN_DIR_IMAGES is 'xxx.*which does not exist"):
+        config.split("train")
 
 
 def test_a_list_is_no_data_yaml(tmp_path: Path) -> None:
@@ -81,7 +140,7 @@ def test_not_text(tmp_path: Path) -> None:
 
 
 def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
-    write(tmp_path, "#" * (5 << 20))
+    write(tmp_path, "#" * (2 << 20))
     with pytest.raises(DataError, match="too large"):
         load_data_config(tmp_path / "data.yaml")
 

@@ -41,6 +41,24 @@ def test_a_label_beyond_the_names_is_shown_as_a_number() -> None:
     draw_detections(GREY, found((1, 1, 5, 5), label=7), NAMES)
 
 
+@pytest.mark.parametrize("shape", [(90, 40, 3), (40, 90, 3), (2000, 1, 3)])
+def test_portrait_images_are_not_halved(shape: tuple) -> None:
+    """Fault of the predecessor: portrait images were halved."""
+    image = np.full(shape, 90, np.uint8)
+    box = (0, shape[0] - 6, shape[1], shape[0])
+    for labels in (False, True):
+        drawn = draw_detections(image, found(box), NAMES, show_labels=labels)
+        assert drawn.shape == shape
+        assert tuple(drawn[-1, 0]) == class_color(1)
+    assert draw_truth(image, np.array([box]), np.array([1]), NAMES).shape == shape
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\x00b", "\x1b[2J", "\udcff.jpg", "\ud800", "x" * 100_000, "", "猫"])
+def test_names_that_no_font_can_draw_are_no_fault(name: str) -> None:
+    assert draw_detections(GREY, found((20, 30, 60, 70)), ("__background__", name)).shape == GREY.shape
+    draw_truth(GREY, np.array([(20, 30, 60, 70)]), np.array([1]), ("__background__", name))
+
+
 def test_nothing_to_draw() -> None:
     np.testing.assert_array_equal(draw_detections(GREY, found(), NAMES), GREY)
     np.testing.assert_array_equal(draw_truth(GREY, np.empty((0, 4)), np.empty(0, int), NAMES), GREY)

@@ -1,3 +1,6 @@
+import io
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -6,7 +9,7 @@ import pytest
 from PIL import Image
 
 from utils.errors import DataError
-from utils.images import list_images, read_header, read_image, write_image
+from utils.images import can_write, list_images, read_header, read_image, write_image
 
 RNG = np.random.default_rng(0)
 PICTURE = cv2.GaussianBlur(RNG.integers(0, 256, (40, 60, 3), np.uint8), (9, 9), 3)
@@ -38,13 +41,75 @@ def test_grey_palette_and_alpha_become_rgb(tmp_path: Path, mode: str) -> None:
     assert read_image(tmp_path / "a.png").shape == (40, 60, 3)
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_16_bit_images_do_not_go_black(tmp_path: Path, suffix: str) -> None:
+    """Fault of the predecessor: 16-bit images went black."""
+    path = tmp_path / f"a{suffix}"
+    cv2.imwrite(str(path), PICTURE[:, :, ::-1].astype(np.uint16) * 257)
+    np.testing.assert_array_equal(read_image(path), PICTURE)
+    assert read_header(path).shown == (40, 60)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_header_says_the_shape_that_reading_gives(tmp_path: Path, orientation: int) -> None:
-    path = save(tmp_path / "a.jpg", orientation)
+def test_exif_rotation_header_says_the_shape_that_reading_gives(tmp_path: Path, suffix: str, orientation: int) -> None:
+    path = save(tmp_path / f"a{suffix}", orientation)
     header = read_header(path)
     assert header.stored == (40, 60) == read_image(path, as_stored=True).shape[:2]
     assert header.shown == read_image(path).shape[:2]
     assert (header.shown == (60, 40)) == (orientation >= 5)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_rotation_of_a_tiff_header_says_the_shape_that_reading_gives(
+    tmp_path: Path, bits: int, orientation: int
+) -> None:
+    """OpenCV turns a TIFF whatever it is asked for."""
+    grey = PICTURE[..., 0].astype(f"uint{bits}")
+    Image.fromarray(grey).save(tmp_path / "a.tif", tiffinfo={274: orientation})
+    header = read_header(tmp_path / "a.tif")
+    assert header.stored == read_image(tmp_path / "a.tif", as_stored=True).shape[:2]
+    assert header.shown == read_image(tmp_path / "a.tif").shape[:2]
+
+
+XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
+)
+
+
+def test_exif_rotation_that_only_xmp_has_turns_neither_header_nor_image(tmp_path: Path) -> None:
+    Image.fromarray(PICTURE).save(tmp_path / "a.jpg", xmp=XMP)
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert image.getexif().get(274) == 6  # as Pillow has it
+    assert read_header(tmp_path / "a.jpg").shown == read_image(tmp_path / "a.jpg").shape[:2] == (40, 60)
+
+
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+@pytest.mark.parametrize("prefix", [b"", b"Exif\0\0"])
+def test_exif_rotation_after_the_pixels_of_a_png_is_seen(tmp_path: Path, prefix: bytes) -> None:
+    """As exiftool may write it; with the prefix that belongs into a JPEG, libpng drops it."""
+    exif = Image.Exif()
+    exif[274] = 6
+    path = save(tmp_path / "a.png")
+    data, end = path.read_bytes(), 12
+    path.write_bytes(data[:-end] + png_chunk(b"eXIf", prefix + exif.tobytes().removeprefix(b"Exif\0\0")) + data[-end:])
+    assert read_header(path).shown == read_image(path).shape[:2] == ((40, 60) if prefix else (60, 40))
+
+
+def test_the_header_is_read_without_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow's getexif() decodes a whole PNG."""
+    path = save(tmp_path / "a.png")
+
+    def load(image: Image.Image) -> None:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
+    assert read_header(path).shown == (40, 60)
 
 
 def test_a_long_thin_image_is_read(tmp_path: Path) -> None:
@@ -68,10 +133,90 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
             read(tmp_path / "b.jpg")
 
 
-def test_bytes_after_the_end_of_a_jpeg_are_no_fault(tmp_path: Path) -> None:
-    path = save(tmp_path / "a.jpg")
-    path.write_bytes(path.read_bytes() + b"camera data" * 100)
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".ppm", ".tif", ".webp"])
+@pytest.mark.parametrize("left", [0.5, 0.99])
+def test_truncated_images_are_refused_and_named(tmp_path: Path, capfd, suffix: str, left: float) -> None:
+    """Faults of the predecessor: corrupt images raised without a name, truncated ones trained grey."""
+    path = save(tmp_path / f"a{suffix}")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * left)])
+    for read in (read_header, read_image):
+        with pytest.raises(DataError, match=rf"a\{suffix}: .*(cut off|cannot be read)") as error:
+            read(path)
+        assert "\n" not in str(error.value)
+    assert capfd.readouterr() == ("", "")  # OpenCV and libpng have nothing to add
+
+
+@pytest.mark.parametrize("header", [12, 40])
+@pytest.mark.parametrize("mode", ["RGB", "L", "1"])
+def test_bmp_of_any_header_and_depth_is_whole(tmp_path: Path, header: int, mode: str) -> None:
+    path = tmp_path / "a.bmp"
+    Image.fromarray(PICTURE).convert(mode).save(path)
+    data = path.read_bytes()
+    if header == 12:  # OS/2's, with palette entries of 3 bytes
+        width, height, planes, bits = struct.unpack_from("<iiHH", data, 18)
+        colors = b"".join(data[i : i + 3] for i in range(54, struct.unpack_from("<I", data, 10)[0], 4))
+        pixels = data[struct.unpack_from("<I", data, 10)[0] :]
+        core = struct.pack("<IHHHH", 12, width, height, planes, bits)
+        data = (
+            struct.pack("<2sIII", b"BM", 26 + len(colors) + len(pixels), 0, 26 + len(colors)) + core + colors + pixels
+        )
+        path.write_bytes(data)
+    assert read_header(path).shown == read_image(path).shape[:2] == (40, 60)
+    path.write_bytes(data[:-1])
+    with pytest.raises(DataError, match="cut off"):
+        read_header(path)
+
+
+@pytest.mark.parametrize(("kind", "largest", "samples"), [("P5", 255, 1), ("P6", 255, 3), ("P6", 65535, 6)])
+def test_ppm_with_comments_is_whole(tmp_path: Path, kind: str, largest: int, samples: int) -> None:
+    path = tmp_path / "a.ppm"
+    path.write_bytes(f"{kind}\n# made by hand\n60 # wide\n40\n{largest}\n".encode() + bytes(60 * 40 * samples))
     assert read_header(path).shown == (40, 60)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DataError, match="cut off"):
+        read_header(path)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".ppm"])
+@pytest.mark.parametrize("tail", [b"camera data" * 100, bytes(200_000)], ids=["note", "motion photo"])
+def test_bytes_after_the_end_of_an_image_are_no_fault(tmp_path: Path, suffix: str, tail: bytes) -> None:
+    path = save(tmp_path / f"a{suffix}")
+    path.write_bytes(path.read_bytes() + tail)
+    assert read_header(path).shown == (40, 60)
+    assert read_image(path).shape == (40, 60, 3)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_truncated_jpeg_is_not_whole_because_its_thumbnail_is(tmp_path: Path, progressive: bool) -> None:
+    """Fault of the predecessor: truncated images trained grey."""
+    thumbnail = io.BytesIO()
+    Image.fromarray(PICTURE).resize((16, 12)).save(thumbnail, "jpeg")
+    exif = Image.Exif()
+    exif[270] = "x"
+    exif = b"Exif\0\0" + exif.tobytes().removeprefix(b"Exif\0\0") + thumbnail.getvalue()
+    path = tmp_path / "a.jpg"
+    Image.fromarray(PICTURE).save(path, exif=exif, progressive=progressive)
+    assert read_header(path).shown == (40, 60)
+    data = path.read_bytes()
+    for length in (len(data) - 2, len(data) - 300, data.index(thumbnail.getvalue()) + len(thumbnail.getvalue()) + 30):
+        path.write_bytes(data[:length])
+        with pytest.raises(DataError, match=r"a\.jpg"):
+            read_header(path)
+
+
+def test_a_folder_is_no_image(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").mkdir()
+    for read in (read_header, read_image):
+        with pytest.raises(DataError, match=r"a\.jpg: cannot be read"):
+            read(tmp_path / "a.jpg")
+
+
+def test_what_cannot_be_written_is_known_and_named(tmp_path: Path, capfd) -> None:
+    assert [s for s in (".jpg", ".JPG", ".png", "", ".jfif", ".pgm", ".ÿ") if can_write(s)] == [".jpg", ".JPG", ".png"]
+    with pytest.raises(OSError, match=r"a\.jfif: OpenCV cannot write this image"):
+        write_image(tmp_path / "a.jfif", PICTURE)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_list_is_sorted_and_counts_no_file_twice(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import os
 import shutil
 from pathlib import Path
 
@@ -7,7 +8,9 @@ import pytest
 from PIL import Image
 
 from tests.conftest import ROOT, DataSet
+from torch_utils.coco_eval import coco_metrics
 from utils.data_config import load_data_config
+from utils.detections import Detections
 from utils.errors import DataError
 from utils.label_index import LabelIndex, open_index
 
@@ -209,13 +212,97 @@ def test_labels_with_other_names_are_told_apart_from_other_types(make_data) -> N
         open_train(data)
 
 
-def test_unknown_class_stops_with_counts_and_the_nearest_name(make_data) -> None:
+def test_unknown_class_is_named_with_its_first_file_its_count_and_the_nearest_name(make_data) -> None:
     """Fault of the predecessor: an unknown class raised without a file name."""
     data = make_data()
-    add_object(data.root / "train/labels/train_0.xml", "reed", (5, 5, 9, 9))
-    add_object(data.root / "train/labels/train_1.xml", "reed", (5, 5, 9, 9))
-    with pytest.raises(DataError, match=r"'reed' \(2 boxes; did you mean 'red'\?\); CLASSES has 2: red, green"):
+    labels = data.root / "train/labels"
+    add_object(labels / "train_1.xml", "reed", (5, 5, 9, 9))
+    add_object(labels / "train_2.xml", "reed", (5, 5, 9, 9))
+    add_object(labels / "train_2.xml", "blue", (5, 5, 9, 9))
+    with pytest.raises(DataError) as error:
         open_train(data)
+    assert str(error.value) == (
+        f"{labels}: labels of 2 class(es) that CLASSES in {data.yaml} does not have: "
+        "'reed' (2 boxes, first in train_1.xml; did you mean 'red'?), 'blue' (1 boxes, first in train_2.xml); "
+        "CLASSES has 2: red, green"
+    )
+
+
+def test_unknown_yolo_class_is_named_with_its_first_file(make_data) -> None:
+    """Fault of the predecessor: a class >= NC became an index error in the loss."""
+    data = make_data()
+    to_yolo(data)
+    (data.root / "train/labels/train_3.txt").write_text("7 0.5 0.5 0.1 0.1\n")
+    with pytest.raises(DataError, match=r"class 7 \(1 boxes, first in train_3\.txt\); CLASSES has 2: red, green"):
+        open_train(data, "yolo")
+
+
+def no_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every way to decode an image fail."""
+
+    def decode(*_: object, **__: object) -> None:
+        raise AssertionError("an image was decoded")
+
+    for name in ("cv2.imdecode", "cv2.imread", "PIL.Image.Image.load", "PIL.ImageFile.ImageFile.load"):
+        monkeypatch.setattr(name, decode)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".bmp", ".webp"])
+def test_ground_truth_is_read_without_decoding_any_image(make_data, monkeypatch, suffix: str) -> None:
+    """Fault of the predecessor: the ground truth was rebuilt by decoding every validation image each epoch."""
+    data = make_data()
+    for path in (data.root / "train/images").iterdir():
+        Image.open(path).save(path.with_suffix(suffix))
+        if suffix != ".jpg":
+            path.unlink()
+    no_decoding(monkeypatch)
+    index = open_train(data)
+    assert index.sizes.tolist() == [[64, 80]] * 4
+    with pytest.raises(AssertionError, match="an image was decoded"):
+        index.pixels(0)
+
+
+def test_ground_truth_of_the_metric_comes_from_the_index_not_from_images(make_data) -> None:
+    """Fault of the predecessor: the ground truth was rebuilt by decoding every validation image each epoch."""
+    data = make_data()
+    index = open_train(data)
+    shutil.rmtree(data.root)
+    found = {
+        i: Detections(index.boxes[index.rows(i)], np.ones(int(np.diff(index.offsets)[i]), np.float32), labels)
+        for i in range(len(index))
+        for labels in [index.labels[index.rows(i)]]
+    }
+    for _ in range(2):  # epochs
+        assert coco_metrics(index, found).ap == pytest.approx(1)
+
+
+def test_an_image_replaced_after_indexing_is_refused(make_data) -> None:
+    """Its boxes would silently be wrong."""
+    data = make_data()
+    index = open_train(data)
+    path = data.root / "train/images/train_1.jpg"
+    assert index.pixels(1).shape == (64, 80, 3)
+    Image.new("RGB", (90, 70)).save(path)
+    with pytest.raises(DataError, match=r"train_1\.jpg: decodes to 90x70, its header said 80x64 when .* start again"):
+        index.pixels(1)
+
+
+def test_file_names_that_are_not_utf8(make_data) -> None:
+    data = make_data()
+    for kind, suffix in (("images", ".jpg"), ("labels", ".xml")):
+        folder = os.fsencode(data.root / "train" / kind)
+        try:
+            os.rename(
+                os.path.join(folder, f"train_1{suffix}".encode()), os.path.join(folder, b"\xff" + suffix.encode())
+            )
+        except OSError:
+            pytest.skip("this disk takes UTF-8 alone")
+    add_object(data.root / "train/labels" / os.fsdecode(b"\xff.xml"), "red", (5, 5, 5, 5))
+    index = open_train(data)
+    (i,) = np.flatnonzero(index.names == os.fsdecode(b"\xff.jpg"))
+    assert index.pixels(int(i)).shape == (64, 80, 3)
+    assert len(index.boxes[index.rows(int(i))]) == 2
+    index.log_summary("training")
 
 
 @pytest.mark.parametrize(

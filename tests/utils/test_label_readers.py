@@ -3,6 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.conftest import ROOT
+from utils.data_config import load_data_config
 from utils.errors import DataError
 from utils.label_readers import UNKNOWN, read_voc, read_yolo
 
@@ -103,6 +105,77 @@ def test_voc_entity_bomb_in_utf16_is_not_expanded(tmp_path: Path) -> None:
         read_voc(path, SIZE, LABEL_OF)
 
 
+@pytest.mark.parametrize(
+    ("declared", "written", "name"),
+    [
+        ("gbk", "gbk", "猫"),
+        ("GB2312", "gbk", "貓"),  # what Windows calls GB2312 has more signs
+        ("gb18030", "gb18030", "猫"),
+        ("big5", "big5", "貓"),
+        ("Shift_JIS", "cp932", "①猫"),
+        ("euc-kr", "euc-kr", "고양이"),
+        ("utf-7", "utf-7", "猫"),
+        ("UTF-16", "utf-16", "猫"),
+        ("utf-8", "utf-8-sig", "猫"),
+        ("iso-8859-1", "latin-1", "Löwe"),
+        ("windows-1251", "cp1251", "кот"),
+    ],
+)
+def test_voc_encodings_that_tools_write(tmp_path: Path, declared: str, written: str, name: str) -> None:
+    path = tmp_path / "a.xml"
+    text = f'<?xml version="1.0" encoding="{declared}"?>\n<annotation>{thing(name)}</annotation>'
+    path.write_bytes(text.encode(written))
+    assert read_voc(path, SIZE, {name: 1}).labels == [1]
+
+
+@pytest.mark.parametrize(
+    ("declared", "content", "message"),
+    [
+        ("klingon", b"", r"a\.xml:1: not text in the encoding it declares .*klingon"),
+        ("zlib", b"", r"a\.xml:1: not text in the encoding it declares"),
+        ("punycode", b"", r"a\.xml:1: not text in the encoding it declares"),
+        ("gbk", b"\xff\xff", r"a\.xml:1: not text in the encoding it declares .*gb18030"),
+        ("gbk", b"<object>", r"a\.xml:1: not valid XML"),
+        ("gbk", b"&b;", r"a\.xml: has a DOCTYPE"),
+        ("utf-8", b"\xff", r"a\.xml:1: not valid XML"),
+    ],
+)
+def test_voc_of_another_encoding_that_is_broken_is_named(
+    tmp_path: Path, declared: str, content: bytes, message: str
+) -> None:
+    """Fault of the predecessor: malformed XML raised without a file name."""
+    path = tmp_path / "a.xml"
+    doctype = b'<!DOCTYPE a [<!ENTITY b "c">]>' if content == b"&b;" else b""
+    head = f'<?xml version="1.0" encoding="{declared}"?>'.encode()
+    path.write_bytes(head + doctype + b"<annotation>" + content + b"</annotation>")
+    with pytest.raises(DataError, match=message) as error:
+        read_voc(path, SIZE, LABEL_OF)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("width", ["inf", "1e999", "nan", "wide"])
+def test_voc_size_without_numbers_is_noted(tmp_path: Path, width: str) -> None:
+    size = f"<size><width>{width}</width><height>100</height></size>"
+    labels = read_voc(voc(tmp_path, thing(), size), SIZE, LABEL_OF)
+    assert labels.size is None
+    assert labels.labels == [1]
+    assert labels.notes == [f"size 100 x {width} is no size in pixels, left out"]
+
+
+@pytest.mark.parametrize("read", [read_voc, read_yolo])
+def test_a_label_file_that_cannot_be_read_is_named(tmp_path: Path, read) -> None:
+    (tmp_path / "a.xml").mkdir()
+    for name in ("a.xml", "b.xml"):
+        with pytest.raises(DataError, match=rf"{name[0]}\.xml: cannot be read as a label file"):
+            read(tmp_path / name, SIZE, LABEL_OF)
+
+
+def test_voc_a_very_long_name_makes_no_long_message(tmp_path: Path) -> None:
+    labels = read_voc(voc(tmp_path, thing("x" * 10_000) + thing("y " * 5_000, box=("a", 1, 1, 1))), SIZE, LABEL_OF)
+    assert len(labels.unknown[0]) < 100
+    assert len(labels.notes[0]) < 150
+
+
 def yolo(folder: Path, text: str) -> Path:
     path = folder / "a.txt"
     path.write_text(text)
@@ -144,6 +217,24 @@ def test_yolo_class_beyond_nc_is_told_apart(tmp_path: Path) -> None:
     labels = read_yolo(yolo(tmp_path, "2 0.5 0.5 0.1 0.2\n"), SIZE, LABEL_OF)
     assert labels.labels == [UNKNOWN]
     assert labels.unknown == ["class 2"]
+
+
+def test_yolo_byte_order_mark_costs_no_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"\xef\xbb\xbf0 0.5 0.5 0.1 0.2\r\n1 0.5 0.5 0.1 0.2\r\n")
+    labels = read_yolo(path, SIZE, LABEL_OF)
+    assert labels.labels == [1, 2]
+    assert labels.notes == []
+
+
+def test_yolo_knows_the_last_of_cocos_91_names_which_repeat_na(tmp_path: Path) -> None:
+    names = load_data_config(ROOT / "data_configs" / "coco.yaml").raw["COCO_91_CLASSES"]
+    label_of = {name: i for i, name in enumerate(names) if i > 0}
+    assert len(label_of) < len(names) - 1 == 90
+    rows = "".join(f"{k} 0.5 0.5 0.1 0.2\n" for k in (0, 80, 81, 89, 90))
+    labels = read_yolo(yolo(tmp_path, rows), SIZE, label_of)
+    assert labels.labels == [1, 81, 82, 90, UNKNOWN]
+    assert labels.unknown == ["class 90"]
 
 
 def test_a_huge_label_file_is_not_read(tmp_path: Path) -> None:

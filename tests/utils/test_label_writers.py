@@ -1,6 +1,9 @@
+import os
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,3 +24,10 @@ def test_reading_gives_back_what_was_written(tmp_path: Path, rows: list) -> None
     assert labels.size == (300, 400)
     assert labels.labels == [1] * len(boxes)
     np.testing.assert_allclose(np.array(labels.boxes).reshape(-1, 4), boxes, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", [os.fsdecode(b"\xff.jpg"), "ü & <b>.jpg"])
+def test_any_file_name_gives_xml_that_can_be_read(tmp_path: Path, name: str) -> None:
+    write_voc(tmp_path / "a.xml", name, (30, 40), np.array([(1.0, 2, 30, 20)]), ["cat"])
+    assert read_voc(tmp_path / "a.xml", (30, 40), {"cat": 1}).boxes == [(1, 2, 30, 20)]
+    assert ElementTree.parse(tmp_path / "a.xml").findtext("filename") == name.replace("\udcff", "?")

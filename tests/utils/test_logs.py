@@ -1,8 +1,11 @@
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import ROOT
 from utils.logs import setup_logging
 
 
@@ -30,3 +33,22 @@ def test_quiet_leaves_warnings(capsys: pytest.CaptureFixture[str]) -> None:
     logging.getLogger("x").info("hello")
     logging.getLogger("x").warning("careful")
     assert capsys.readouterr().out == "careful\n"
+
+
+def test_nobody_reading_any_more_is_no_reason_to_stop() -> None:
+    """`train.py ... | head` printed a traceback for every line."""
+    code = (
+        "import logging, os\n"
+        "from utils.logs import setup_logging\n"
+        "setup_logging()\n"
+        "for i in range(20000):\n"
+        "    logging.getLogger().info('line %d', i)\n"
+        "os.write(2, b'done')\n"
+        "os._exit(0)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == "done"

@@ -95,4 +95,4 @@ def test_wandb_is_off_unless_asked_for() -> None:
 )
 def test_imgsz_overrides_the_size_of_training(argv, square, expected) -> None:
     options = parse_options(InferenceOptions, "", argv)
-    assert options.size_rule(SizeRule(320, square=True), square=square) == expected
+    assert options.size_rule(SizeRule(320, square=True).as_dict(), known=True, square=square) == expected

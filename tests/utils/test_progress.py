@@ -34,6 +34,14 @@ def test_a_line_every_hundred_steps(caplog: pytest.LogCaptureFixture) -> None:
     assert steps == ["0", "100", "200", "249"]
 
 
+def test_memory_comes_after_the_times(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    meter = StepMeter("Epoch: [0]", [0])
+    for _ in meter:
+        meter.show({"lr": "0.1"}, {"max mem": "1525"})
+    assert re.search(r"lr: 0\.1  time: \S+  data: \S+  max mem: 1525$", caplog.records[0].getMessage())
+
+
 def test_one_step_and_none(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     run(1)

@@ -39,5 +39,8 @@ def test_a_given_folder_is_refused_if_it_holds_a_run(tmp_path: Path) -> None:
 
 def test_a_file_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
+    for contents in (None, "last_model.pth"):
+        with pytest.raises(UserError, match="file: a file of that name is in the way"):
+            given_folder(tmp_path / "file", contents)
     with pytest.raises(UserError, match="cannot be made"):
         numbered_folder(tmp_path / "file" / "deep")

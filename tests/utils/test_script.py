@@ -1,6 +1,7 @@
 import sys
 
 import pytest
+import torch
 
 from utils.errors import DataError, UserError
 from utils.flags import Options
@@ -37,6 +38,15 @@ def test_our_own_mistakes_keep_their_traceback(monkeypatch) -> None:
 def test_success_and_interrupt(monkeypatch) -> None:
     assert leave(monkeypatch, None) == 0
     assert leave(monkeypatch, KeyboardInterrupt()) == 130
+
+
+def test_a_full_gpu_is_a_users_mistake_and_other_runtime_errors_are_not(monkeypatch, capsys) -> None:
+    assert leave(monkeypatch, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore")) == 2
+    message = capsys.readouterr().err
+    assert "lower --batch or --imgsz" in message
+    assert message.count("\n") == 1
+    with pytest.raises(RuntimeError):
+        leave(monkeypatch, RuntimeError("shapes"))
 
 
 def test_a_workers_error_is_its_last_line(monkeypatch, capsys) -> None:

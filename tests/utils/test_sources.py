@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,25 @@ def test_nothing_there(pictures: Path, wish: str, message: str) -> None:
         find_images(str(pictures / wish))
 
 
+@pytest.mark.parametrize("pattern", ["*", "mix/*", "**/*"])
+def test_a_pattern_that_matches_label_files_too_finds_the_images(tmp_path: Path, pattern: str) -> None:
+    folder = tmp_path / "mix" if "mix" in pattern else tmp_path
+    folder.mkdir(exist_ok=True)
+    for name in ("a.jpg", "a.xml", "b.PNG", "b.txt", "c"):
+        (folder / name).touch()
+    (folder / "d.jpg").mkdir()
+    assert [p.name for p in find_images(str(tmp_path / pattern))] == ["a.jpg", "b.PNG"]
+
+
+def test_a_pattern_that_matches_no_image(pictures: Path) -> None:
+    with pytest.raises(UserError, match=r"none of the 1 files here ends in \.bmp, \.jpeg, \.jpg"):
+        find_images(str(pictures / "*.txt"))
+
+
+def test_a_single_file_is_taken_whatever_its_suffix(pictures: Path) -> None:
+    assert find_images(str(pictures / "notes.txt")) == [pictures / "notes.txt"]
+
+
 def test_an_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no images in this folder"):
         find_images(str(tmp_path))
@@ -52,3 +72,14 @@ def test_output_names_never_collide() -> None:
     names = list(output_names(paths))
     assert names == ["a.v1.jpg", "a.v2.jpg", "a.v1_2.jpg", "A.V1_3.JPG", "a.v1.png", "a.v1_2_2.jpg"]
     assert len({n.casefold() for n in names}) == len(names)
+
+
+def test_output_names_are_of_images_that_can_be_written() -> None:
+    paths = [Path(p) for p in ("photo", "x/photo", "a.jfif", "b.v1", "photo.jpg", ".jpg", "c.WEBP", "d.pgm")]
+    names = ["photo.jpg", "photo_2.jpg", "a.jfif.jpg", "b.v1.jpg", "photo_3.jpg", ".jpg.jpg", "c.WEBP", "d.pgm.jpg"]
+    assert list(output_names(paths)) == names
+
+
+def test_output_names_keep_bytes_that_are_not_utf8() -> None:
+    paths = [Path(os.fsdecode(name)) for name in (b"\xff.jpg", b"a.\xff")]
+    assert [os.fsencode(name) for name in output_names(paths)] == [b"\xff.jpg", b"a.\xff.jpg"]

@@ -3,10 +3,13 @@ import pytest
 import torch
 from torchvision.models.detection import FasterRCNN as TorchvisionFasterRCNN
 from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn, fasterrcnn_resnet50_fpn
+from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import MultiScaleRoIAlign
 
-from models.builder import RANDOM
+from models.builder import RANDOM, BuildOptions
 from models.create_fasterrcnn_model import create_model
+from models.errors import ModelError
+from models.rcnn.detector import Float32Predictor
 from tests.models.test_builder import batch_of
 from utils.batch import Sample, collate
 
@@ -134,3 +137,117 @@ def test_boxes_stay_float32_under_autocast() -> None:
 def test_state_dict_has_no_buffers_of_its_own() -> None:
     model = create_model[NANO](3, pretrained=False)
     assert not any("pixel" in key for key in model.state_dict())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", [NANO, "fasterrcnn_mobilenetv3_large_320_fpn"])
+def test_anchors_under_autocast_are_those_of_float32(name: str, dtype: torch.dtype) -> None:
+    """Fault: torchvision's are rounded to the features' format, up to 7 px at 1333."""
+    model = create_model[name](3, pretrained=False).eval()
+    images = ImageList(torch.zeros(1, 3, 64, 1344), [(50, 1333)])
+    seen = []
+    for enabled in (False, True):
+        with torch.inference_mode(), torch.autocast("cpu", dtype, enabled=enabled):
+            features = model.backbone(images.tensors)
+            maps = [features] if isinstance(features, torch.Tensor) else list(features.values())
+            assert maps[0].dtype == (dtype if enabled else torch.float32)
+            seen.append(model.rpn.anchor_generator(images, maps)[0])
+    assert seen[1].dtype == torch.float32
+    assert torch.equal(*seen)
+
+
+def test_losses_and_proposals_under_autocast_are_computed_in_float32() -> None:
+    torch.manual_seed(0)
+    model = create_model[NANO](3, pretrained=False).train()
+    seen = {}
+
+    def watch(owner, method: str) -> None:
+        real = getattr(owner, method)
+
+        def wrapped(*args, **kwargs):
+            results = real(*args, **kwargs)
+            seen[f"{type(owner).__name__}.{method}"] = [*flat(args), *flat(kwargs.values()), *flat([results])]
+            return results
+
+        setattr(owner, method, wrapped)
+
+    def flat(values) -> list[torch.Tensor]:
+        lists = [flat(v) for v in values if isinstance(v, (list, tuple))]
+        return [v for v in values if isinstance(v, torch.Tensor)] + [t for part in lists for t in part]
+
+    for owner, method in (
+        (model.rpn.box_coder, "decode"),
+        (model.rpn.box_coder, "encode"),
+        (model.rpn, "filter_proposals"),
+        (model.rpn, "compute_loss"),
+        (model.roi_heads.box_coder, "encode"),
+        (model.roi_heads.box_predictor, "forward"),
+    ):
+        watch(owner, method)
+    with torch.autocast("cpu", torch.bfloat16):
+        model(batch_of([2]))
+    features, *predictions = seen.pop("Float32Predictor.forward")
+    assert features.dtype == torch.bfloat16
+    assert len(seen) == 4
+    for tensors in (*seen.values(), predictions):
+        assert {t.dtype for t in tensors if t.is_floating_point()} == {torch.float32}
+
+
+def test_predictor_under_autocast_does_not_round_scores() -> None:
+    """Scores from bfloat16 logits are equal where they should rank."""
+    torch.manual_seed(0)
+    predictor = Float32Predictor(16, 3)
+    x = torch.randn(50, 16).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        scores, deltas = predictor(x)
+    exact = predictor(x.float())
+    assert torch.equal(scores, exact[0])
+    assert torch.equal(deltas, exact[1])
+
+
+@pytest.mark.parametrize("form", ["uint8 batch", "list of images"])
+@pytest.mark.parametrize("name", [NANO, "fasterrcnn_mobilenetv3_large_320_fpn"])
+def test_training_on_images_without_objects_and_without_proposals(name: str, form: str) -> None:
+    """Fault: with a threshold on the RPN's scores there may be no proposal at all, and the losses were NaN."""
+    torch.manual_seed(0)
+    model = create_model[name](3, pretrained=False, options=RANDOM, min_size=96, max_size=160).train()
+    model.rpn.score_thresh = 1.1
+    batch = batch_of([0, 0])
+    losses = model(batch) if form == "uint8 batch" else model(floats(batch), targets(batch))
+    assert all(loss.isfinite() for loss in losses.values())
+    assert losses["loss_classifier"] > 0
+    sum(losses.values()).backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+def test_the_proposal_in_place_of_none_is_the_whole_image_in_training_only() -> None:
+    model = create_model[NANO](3, pretrained=False)
+    model.rpn.score_thresh = 1.1
+    images = ImageList(torch.zeros(2, 3, 64, 96), [(64, 80), (40, 96)])
+    features = {"0": model.backbone(images.tensors)}
+    no_boxes = [{"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}] * 2
+    proposals, _ = model.train().rpn(images, features, no_boxes)
+    assert [p.tolist() for p in proposals] == [[[0, 0, 80, 64]], [[0, 0, 96, 40]]]
+    proposals, _ = model.eval().rpn(images, features)
+    assert [len(p) for p in proposals] == [0, 0]
+    assert [len(found["boxes"]) for found in model(batch_of([0, 0]))] == [0, 0]  # with gradients: our own pooling
+
+
+@pytest.mark.parametrize("name", ["fasterrcnn_resnet18", "fasterrcnn_resnet50_fpn"])
+def test_batch_norm_on_one_image_of_one_cell_is_refused_in_words(name: str) -> None:
+    """torch's own `Expected more than 1 value per channel` does not say what to do."""
+    model = create_model[name](3, pretrained=False, options=RANDOM).train()
+    message = (
+        r"one image of 32 x 32 px gives batch norm one value .*: use images above 32 px \(--imgsz\), or a batch size"
+    )
+    with pytest.raises(ModelError, match=message):
+        model(batch_of([0], (20, 32)))
+    for batch in (batch_of([0, 0], (32, 32)), batch_of([0], (32, 33))):
+        assert all(loss.isfinite() for loss in model(batch).values())
+    model.eval()(batch_of([0], (32, 32)))
+
+
+@pytest.mark.parametrize("name", ["fasterrcnn_mini_darknet_nano_head", "fasterrcnn_resnet50_fpn"])
+def test_one_image_of_one_cell_trains_a_model_without_batch_norm(name: str) -> None:
+    model = create_model[name](3, pretrained=False, options=BuildOptions(norm="frozen")).train()
+    assert all(loss.isfinite() for loss in model(batch_of([0], (32, 32))).values())

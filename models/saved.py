@@ -1,0 +1,93 @@
+"""What a checkpoint says about its detector, checked before anything is built of it.
+
+torch_utils/checkpoint.py opens the file; the messages here say what in it is wrong.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from torch import Tensor
+
+from models.builder import PUBLISHED, BuildOptions
+from models.errors import ModelError
+from models.pretrained import PREDICTOR, checked_state
+
+SIZE_RULE = ("size", "max_size", "square")  # the fields of utils/size_rule.py; all but the first have defaults
+_CHANGED = "the file is damaged or was changed by hand, use another"
+
+
+def saved_state(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Parameters and buffers; ModelError if they are anything but dense tensors under their names."""
+    return checked_state(checkpoint["model_state_dict"], "model_state_dict of the checkpoint")
+
+
+def count_classes(state: Mapping[str, Tensor]) -> int:
+    """Classes, with the background, that the box predictor of a state dict tells apart; 0 without one."""
+    bias = state.get(f"{PREDICTOR}cls_score.bias")
+    return len(bias) if bias is not None and bias.ndim == 1 else 0
+
+
+def saved_options(checkpoint: Mapping[str, Any]) -> BuildOptions:
+    """How the network was built; ModelError for options or values that this version does not know.
+
+    The predecessor's files do not say it: it always built on published weights.
+    """
+    saved = checkpoint.get("model_options")
+    if saved is None:
+        return PUBLISHED
+    _check_keys("model_options", saved, [field.name for field in fields(BuildOptions)])
+    try:
+        return BuildOptions(**saved)
+    except ModelError as error:
+        raise ModelError(f"model_options of the checkpoint: {error}: {_CHANGED}") from None
+
+
+def saved_class_names(checkpoint: Mapping[str, Any], count: int) -> tuple[str, ...]:
+    """The `count` names of the classes, background first; ModelError if they are not there, or others.
+
+    The predecessor's files have them in the data YAML only.
+    """
+    where, names = "classes", checkpoint.get("classes")
+    if names is None:
+        data = checkpoint.get("data")
+        where, names = "CLASSES in data", data.get("CLASSES") if isinstance(data, Mapping) else None
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        got = "missing" if names is None else f"a {type(names).__name__}, not all of it text"
+        raise ModelError(f"{where} of the checkpoint is {got}, expected the list of class names: {_CHANGED}")
+    if len(names) != count:
+        raise ModelError(
+            f"{where} of the checkpoint has {len(names)} names, expected {count}, one for each class of its box "
+            f"predictor: {_CHANGED}"
+        )
+    return tuple(names)
+
+
+def saved_size_rule(checkpoint: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The size of training as SizeRule's arguments; ModelError for keys or values that this version does not know.
+
+    None: a file of the predecessor, which does not say.
+    """
+    rule = checkpoint.get("size_rule")
+    if rule is None:
+        return None
+    _check_keys("size_rule", rule, SIZE_RULE)
+    for key, value in {"size": None, **rule}.items():
+        if key == "square":
+            good, expected = isinstance(value, bool), "true or false"
+        else:
+            good, expected = type(value) is int and value >= 1, "a whole number of at least 1"
+        if not good:
+            raise ModelError(f"size_rule of the checkpoint: {key} is {value!r}, expected {expected}: {_CHANGED}")
+    return dict(rule)
+
+
+def _check_keys(what: str, saved: object, known: Sequence[str]) -> None:
+    if not isinstance(saved, Mapping):
+        raise ModelError(f"{what} of the checkpoint is a {type(saved).__name__}, expected a dict: {_CHANGED}")
+    unknown = [str(key) for key in saved if key not in known]
+    if unknown:
+        raise ModelError(
+            f"{what} of the checkpoint has {', '.join(unknown)}, expected only {', '.join(known)}: "
+            "a newer version of this pipeline made it, use that one"
+        )

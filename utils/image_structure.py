@@ -1,0 +1,89 @@
+"""What the structure of an image file tells without decoding.
+
+Whether it ends too early, where decoders fill the gap with grey and say nothing, and the EXIF data of a PNG.
+"""
+
+import mmap
+import re
+from collections.abc import Iterator
+
+from PIL import Image
+
+_JPEG, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNM = re.compile(rb"P([56])" + 3 * rb"(?:\s|#[^\n]*\n)+(\d+)" + rb"\s")  # netpbm: width, height, largest value
+_PNM_HEADER_BYTES = 1 << 12
+_TIFF_STARTS, _TIFF_COUNTS = (273, 324), (279, 325)  # TIFF 6.0: of strips, of tiles
+
+
+def is_cut_off(data: bytes | mmap.mmap) -> bool:
+    """Whether a JPEG, PNG, BMP or PPM file is shorter than it says. What comes after its end is no fault."""
+    if data[:2] == _JPEG:
+        return data.rfind(_JPEG_END, _jpeg_pixels(data)) < 0
+    if data[:8] == _PNG:
+        return all(kind != b"IEND" for kind, _ in _png_chunks(data))
+    if data[:2] == b"BM":
+        return len(data) < _bmp_length(data)
+    if pnm := _PNM.match(data[:_PNM_HEADER_BYTES]):
+        kind, width, height, largest = map(int, pnm.groups())
+        samples = width * height * (3 if kind == 6 else 1)
+        return len(data) < pnm.end() + samples * (2 if largest > 255 else 1)
+    return False
+
+
+def _jpeg_pixels(data: bytes | mmap.mmap) -> int:
+    """Where the first scan starts (ITU-T T.81, annex B); a thumbnail, with an end of its own, lies before it."""
+    at = 2
+    while at + 4 <= len(data):
+        marker = data[at + 1]
+        if data[at] != 0xFF or marker == 0xFF:  # filling
+            at += 1
+        elif marker == 0xDA:  # SOS
+            return at
+        elif marker <= 0x01 or 0xD0 <= marker <= 0xD9:  # without a length
+            at += 2
+        else:
+            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return len(data)
+
+
+def _png_chunks(data: bytes | mmap.mmap) -> Iterator[tuple[bytes, slice]]:
+    """Type and place of the content of every whole chunk, up to IEND (PNG 3rd edition, section 5.3)."""
+    at, kind = len(_PNG), b""
+    while kind != b"IEND" and at + 12 <= len(data):
+        length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        if at + 12 + length > len(data):
+            return
+        yield kind, slice(at + 8, at + 8 + length)
+        at += 12 + length
+
+
+def png_exif(data: mmap.mmap) -> bytes:
+    """The content of the eXIf chunk, wherever it is; Pillow's header ends at the pixels."""
+    exif = next((data[place] for kind, place in _png_chunks(data) if kind == b"eXIf"), b"")
+    return exif if exif[:2] in (b"II", b"MM") else b""  # libpng drops any other
+
+
+def _bmp_length(data: bytes | mmap.mmap) -> int:
+    """Bytes that the headers of a BMP ask for; of a compressed one, those up to its pixels."""
+
+    def number(at: int, count: int) -> int:
+        return int.from_bytes(data[at : at + count], "little", signed=count == 4)
+
+    start = number(10, 4)
+    if number(14, 4) == 12:  # OS/2's header
+        width, height, bits, compression = number(18, 2), number(20, 2), number(24, 2), 0
+    else:
+        width, height, bits, compression = number(18, 4), number(22, 4), number(28, 2), number(30, 4)
+    if compression not in (0, 3):  # BI_RGB, BI_BITFIELDS
+        return start
+    return start + (width * bits + 31) // 32 * 4 * abs(height)  # a negative height: rows from the top
+
+
+def is_tiff_cut_off(image: Image.Image, length: int) -> bool:
+    """Whether the last strip or tile ends behind a file of `length` bytes; `image` is that file, opened by Pillow."""
+    ends = [0]
+    for starts, counts in zip(_TIFF_STARTS, _TIFF_COUNTS, strict=True):
+        for start, count in zip(image.tag_v2.get(starts, ()), image.tag_v2.get(counts, ()), strict=False):
+            ends.append(start + count)
+    return length < max(ends)

@@ -131,7 +131,7 @@ def kill_when(cwd: Path, arguments: tuple, folder: Path, text: str) -> None:
     """Start train.py and kill it once its log has `text`."""
     with subprocess.Popen(
         [sys.executable, ROOT / "train.py", *map(str, arguments)],
-        cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={"OMP_NUM_THREADS": "2", "PATH": ""},
+        cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     ) as process:  # fmt: skip
         deadline = time.monotonic() + 120
         while process.poll() is None and time.monotonic() < deadline:

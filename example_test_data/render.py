@@ -72,6 +72,7 @@ class Canvas:
         self,
         colour: Colour,
         outlines: list[Points],
+        *,
         line: float = 0,
         blur: float = 0,
         shade: float = 0.1,

@@ -45,7 +45,8 @@ class StepMeter:
         self.loader = loader
         self.total = len(loader)
         self.step = 0
-        self._bar = tqdm(total=self.total, desc=header, disable=not sys.stdout.isatty(), file=sys.stdout, leave=False)
+        description, quiet = header.rstrip(":"), not sys.stdout.isatty()
+        self._bar = tqdm(total=self.total, desc=description, disable=quiet, file=sys.stdout, leave=False)
 
     def __iter__(self) -> Iterator[Item]:
         self._started = self._shown_at = time.perf_counter()
@@ -79,4 +80,7 @@ class StepMeter:
         if self.step in (0, self.total - 1) or self.step % _LINE_INTERVAL == 0:
             eta = timedelta(seconds=int((now - self._started) / (self.step + 1) * (self.total - self.step - 1)))
             place = f"[{self.step:{len(str(self.total))}d}/{self.total}]"
-            log.info("%s  %s  eta: %s  %s", self.header, place, eta, text, extra={PROGRESS: True})
+            is_last = self.step == self.total - 1
+            if is_last:
+                self._bar.close()  # its last values stay, as a line
+            log.info("%s  %s  eta: %s  %s", self.header, place, eta, text, extra={PROGRESS: not is_last})

@@ -62,5 +62,14 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\r" in terminal.getvalue()
 
 
+def test_the_last_values_of_a_bar_stay_on_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    run(5)
+    hidden = [getattr(record, progress.PROGRESS, False) for record in caplog.records]
+    assert hidden == [True, False, False]  # first step, last step, total time
+
+
 def test_bar_passes_items_through() -> None:
     assert list(bar([1, 2, 3], "reading")) == [1, 2, 3]

@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from tests.conftest import ROOT
-from tests.utils.test_label_index import to_yolo
+from tests.utils.test_label_index import to_coco, to_yolo
 from torch_utils.checkpoint import load_checkpoint
 
 FAST = ("--model", "fasterrcnn_nano", "--imgsz", "64", "--batch", "2", "--device", "cpu", "--workers", "0")
@@ -234,14 +234,15 @@ def test_an_existing_name_is_not_overwritten(make_data, run, tmp_path: Path) -> 
     assert (done.returncode, "file: a file of that name is in the way" in done.stderr) == (2, True), done.stderr
 
 
-def test_yolo_labels_give_the_same_losses_and_map(make_data, run, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("label_type", "convert"), [("yolo", to_yolo), ("coco", to_coco)])
+def test_other_labels_give_the_same_losses_and_map(make_data, run, tmp_path: Path, label_type: str, convert) -> None:
     data = make_data()
     run("train.py", "--data", data.yaml, *FAST, "--name", "voc", "--epochs", 2)
     for split in ("train", "valid"):
-        to_yolo(data, split)
-    done = run("train.py", "--data", data.yaml, *FAST, "--name", "yolo", "--epochs", 2, "--label-type", "yolo")
+        convert(data, split)
+    done = run("train.py", "--data", data.yaml, *FAST, "--name", "other", "--epochs", 2, "--label-type", label_type)
     assert done.returncode == 0, done.stderr
-    one, other = (run_folder(tmp_path, name) / "results.csv" for name in ("voc", "yolo"))
+    one, other = (run_folder(tmp_path, name) / "results.csv" for name in ("voc", "other"))
     assert one.read_text() == other.read_text()
 
 

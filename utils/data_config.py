@@ -18,7 +18,8 @@ from utils.errors import DataError
 BACKGROUND = "__background__"
 SPLITS = ("train", "valid", "test")
 _FOLDER_KEYS = tuple(f"{split.upper()}_DIR_{kind}" for split in SPLITS for kind in ("IMAGES", "LABELS"))
-_TYPES: dict[str, type] = dict.fromkeys(_FOLDER_KEYS, str) | {
+_LIST_KEYS = tuple(f"{split.upper()}_LIST" for split in SPLITS)
+_TYPES: dict[str, type] = dict.fromkeys((*_FOLDER_KEYS, *_LIST_KEYS), str) | {
     "CLASSES": list,
     "NC": int,
     "SAVE_VALID_PREDICTION_IMAGES": bool,
@@ -38,10 +39,11 @@ _UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # Unicode categories: control, surrogat
 
 @dataclass(frozen=True)
 class Split:
-    """The folders of one split. Images and labels may share a folder."""
+    """Where one split is. Images and labels may share a folder."""
 
-    images: Path
-    labels: Path
+    images: Path  # folder
+    labels: Path  # folder, or COCO's json
+    list: Path | None = None  # text file with the names of its images, one a line, without suffix; None: all of them
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,14 @@ class DataConfig:
     raw: Mapping[str, Any]  # the whole YAML; checkpoints carry it
 
     def split(self, name: str) -> Split:
-        """The folders of train, valid or test; DataError where the YAML lacks them or they do not exist."""
+        """Train, valid or test; DataError where the YAML lacks it, or a folder or file of it does not exist."""
         if name not in self.splits:
             keys = f"{name.upper()}_DIR_IMAGES and {name.upper()}_DIR_LABELS"
             raise DataError(f"{self.path}: {keys} are missing: add them, as in data_configs/smoke.yaml")
         split = self.splits[name]
         for kind, folder in (("IMAGES", split.images), ("LABELS", split.labels)):
-            if not os.path.isdir(folder):  # which takes any text, Path.is_dir not
+            is_json = kind == "LABELS" and os.path.isfile(folder)
+            if not os.path.isdir(folder) and not is_json:  # which take any text, Path.is_dir not
                 problem = "is not a folder" if os.path.exists(folder) else "does not exist"
                 raise DataError(
                     f"{self.path}: {name.upper()}_DIR_{kind} is {str(folder)!r}, which {problem} "
@@ -224,5 +227,6 @@ def _splits(path: Path, raw: Mapping[str, Any]) -> dict[str, Split]:
             present, absent = (images, labels) if images in raw else (labels, images)
             raise DataError(f"{path}: {present} is there but {absent} is missing: add it (both may name one folder)")
         if images in raw:
-            splits[split] = Split(Path(raw[images]), Path(raw[labels]))
+            names = raw.get(f"{split.upper()}_LIST")
+            splits[split] = Split(Path(raw[images]), Path(raw[labels]), Path(names) if names is not None else None)
     return splits

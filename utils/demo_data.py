@@ -97,7 +97,8 @@ def _checked_root(config: DataConfig) -> Path:
         if split not in config.splits:
             keys = f"{split.upper()}_DIR_IMAGES and {split.upper()}_DIR_LABELS"
             raise DataError(f"{config.path}: GENERATE needs {keys}: add them, as in data_configs/demo.yaml")
-    folders = [folder.resolve() for split in IMAGES for folder in vars(config.splits[split]).values()]
+    splits = [config.splits[name] for name in IMAGES]
+    folders = [folder.resolve() for split in splits for folder in (split.images, split.labels)]
     root = folders[0].parent.parent
     if folders != [root / split / kind for split in IMAGES for kind in ("images", "labels")]:
         raise DataError(

@@ -3,7 +3,7 @@
 import difflib
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Set
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +13,8 @@ from utils.boxes import DROPPED, mend_boxes
 from utils.data_config import DataConfig
 from utils.errors import DataError
 from utils.images import list_images, read_header, read_image
-from utils.label_readers import READERS, LabelFile
+from utils.label_readers import LabelFile, shown
+from utils.label_sources import open_labels
 from utils.progress import bar
 
 _NAMES_SHOWN = 5
@@ -25,6 +26,11 @@ class LabelReport:
     """What was missing, mended or dropped, by kind: kind -> the places, one each."""
 
     found: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def add(self, kind: str, places: Sequence[str]) -> None:
+        """Note several places, or none."""
+        if places:
+            self.found[kind].extend(places)
 
     def lines(self, limit: int | None = _NAMES_SHOWN) -> list[str]:
         """One line a kind, with its count and the first `limit` places (None: all of them)."""
@@ -94,14 +100,14 @@ class _Entry:
     """One image with what its label file says."""
 
     path: Path
-    label_path: Path | None
+    label_name: str | None  # what messages call its labels; None: it has none
     size: tuple[int, int]  # height and width in the orientation that the labels mean
     as_stored: bool
     labels: LabelFile
 
 
 def open_index(config: DataConfig, split_name: str, label_type: str) -> LabelIndex:
-    """Read every label file and image header of a split.
+    """Read every label and image header of a split.
 
     Bad boxes are mended or dropped one by one and noted in the index's report; an image without a label file, or with
     an empty one, has no objects.
@@ -110,36 +116,63 @@ def open_index(config: DataConfig, split_name: str, label_type: str) -> LabelInd
         DataError: folders are missing or empty, hold labels of another type, name unknown classes, or hold files that
             cannot be read (all are named at once).
     """
-    split, reader = config.split(split_name), READERS[label_type]
-    paths = list_images(split.images)
-    if not paths:
+    split = config.split(split_name)
+    there = list_images(split.images)
+    if not there:
         raise DataError(f"{config.path}: no images in {split.images}: is {split_name.upper()}_DIR_IMAGES right?")
-    label_paths = {path.stem: path for path in split.labels.iterdir() if path.suffix.lower() == reader.suffix}
-    _check_label_type(split.labels, {path.stem for path in paths}, label_paths.keys(), label_type)
+    report = LabelReport()
+    paths = _listed(there, split.list, report) if split.list is not None else there
     label_of = {name: i for i, name in enumerate(config.classes) if i > 0}
+    source = open_labels(split, label_type, label_of, paths)
 
-    entries, broken, report = [], [], LabelReport()
+    entries, broken = [], []
+    report.add("rows of label files", source.notes)
+    report.add("labels without image", source.without_image(there))
     for path in bar(paths, f"Reading {split_name} labels"):
         try:
             header = read_header(path)
-            label_path = label_paths.get(path.stem)
-            labels = reader.read(label_path, header.shown, label_of) if label_path else LabelFile()
+            label_name = source.name(path)
+            labels = source.read(path, header.shown) if label_name else LabelFile()
         except DataError as error:
             broken.append(str(error))
             continue
-        if label_path is None:
-            report.found["no label file, taken as without objects"].append(path.name)
-        for note in labels.notes:
-            report.found["rows of label files"].append(f"{label_path.name}: {note}")
+        if label_name is None:
+            report.found["no labels, taken as without objects"].append(path.name)
+        report.add("rows of label files", [f"{label_name}: {note}" for note in labels.notes])
         stored = labels.size == header.stored != header.shown
         size = header.stored if stored else header.shown
         if labels.size not in (None, size):
-            report.found["image size in the label file is not the file's"].append(label_path.name)
-        entries.append(_Entry(path, label_path, size, stored, labels))
+            report.found["image size in the label file is not the file's"].append(label_name)
+        entries.append(_Entry(path, label_name, size, stored, labels))
     if broken:
         raise DataError(_several(broken, "files cannot be read"))
     _check_classes(config, split.labels, entries)
     return _assemble(split.images, entries, config.classes, report)
+
+
+def _listed(images: list[Path], list_file: Path, report: LabelReport) -> list[Path]:
+    """The images that a split list names, in its order; Pascal VOC's lists have more after the name, which is ignored.
+
+    Raises:
+        DataError: the list cannot be read, or names none of the images.
+    """
+    try:
+        lines = list_file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{list_file}: cannot be read as a list of image names ({error}): repair or drop it") from None
+    image_of = {name: path for path in images for name in (path.stem, path.name)}
+    listed: dict[Path, None] = {}  # an ordered set
+    for number, line in enumerate(filter(None, map(str.strip, lines)), 1):
+        path = image_of.get(line) or image_of.get(line.split()[0])
+        if path is None:
+            report.found["listed images that are not there"].append(f"{list_file.name}: entry {number}, {shown(line)}")
+        else:
+            listed[path] = None
+    if not listed:
+        raise DataError(
+            f"{list_file}: names none of the images in {images[0].parent}: expected lines such as {images[0].stem}"
+        )
+    return list(listed)
 
 
 def _assemble(folder: Path, entries: list[_Entry], classes: tuple[str, ...], report: LabelReport) -> LabelIndex:
@@ -168,28 +201,12 @@ def _assemble(folder: Path, entries: list[_Entry], classes: tuple[str, ...], rep
     )
 
 
-def _check_label_type(folder: Path, image_stems: Set[str], label_stems: Set[str], label_type: str) -> None:
-    if image_stems & label_stems:
-        return
-    for other, reader in READERS.items():
-        found = sum(p.suffix.lower() == reader.suffix and p.stem in image_stems for p in folder.iterdir())
-        if other != label_type and found:
-            raise DataError(
-                f"{folder}: no {READERS[label_type].suffix} file for any image, but {found} {reader.suffix} files: "
-                f"add --label-type {other}"
-            )
-    raise DataError(
-        f"{folder}: no {READERS[label_type].suffix} file has the name of an image: "
-        "labels are matched by file name, image_1.jpg to image_1" + READERS[label_type].suffix
-    )
-
-
 def _check_classes(config: DataConfig, folder: Path, entries: list[_Entry]) -> None:
     """A class that the YAML lacks stops the run: the YAML is wrong more often than the labels."""
     unknown = Counter(name for entry in entries for name in entry.labels.unknown)
     if not unknown:
         return
-    first = {name: entry.label_path.name for entry in reversed(entries) for name in entry.labels.unknown}
+    first = {name: entry.label_name for entry in reversed(entries) for name in entry.labels.unknown}
     shown = []
     for name, count in unknown.most_common(_NAMES_SHOWN):
         near = difflib.get_close_matches(name.strip("'"), config.classes, n=1)

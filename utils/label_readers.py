@@ -1,4 +1,4 @@
-"""Label files to boxes. A reader turns one file into LabelFile; adding a format means adding one reader to READERS.
+"""Label files of one image each to boxes. A reader turns one file into LabelFile; READERS lists them.
 
 Coordinates leave here in the convention of utils/boxes.py. A row that cannot be understood becomes a note with its
 place in the file; a file that cannot be understood at all raises DataError.
@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from textwrap import shorten
 from xml.etree import ElementTree
 
 from utils.errors import DataError
@@ -18,6 +17,12 @@ _SHOWN = 60  # characters of a name that a message quotes
 _DECLARED = re.compile(rb"<\?xml[^>]*?encoding\s*=\s*[\"']([\w.-]+)")  # XML 1.0, section 4.3.3
 _WIDER = {"gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932"}  # what tools that declare the narrower one write
 UNKNOWN = -1  # label of a class that the data YAML does not have
+
+
+def shown(text: str) -> str:
+    """Text of a file as a message quotes it: in one line, and short."""
+    text = " ".join(text.split())
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 @dataclass
@@ -56,7 +61,7 @@ def read_voc(path: Path, image_size: tuple[int, int], label_of: Mapping[str, int
     labels.size = _voc_size(root, labels.notes)
     for number, thing in enumerate(root.iter("object"), 1):
         name = (thing.findtext("name") or "").strip()
-        where = f"object {number}" + (f" ({shorten(name, _SHOWN)})" if name else "")
+        where = f"object {number}" + (f" ({shown(name)})" if name else "")
         if not name:
             labels.notes.append(f"{where} has no name, dropped")
             continue
@@ -67,7 +72,7 @@ def read_voc(path: Path, image_size: tuple[int, int], label_of: Mapping[str, int
             continue
         label = label_of.get(name, UNKNOWN)
         if label == UNKNOWN:
-            labels.unknown.append(repr(shorten(name, _SHOWN) if len(name) > _SHOWN else name))
+            labels.unknown.append(repr(shown(name)))
         (x1, x2), (y1, y2) = _from_voc(corners[0], corners[2]), _from_voc(corners[1], corners[3])
         labels.add((x1, y1, x2, y2), label, ignored=thing.findtext("difficult", "").strip() == "1")
     return labels
@@ -162,7 +167,7 @@ def _voc_size(root: ElementTree.Element, notes: list[str]) -> tuple[int, int] | 
     try:
         height, width = (int(float(word or 0)) for word in words)
     except (OverflowError, ValueError):
-        notes.append(f"size {' x '.join(shorten(word, _SHOWN) for word in words)} is no size in pixels, left out")
+        notes.append(f"size {' x '.join(shown(word) for word in words)} is no size in pixels, left out")
         return None
     return (height, width) if height > 0 and width > 0 else None
 

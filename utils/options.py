@@ -13,7 +13,7 @@ from utils.size_rule import SizeRule
 
 log = logging.getLogger(__name__)
 
-LABEL_TYPES = ("pascal_voc", "yolo")
+LABEL_TYPES = ("pascal_voc", "yolo", "coco")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class DataOptions(Options):
         "--label-type",
         default="pascal_voc",
         choices=LABEL_TYPES,
-        help="one XML file per image, or one YOLO txt file per image",
+        help="one XML file per image, one YOLO txt file per image, or one COCO json for all",
     )
     model: str = flag(
         "-m", "--model", default="fasterrcnn_resnet50_fpn_v2", metavar="NAME", help="model name; README.md lists them"

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 from pathlib import Path
@@ -43,6 +44,60 @@ def to_yolo(data: DataSet, split: str = "train") -> None:
         path.unlink()
 
 
+def to_coco(data: DataSet, split: str = "train") -> None:
+    """Write the split's labels as COCO json in place of the XML files, and name it in the YAML."""
+    index = open_index(load_data_config(data.yaml), split, "pascal_voc")
+    corners = index.boxes.astype(float)
+    content = {
+        "images": [
+            {"id": 100 + i, "file_name": str(name), "height": int(height), "width": int(width)}
+            for i, (name, (height, width)) in enumerate(zip(index.names, index.sizes, strict=True))
+        ],
+        "annotations": [
+            {"id": row, "image_id": 100 + i, "category_id": 7 * int(index.labels[row]),
+             "bbox": [*corners[row, :2], *(corners[row, 2:] - corners[row, :2])]}
+            for i in range(len(index)) for row in range(*index.rows(i).indices(len(index.boxes)))
+        ],
+        "categories": [{"id": 7 * k, "name": name} for k, name in enumerate(index.classes) if k > 0],
+    }  # fmt: skip
+    shutil.rmtree(data.root / split / "labels")
+    (data.root / f"{split}.json").write_text(json.dumps(content))
+    data.rewrite(**{f"{split.upper()}_DIR_LABELS": str(data.root / f"{split}.json")})
+
+
+def test_coco_gives_the_same_index(make_data) -> None:
+    data = make_data()
+    voc = open_train(data)
+    to_coco(data)
+    coco = open_train(data, "coco")
+    assert coco.report.lines() == []
+    for name in ("names", "sizes", "offsets", "boxes", "labels", "ignored"):
+        np.testing.assert_array_equal(getattr(coco, name), getattr(voc, name))
+
+
+def test_a_split_list_chooses_images(make_data, tmp_path: Path) -> None:
+    """As Pascal VOC's ImageSets do: one folder for all splits; a word after the name is ignored."""
+    data = make_data()
+    (tmp_path / "list.txt").write_text("train_2\n\ntrain_0  1\ntrain_0\ntrain_9 -1\ntrain_1.jpg\n")
+    data.rewrite(TRAIN_LIST=str(tmp_path / "list.txt"))
+    index = open_train(data)
+    assert index.names.tolist() == ["train_2.jpg", "train_0.jpg", "train_1.jpg"]
+    assert np.diff(index.offsets).tolist() == [3, 1, 2]
+    assert index.report.lines() == ["listed images that are not there: 1 (list.txt: entry 4, train_9 -1)"]
+    (tmp_path / "list.txt").write_text("valid_0\n")
+    with pytest.raises(DataError, match=r"list\.txt: names none of the images in .*: expected lines such as train_0"):
+        open_train(data)
+    (tmp_path / "list.txt").unlink()
+    with pytest.raises(DataError, match=r"list\.txt: cannot be read as a list of image names"):
+        open_train(data)
+
+
+def test_labels_without_image_are_named(make_data) -> None:
+    data = make_data()
+    (data.root / "train/images/train_3.jpg").unlink()
+    assert open_train(data).report.lines() == ["labels without image: 1 (train_3.xml)"]
+
+
 def test_flat_arrays(make_data) -> None:
     index = open_train(make_data())
     assert index.names.tolist() == [f"train_{i}.jpg" for i in range(4)]
@@ -85,7 +140,7 @@ def test_yolo_image_without_label_file_has_no_objects(make_data) -> None:
     (data.root / "train/labels/train_1.txt").unlink()
     index = open_train(data, "yolo")
     assert np.diff(index.offsets).tolist() == [1, 0, 3, 0]
-    assert index.report.lines() == ["no label file, taken as without objects: 1 (train_1.jpg)"]
+    assert index.report.lines() == ["no labels, taken as without objects: 1 (train_1.jpg)"]
 
 
 def test_one_bad_box_leaves_the_others(make_data) -> None:

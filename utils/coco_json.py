@@ -1,0 +1,152 @@
+"""COCO's json (https://cocodataset.org/#format-data): one file with the boxes of all images of a split."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from utils.errors import DataError
+from utils.label_readers import UNKNOWN, LabelFile, shown
+
+_MAX_BYTES = 4 << 30  # train2017 of COCO is 0.45 GB
+_PARTS = ("images", "annotations", "categories")
+
+
+class CocoLabels:
+    """The content of one file as flat arrays, by image file name. Folders in `file_name` do not count."""
+
+    suffix = ".json"
+
+    def __init__(self, path: Path, label_of: Mapping[str, int]) -> None:
+        """Read the file.
+
+        Args:
+            label_of: class name -> index into CLASSES.
+
+        Raises:
+            DataError: it is no json of this form. Entries that make no sense are left out, and noted.
+        """
+        self.path = path
+        content = _load(path)
+        images, annotations, categories = (_part(path, content, key) for key in _PARTS)
+        self.notes: list[str] = []
+        self._names = {_key(entry.get("id")): str(entry.get("name", "")) for entry in categories}
+        self._names.pop(None, None)
+        self._sizes: dict[str, tuple[int, int] | None] = {}
+        number_of_id: dict[Any, int] = {}
+        for number, entry in enumerate(images):
+            name = _file_name(entry)
+            if name is None:
+                self.notes.append(f"images[{number}] has no file_name, dropped")
+            elif name in self._sizes:
+                self.notes.append(f"images[{number}] is {shown(name)} again, dropped")
+            else:
+                number_of_id[_key(entry.get("id"))] = len(self._sizes)
+                self._sizes[name] = _size(entry)
+        number_of_id.pop(None, None)
+        self._number = {name: number for number, name in enumerate(self._sizes)}
+        self._gather(annotations, number_of_id, label_of)
+
+    def _gather(self, annotations: list[dict], number_of_id: Mapping[Any, int], label_of: Mapping[str, int]) -> None:
+        """Boxes, labels, crowd marks and category ids, sorted by image."""
+        owners, boxes, labels, crowd, categories = [], [], [], [], []
+        for number, entry in enumerate(annotations):
+            owner, box = number_of_id.get(_key(entry.get("image_id"))), _box(entry)
+            category = _key(entry.get("category_id"))
+            if owner is None:
+                self.notes.append(f"annotations[{number}] is of no image in the file, dropped")
+            elif box is None:
+                self.notes.append(f"annotations[{number}] has no bbox of four numbers, dropped")
+            else:
+                owners.append(owner)
+                boxes.append(box)
+                labels.append(label_of.get(self._names.get(category, ""), UNKNOWN))
+                crowd.append(bool(entry.get("iscrowd")))
+                categories.append(category)
+        order = np.argsort(np.array(owners, np.int64), kind="stable")
+        self._boxes = np.array(boxes, np.float64).reshape(-1, 4)[order]
+        self._labels = np.array(labels, np.int64)[order]
+        self._crowd = np.array(crowd, bool)[order]
+        self._unknown = {row: categories[i] for row, i in enumerate(order.tolist()) if labels[i] == UNKNOWN}
+        counts = np.bincount(np.array(owners, np.int64), minlength=len(self._sizes))
+        self._offsets = np.concatenate([[0], np.cumsum(counts)])
+
+    def name(self, image: Path) -> str | None:
+        """What messages call the labels of an image; None if it has none."""
+        return f"{self.path.name}: {image.name}" if image.name in self._number else None
+
+    def read(self, image: Path, size: tuple[int, int]) -> LabelFile:
+        """The labels of an image that `name` knows."""
+        del size  # COCO's boxes are in pixels
+        number = self._number[image.name]
+        rows = range(self._offsets[number], self._offsets[number + 1])
+        labels = LabelFile(size=self._sizes[image.name])
+        for row in rows:
+            x, y, width, height = self._boxes[row].tolist()
+            labels.add((x, y, x + width, y + height), int(self._labels[row]), ignored=bool(self._crowd[row]))
+        labels.unknown = [self._category(self._unknown[row]) for row in rows if row in self._unknown]
+        return labels
+
+    def without_image(self, images: list[Path]) -> list[str]:
+        """Images that have labels and are not among `images`."""
+        return sorted(self._sizes.keys() - {image.name for image in images})
+
+    def _category(self, category: Any) -> str:
+        return repr(shown(self._names[category])) if category in self._names else f"category {shown(str(category))}"
+
+
+def _load(path: Path) -> Mapping[str, Any]:
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise DataError(
+                f"{path}: {path.stat().st_size:,} bytes is too large for COCO's json: is this the right file?"
+            )
+        with path.open("rb") as file:
+            content = json.load(file)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}): repair or remove it") from None
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}:{error.lineno}: not valid JSON ({error.msg}): repair it") from None
+    except (ValueError, RecursionError) as error:  # not UTF-8, a number of a million digits, nested without end
+        raise DataError(f"{path}: not valid JSON ({shown(str(error))}): repair it") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: a {type(content).__name__}, expected COCO's images, annotations and categories")
+    return content
+
+
+def _part(path: Path, content: Mapping[str, Any], key: str) -> list[dict]:
+    entries = content.get(key)
+    if not isinstance(entries, list):
+        raise DataError(f"{path}: {key} is missing or no list, expected COCO's {', '.join(_PARTS)}")
+    kinds = Counter(type(entry).__name__ for entry in entries)
+    if kinds.keys() - {"dict"}:
+        other = next(kind for kind in kinds if kind != "dict")
+        raise DataError(f"{path}: {key} has a {other} among its entries, expected objects in braces: repair it")
+    return entries
+
+
+def _key(value: Any) -> int | float | str | None:
+    """The value, if it can be an id; some tools write text."""
+    return value if isinstance(value, (int, float, str)) else None
+
+
+def _file_name(entry: Mapping[str, Any]) -> str | None:
+    name = entry.get("file_name")
+    return name.replace("\\", "/").rpartition("/")[2] or None if isinstance(name, str) else None
+
+
+def _size(entry: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Height and width; None where they are not said."""
+    height, width = entry.get("height"), entry.get("width")
+    return (height, width) if type(height) is type(width) is int and height > 0 and width > 0 else None
+
+
+def _box(entry: Mapping[str, Any]) -> list[float] | None:
+    """x, y, width, height; None if they are anything but numbers."""
+    box = entry.get("bbox")
+    if not isinstance(box, list) or len(box) != 4 or not all(type(value) in (int, float) for value in box):
+        return None
+    return [float(value) if abs(value) < 1e15 else float("nan") for value in box]

@@ -1,20 +1,32 @@
-"""A split of a data set as batches for the detector."""
+"""A split of a data set as batches for the detector; and, as a script, tools for data sets.
 
+python datasets.py convert --data data_configs/smoke.yaml --to coco --output smoke_coco
+"""
+
+import logging
 import os
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
-import torch
-from torch.utils.data import DataLoader, Dataset
 
 from utils.augmentation import AugmentationPolicy, Labelled, Photometric, flip_left_right, mosaic, resize
-from utils.batch import Batch, Sample, collate
 from utils.label_index import LabelIndex
+from utils.options import ConvertOptions
+from utils.script import run_commands
 from utils.size_rule import SizeRule, padded
 
+if TYPE_CHECKING:  # heavy imports wait until they are needed, so that --help answers at once
+    import torch
+    from torch.utils.data import DataLoader
 
-class DetectionDataset(Dataset):
+    from utils.batch import Batch, Sample
+
+log = logging.getLogger("datasets")
+
+
+class DetectionDataset:
     """The images of an index, each resized once by the size rule, and augmented where a policy says so.
 
     `dataset[i]` is image i as epoch 0 sees it, `dataset[i, epoch]` as that epoch does. What is random about a sample
@@ -33,7 +45,9 @@ class DetectionDataset(Dataset):
     def __len__(self) -> int:
         return len(self.index)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
+    def __getitem__(self, key: int | tuple[int, int]) -> "Sample":
+        from utils.batch import Sample
+
         i, epoch = key if isinstance(key, tuple) else (key, 0)
         rng = np.random.default_rng([self.seed, epoch, i])
         height, width = map(int, self.index.sizes[i])
@@ -113,9 +127,14 @@ class EvalBatches:
 
 
 def make_loader(
-    dataset: DetectionDataset, batches: TrainBatches | EvalBatches, workers: int, device: torch.device
-) -> DataLoader[Batch]:
+    dataset: DetectionDataset, batches: TrainBatches | EvalBatches, workers: int, device: "torch.device"
+) -> "DataLoader[Batch]":
     """A loader whose workers, at most one a core, live as long as it does."""
+    import torch
+    from torch.utils.data import DataLoader
+
+    from utils.batch import collate
+
     workers = min(workers, _cores())
     return DataLoader(
         dataset,
@@ -137,5 +156,22 @@ def _cores() -> int:
 
 
 def _one_thread(worker: int) -> None:
+    import cv2
+
     del worker
     cv2.setNumThreads(0)
+
+
+def convert_command(options: ConvertOptions) -> None:
+    """Write a data set in another label format: images copied, labels written anew."""
+    from utils.conversion import convert
+    from utils.data_config import load_data_config
+    from utils.logs import setup_logging
+
+    setup_logging()
+    path = convert(load_data_config(options.data), options.label_type, options.to, Path(options.output))
+    log.info("The converted data set is %s: --data %s --label-type %s", path.parent, path, options.to)
+
+
+if __name__ == "__main__":
+    run_commands({"convert": (convert_command, ConvertOptions)}, "Tools for data sets.")

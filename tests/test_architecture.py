@@ -12,7 +12,7 @@ import yaml
 from models.create_fasterrcnn_model import create_model
 from tests.conftest import ROOT
 from utils.flags import parse_options
-from utils.options import EvalOptions, InferenceOptions, TrainOptions
+from utils.options import ConvertOptions, EvalOptions, InferenceOptions, TrainOptions
 from utils.version import VERSION
 
 ROOMS = ("models", "torch_utils", "utils")
@@ -81,6 +81,21 @@ def test_help_waits_for_no_heavy_import(script: str) -> None:
     assert "usage: " in done.stdout
 
 
+def test_the_tools_of_datasets_py_answer_without_torch() -> None:
+    code = (
+        "import runpy, sys\n"
+        "sys.argv = ['datasets.py', 'convert', '--help']\n"
+        "try:\n"
+        "    runpy.run_path('datasets.py', run_name='__main__')\n"
+        "except SystemExit:\n"
+        "    pass\n"
+        "print('torch' in sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stderr.strip() == "False"
+    assert "usage: datasets.py convert" in done.stdout
+
+
 def readme_commands() -> list[str]:
     """Every command line in the README's code blocks, continued lines joined."""
     blocks = re.findall(r"```(?:bash|sh|console)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
@@ -89,7 +104,9 @@ def readme_commands() -> list[str]:
 
 
 def test_readme_commands_parse() -> None:
-    options = {"train.py": TrainOptions, "eval.py": EvalOptions, "inference.py": InferenceOptions}
+    options = {
+        "train.py": TrainOptions, "eval.py": EvalOptions, "inference.py": InferenceOptions, "convert": ConvertOptions,
+    }  # fmt: skip
     seen = set()
     for command in readme_commands():
         for part in command.split("&&"):

@@ -26,7 +26,8 @@ OptionsType = TypeVar("OptionsType", bound="Options")
 def flag(*names: str, default: Any = None, help: str, choices: Sequence[str] | None = None, metavar: str | None = None):
     """A dataclass field that is also a command-line flag.
 
-    Its annotation parses it: `X | None` as X, a tuple as one or more values, `Annotated[X, parse]` as `parse`.
+    Without `default` it must be typed, unless its annotation allows None. The annotation parses it: `X | None` as X, a
+    tuple as one or more values, `Annotated[X, parse]` as `parse`.
     """
     return field(default=default, metadata={"names": names, "help": help, "choices": choices, "metavar": metavar})
 
@@ -54,9 +55,11 @@ class Options:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
-def parse_options(options_class: type[OptionsType], description: str, argv: Sequence[str] | None = None) -> OptionsType:
+def parse_options(
+    options_class: type[OptionsType], description: str, argv: Sequence[str] | None = None, *, program: str | None = None
+) -> OptionsType:
     """Parse `argv` (the process's own by default). Usage errors leave with exit code 2, as argparse does."""
-    parser = argparse.ArgumentParser(description=description, argument_default=argparse.SUPPRESS)
+    parser = argparse.ArgumentParser(program, description=description, argument_default=argparse.SUPPRESS)
     hints = typing.get_type_hints(options_class, include_extras=True)
     fields = {f.name: f for f in _flag_fields(options_class)}
     for declaring in reversed(options_class.__mro__):
@@ -84,7 +87,9 @@ def _argument(option: dataclasses.Field, hint: Any) -> dict[str, Any]:
     if option.default is not None:
         text += f" (default: {option.default})"
     arguments = {"help": text, "choices": option.metadata["choices"], "metavar": option.metadata["metavar"]}
-    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+    optional = typing.get_origin(hint) in (types.UnionType, typing.Union)
+    arguments["required"] = option.default is None and not optional
+    if optional:
         hint = next(h for h in typing.get_args(hint) if h is not types.NoneType)
     if typing.get_origin(hint) is tuple:
         hint = typing.get_args(hint)[0]

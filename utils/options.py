@@ -206,3 +206,19 @@ class InferenceOptions(DetectorOptions):
     show: bool = switch("-si", "--show", help="show each result in a window")
     mpl_show: bool = switch("-mpl", "--mpl-show", help="show each result with matplotlib")
     track: bool = switch("--track", help="for videos only: see inference_video.py")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataToolOptions(Options):
+    """data set"""
+
+    data: str = flag("--data", metavar="YAML", help="the data set's YAML file")
+    label_type: str = flag("--label-type", default="pascal_voc", choices=LABEL_TYPES, help="its label files")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertOptions(DataToolOptions):
+    """result"""
+
+    to: str = flag("--to", choices=LABEL_TYPES, help="label files to write")
+    output: str = flag("-o", "--output", metavar="DIR", help="a new folder for images, labels and data_config.yaml")

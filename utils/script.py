@@ -1,11 +1,14 @@
 """The frame of every script: options in, exit code out."""
 
+import argparse
+import inspect
 import sys
-from collections.abc import Callable
-from typing import NoReturn
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
 
 from utils.errors import USAGE, UserError
-from utils.flags import OptionsType, parse_options
+from utils.flags import Options, OptionsType, parse_options
 
 _FULL = "the memory of the GPU is full: lower --batch or --imgsz, or choose a smaller --model"
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -17,9 +20,15 @@ def run_script(
     description: str,
     *,
     user_errors: tuple[type[Exception], ...] = (),
+    command: str | None = None,
 ) -> NoReturn:
-    """Parse the command line, call main, and leave: UserError and `user_errors` become one line and exit code 2."""
-    options = parse_options(options_class, description)
+    """Parse the command line, call main, and leave: UserError and `user_errors` become one line and exit code 2.
+
+    Args:
+        command: the first word of the command line, where it chose this main.
+    """
+    program, words = (f"{Path(sys.argv[0]).name} {command}", sys.argv[2:]) if command else (None, sys.argv[1:])
+    options = parse_options(options_class, description, words, program=program)
     try:
         main(options)
     except (UserError, *user_errors) as error:
@@ -34,6 +43,18 @@ def run_script(
         print("interrupted", file=sys.stderr)
         sys.exit(_INTERRUPTED)
     sys.exit(0)
+
+
+def run_commands(commands: Mapping[str, tuple[Callable[[Any], None], type[Options]]], description: str) -> NoReturn:
+    """A script with several mains: `script.py COMMAND --flags`. The docstring of each says what it does."""
+    parser = argparse.ArgumentParser(
+        description=description,
+        epilog="; ".join(f"{name}: {inspect.getdoc(main)}" for name, (main, _) in commands.items()),
+    )
+    parser.add_argument("command", choices=commands, help="followed by --help: its flags")
+    command = parser.parse_args(sys.argv[1:2]).command
+    main, options_class = commands[command]
+    run_script(main, options_class, inspect.getdoc(main) or "", command=command)
 
 
 def _last_words(error: Exception) -> str:

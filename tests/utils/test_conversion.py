@@ -1,0 +1,143 @@
+import itertools
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from pycocotools.coco import COCO
+
+from tests.conftest import CLASSES, DataSet, write_data_set
+from utils.conversion import CONFIG, convert
+from utils.data_config import Split, load_data_config
+from utils.errors import DataError, UserError
+from utils.label_index import LabelIndex, open_index
+from utils.label_sources import open_labels
+from utils.label_writers import write_voc, write_yolo
+from utils.options import LABEL_TYPES
+
+
+def index_of(config: Path, label_type: str, split: str = "train") -> LabelIndex:
+    return open_index(load_data_config(config), split, label_type)
+
+
+def mark_difficult(data: DataSet) -> None:
+    xml = data.root / "train/labels/train_1.xml"
+    xml.write_text(xml.read_text().replace("<difficult>0", "<difficult>1", 1))
+
+
+def assert_same(one: LabelIndex, other: LabelIndex) -> None:
+    for name in ("names", "sizes", "offsets", "boxes", "labels", "ignored"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), name)
+
+
+@pytest.mark.parametrize(("first", "second"), [*itertools.permutations(LABEL_TYPES, 2)])
+def test_there_and_back_loses_nothing(make_data, tmp_path: Path, first: str, second: str) -> None:
+    data = make_data()
+    before = index_of(data.yaml, "pascal_voc")
+    there = convert(load_data_config(data.yaml), "pascal_voc", first, tmp_path / "there")
+    back = convert(load_data_config(there), first, second, tmp_path / "back")
+    assert_same(before, index_of(back, second))
+    assert (tmp_path / "back/train/images/train_0.jpg").read_bytes() == before.path(0).read_bytes()
+    assert yaml.safe_load(back.read_text())["CLASSES"] == CLASSES
+
+
+def test_difficult_is_kept_by_voc_and_coco_and_left_out_by_yolo(
+    make_data, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    data = make_data()
+    mark_difficult(data)
+    before = index_of(data.yaml, "pascal_voc")
+    assert before.ignored.sum() == 1
+    coco = convert(load_data_config(data.yaml), "pascal_voc", "coco", tmp_path / "coco")
+    assert_same(before, index_of(coco, "coco"))
+    voc = convert(load_data_config(coco), "coco", "pascal_voc", tmp_path / "voc")
+    assert_same(before, index_of(voc, "pascal_voc"))
+    yolo = convert(load_data_config(coco), "coco", "yolo", tmp_path / "yolo")
+    assert len(index_of(yolo, "yolo").boxes) == len(before.boxes) - 1
+    assert "1 difficult or crowd boxes, for which YOLO has no mark: left out" in caplog.text
+
+
+def test_pycocotools_reads_our_json(make_data, tmp_path: Path) -> None:
+    data = make_data()
+    config = convert(load_data_config(data.yaml), "pascal_voc", "coco", tmp_path / "coco")
+    path = Path(load_data_config(config).splits["train"].labels)
+    truth, index = COCO(str(path)), index_of(config, "coco")
+    assert [c["name"] for c in truth.loadCats(truth.getCatIds())] == CLASSES[1:]
+    for i, image_id in enumerate(truth.getImgIds()):
+        found = truth.loadAnns(truth.getAnnIds(image_id))
+        boxes = [[x, y, x + w, y + h] for x, y, w, h in (a["bbox"] for a in found)]
+        np.testing.assert_array_equal(np.array(boxes, np.float32).reshape(-1, 4), index.boxes[index.rows(i)])
+        assert all(a["area"] == pytest.approx(a["bbox"][2] * a["bbox"][3]) for a in found)
+    assert {a["id"] for a in json.loads(path.read_text())["annotations"]} == {1, 2, 3, 4, 5, 6}
+
+
+def test_yolo_comes_with_the_yaml_of_its_tools(make_data, tmp_path: Path) -> None:
+    convert(load_data_config(make_data().yaml), "pascal_voc", "yolo", tmp_path / "yolo")
+    content = yaml.safe_load((tmp_path / "yolo/data.yaml").read_text())
+    assert content == {
+        "path": str(tmp_path / "yolo"), "train": "train/images", "val": "valid/images", "names": CLASSES[1:], "nc": 2,
+    }  # fmt: skip
+
+
+def test_nothing_is_overwritten(make_data, tmp_path: Path) -> None:
+    data = make_data()
+    config = load_data_config(data.yaml)
+    convert(config, "pascal_voc", "yolo", tmp_path / "yolo")
+    with pytest.raises(UserError, match=f"holds {CONFIG} of an earlier run"):
+        convert(config, "pascal_voc", "coco", tmp_path / "yolo")
+    for folder in (data.root, data.root / "train/images"):
+        with pytest.raises(UserError, match="holds the images to convert"):
+            convert(config, "pascal_voc", "yolo", folder)
+
+
+def test_images_that_would_share_a_label_file_are_refused(make_data, tmp_path: Path) -> None:
+    data = make_data()
+    image = data.root / "train/images/train_0.jpg"
+    image.with_suffix(".JPEG").write_bytes(image.read_bytes())
+    config = load_data_config(data.yaml)
+    with pytest.raises(DataError, match="2 images are named train_0, and would share a label file"):
+        convert(config, "pascal_voc", "yolo", tmp_path / "yolo")
+    convert(config, "pascal_voc", "coco", tmp_path / "coco")
+
+
+def test_as_a_script(make_data, run) -> None:
+    done = run("datasets.py", "convert", "--data", make_data().yaml, "--to", "coco", "-o", "there")
+    assert done.returncode == 0, done.stderr
+    assert "The converted data set is there: --data there/data_config.yaml --label-type coco" in done.stdout
+    done = run("datasets.py", "convert", "--data", "there/data_config.yaml", "--to", "yolo", "-o", "back")
+    assert (done.returncode, "add --label-type coco" in done.stderr) == (2, True), done.stderr
+    assert run("datasets.py", "convert", "--to", "yolo").returncode == 2
+    assert "convert" in run("datasets.py", "--help").stdout
+
+
+SIZES = st.tuples(st.integers(2, 5000), st.integers(2, 5000))
+FRACTIONS = st.tuples(*4 * [st.floats(0, 1, width=32)])
+
+
+@given(SIZES, FRACTIONS)
+def test_any_box_comes_back_from_voc_and_yolo(
+    tmp_path_factory: pytest.TempPathFactory, size: tuple[int, int], fractions: tuple[float, ...]
+) -> None:
+    folder = tmp_path_factory.mktemp("round")
+    x1, x2 = sorted((fractions[0] * size[1], fractions[1] * size[1]))
+    y1, y2 = sorted((fractions[2] * size[0], fractions[3] * size[0]))
+    box = np.array([[x1, y1, x2, y2]], np.float32)
+    assume((box[:, 2:] - box[:, :2] > 1).all())
+    write_voc(folder / "a.xml", "a.jpg", size, box, ["red"])
+    write_yolo(folder / "a.txt", size, box, np.array([1]))
+    for label_type in ("pascal_voc", "yolo"):
+        source = open_labels(Split(folder, folder), label_type, {"red": 1}, [Path("a.jpg")])
+        np.testing.assert_allclose(source.read(Path("a.jpg"), size).boxes, box, rtol=0, atol=1e-6)
+
+
+def test_a_box_of_a_pixel_is_left_out_of_voc_with_a_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = write_data_set(tmp_path, images=1, size=(32, 32), splits=("train",))
+    (data.root / "train/labels/train_0.txt").write_text("0 0.5 0.5 0.02 0.5\n1 0.5 0.5 0.5 0.5\n")
+    config = convert(load_data_config(data.yaml), "yolo", "pascal_voc", tmp_path / "voc")
+    assert len(index_of(config, "pascal_voc").boxes) == 1
+    assert "1 boxes are not wider or higher than a pixel, which VOC cannot say" in caplog.text

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from models.errors import ModelError
 from utils.errors import UserError
-from utils.options import EvalOptions
+from utils.options import EvalOptions, TrainOptions
 from utils.script import run_script
 
 if TYPE_CHECKING:  # heavy imports wait until they are needed, so that --help answers at once
@@ -46,24 +46,25 @@ def main(options: EvalOptions) -> None:
         from_main(processes, lambda: make_demo(config))
     config.split(split)
     checkpoint = load_checkpoint(Path(options.weights)) if options.weights else None
-    trained_with = checkpoint.get("options", {}) if checkpoint else {}
+    trained_with = TrainOptions(batch=_BATCH).over(checkpoint.get("options", {}) if checkpoint else {})
     detector = open_detector(checkpoint, options.model, default=_MODEL)
     size_rule = options.size_rule(detector.size_rule, known=detector.size_is_known, square=options.square_training)
     new_labels = _new_labels(detector.class_names, config.classes, config.path)
-    label_type = options.label_type or trained_with.get("label_type", "pascal_voc")
+    label_type = options.label_type or trained_with.label_type
     index = open_index(config, split, label_type)
     log.info("Evaluating %s on %s at %s", detector.name, processes.device, size_rule)
-    index.log_summary("test" if split == "test" else "validation")
+    if processes.is_main:
+        index.log_summary("test" if split == "test" else "validation")
 
     folder = from_main(processes, lambda: _output_folder(options.output))
-    batch_size = options.batch or trained_with.get("batch", _BATCH)
+    batch_size = options.batch or trained_with.batch
     batches = EvalBatches(index, size_rule, batch_size, rank=processes.rank, world_size=processes.world_size)
     loader = make_loader(DetectionDataset(index, size_rule), batches, options.workers, processes.device)
     found = evaluate(
         detector.model.to(processes.device),
         loader,
         index,
-        precision=pick_precision(processes.device, amp=trained_with.get("amp", False)),
+        precision=pick_precision(processes.device, amp=trained_with.amp),
         processes=processes,
         new_labels=new_labels,
     )

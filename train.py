@@ -54,8 +54,9 @@ def main(options: TrainOptions) -> None:
     folder = from_main(processes, lambda: _run_folder(options))
     setup_logging(log_file=folder / "train.log" if processes.is_main else None, quiet=not processes.is_main)
     log.info("Training %s on %s; results go to %s", options.model, processes.device, folder)
-    train_index.log_summary("training")
-    valid_index.log_summary("validation")
+    if processes.is_main:
+        train_index.log_summary("training")
+        valid_index.log_summary("validation")
     log.info("%s total parameters.", f"{sum(p.numel() for p in model.parameters()):,}")
     log.info("%s training parameters.", f"{sum(p.numel() for p in model.parameters() if p.requires_grad):,}")
 
@@ -79,7 +80,7 @@ def main(options: TrainOptions) -> None:
         "classes": list(config.classes),
         "data": dict(config.raw),
         "size_rule": size_rule.as_dict(),
-        "options": {**options.as_dict(), **_own_options(checkpoint if options.resume_training else None)},
+        "options": {**options.as_dict(), **_own_options(options, checkpoint, folder)},
     }
     run = Run(folder, processes, model, optimizer, precision, about=about, first_epoch=state.epoch, wandb=options.wandb)
     if state.epoch == 0:
@@ -93,7 +94,7 @@ def main(options: TrainOptions) -> None:
     network = _in_parallel(model, processes, sync_bn=options.sync_bn)
     for epoch in range(first_epoch, options.epochs):
         if state.epochs_without_improvement >= options.patience:
-            log.info("Early stopping: no better mAP for %d epochs", options.patience)
+            log.info("Early stopping: no better mAP for %d epochs", state.epochs_without_improvement)
             break
         train_batches.epoch = epoch
         losses = train_one_epoch(
@@ -110,12 +111,14 @@ def main(options: TrainOptions) -> None:
         state = state.after(losses, found.metrics.ap, found.metrics.ap50)
         run.record(state, partial(draw, found.detections))
     if state.epoch == first_epoch:
-        log.info("Nothing is left to train: %d epochs are done; --epochs trains on", first_epoch)
+        more = "--patience" if state.epochs_without_improvement >= options.patience else "--epochs"
+        log.info("Nothing is left to train: %d epochs are done; a larger %s trains on", first_epoch, more)
         found = evaluate(model, valid_loader, valid_index, precision=precision, processes=processes)
         run.redraw(state, partial(draw, found.detections))
     run.close()
     leave_processes()
-    log.info("Best validation mAP %.4f; the model is %s", state.best_map, folder / BEST)
+    if (folder / BEST).is_file():  # a run of the predecessor's may go on in another folder
+        log.info("Best validation mAP %.4f; the model is %s", state.best_map, folder / BEST)
     log.info("Results are in %s; look at %s", folder, folder / PREDICTIONS)
 
 
@@ -135,17 +138,18 @@ def _with_checkpoint(options: TrainOptions) -> tuple[TrainOptions, Mapping[str, 
         )
     saved = {"model": checkpoint["model_name"]}
     if options.resume_training:
-        run_options = checkpoint.get("options", {})
-        saved |= {name: value for name, value in run_options.items() if name not in _OWN_OPTIONS}
+        saved = {k: v for k, v in checkpoint.get("options", {}).items() if k not in _OWN_OPTIONS} | saved
     return options.over(saved), checkpoint
 
 
-# What a resumed run keeps of the command that started it, whatever the command that goes on with it says.
+# What a run keeps of the command that started it when another command goes on with it in the same folder.
 _OWN_OPTIONS = ("weights", "resume_training", "name", "project_dir", "data")
 
 
-def _own_options(resumed: Mapping[str, Any] | None) -> dict[str, Any]:
-    saved = resumed.get("options", {}) if resumed else {}
+def _own_options(options: TrainOptions, checkpoint: Mapping[str, Any] | None, folder: Path) -> dict[str, Any]:
+    if not options.resume_training or folder.resolve() != Path(options.weights).parent.resolve():
+        return {}
+    saved = checkpoint.get("options", {})
     return {name: saved[name] for name in _OWN_OPTIONS if name in saved}
 
 
@@ -155,7 +159,7 @@ def _check_wishes(options: TrainOptions, processes: "Processes") -> None:
     from utils.training_log import check_wandb
 
     if options.sync_bn and (processes.device.type != "cuda" or not processes.several):
-        raise UserError("--sync-bn needs several GPUs: start with torchrun --nproc_per_node=N, or drop it")
+        raise UserError("--sync-bn needs several GPUs: start with torchrun --nproc_per_node=N, or --no-sync-bn")
     if options.vis_transformed:
         check_display("--vis-transformed")
     if options.wandb:
@@ -197,21 +201,24 @@ def _model(options: TrainOptions, checkpoint: Mapping[str, Any] | None, num_clas
 
 
 def _run_folder(options: TrainOptions) -> Path:
-    """The folder of the run that is resumed, or a new one."""
-    from torch_utils.run import LAST
+    """The folder of the run that is resumed, or a new one, with the run so far if it is resumed elsewhere."""
+    from torch_utils.run import LAST, carry_over
     from utils.run_folder import TRAINING, given_folder, named_folder, numbered_folder
 
     resumed = Path(options.weights).parent if options.resume_training else None
     wished = Path(options.project_dir) if options.project_dir else TRAINING / options.name if options.name else resumed
-    if wished is None:
-        return numbered_folder(TRAINING)
     if resumed is not None and wished.resolve() == resumed.resolve():
         return resumed
-    if options.project_dir:
-        return given_folder(wished, LAST)
-    folder = named_folder(TRAINING, options.name)
-    if folder != wished:
-        log.info("%s holds an earlier run: this one goes to %s", wished, folder)
+    if wished is None:
+        folder = numbered_folder(TRAINING)
+    elif options.project_dir:
+        folder = given_folder(wished, LAST)
+    else:
+        folder = named_folder(TRAINING, options.name)
+        if folder != wished:
+            log.info("%s holds an earlier run: this one goes to %s", wished, folder)
+    if resumed is not None:
+        carry_over(resumed, folder)
     return folder
 
 

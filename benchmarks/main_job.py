@@ -16,19 +16,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from xml.etree import ElementTree
 
-import cv2
-import numpy as np
 import torch
 import torchvision
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from torchvision.models.detection import FasterRCNN as TorchvisionFasterRCNN
 from torchvision.ops import MultiScaleRoIAlign
 
+from benchmarks.predecessor import FloatDataset
 from datasets import DetectionDataset, EvalBatches, TrainBatches, make_loader
 from models.create_fasterrcnn_model import create_model
 from torch_utils.distributed import Processes
@@ -36,49 +33,12 @@ from torch_utils.engine import evaluate, train_one_epoch
 from torch_utils.optimization import Schedule, make_optimizer
 from torch_utils.precision import Precision
 from utils.augmentation import AugmentationPolicy
-from utils.data_config import Split, load_data_config
+from utils.data_config import load_data_config
 from utils.label_index import open_index
 from utils.size_rule import SizeRule
 
 CPU = torch.device("cpu")
 BATCH, LR = 4, 0.005
-
-
-class FloatDataset(Dataset):
-    """float32 images and labels parsed for every sample, through an albumentations pipeline that knows boxes."""
-
-    def __init__(self, split: Split, classes: tuple[str, ...], size: int) -> None:
-        import albumentations as A
-
-        self.images = sorted(split.images.glob("*.jpg"))
-        self.labels, self.classes, self.size = split.labels, list(classes), size
-        self.pipeline = A.Compose(
-            [A.HorizontalFlip(p=0.5)], bbox_params=A.BboxParams(format="pascal_voc", label_fields=["labels"])
-        )
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, i: int) -> tuple[Tensor, dict[str, Tensor]]:
-        image = cv2.cvtColor(cv2.imread(str(self.images[i])), cv2.COLOR_BGR2RGB).astype(np.float32)
-        height, width = image.shape[:2]
-        image = cv2.resize(image, (self.size, self.size)) / 255.0
-        boxes, labels = [], []
-        for thing in ElementTree.parse(self.labels / f"{self.images[i].stem}.xml").iter("object"):
-            x1, y1, x2, y2 = (float(thing.findtext(f"bndbox/{k}")) for k in ("xmin", "ymin", "xmax", "ymax"))
-            if x2 > x1 and y2 > y1:
-                boxes.append(
-                    [v * self.size / side for v, side in zip((x1, y1, x2, y2), (width, height) * 2, strict=True)]
-                )
-                labels.append(self.classes.index(thing.findtext("name")))
-        boxes = np.clip(np.array(boxes).reshape(-1, 4), 0, self.size)
-        made = self.pipeline(image=image, bboxes=boxes, labels=labels)
-        target = {
-            "boxes": torch.as_tensor(np.array(made["bboxes"]), dtype=torch.float32).reshape(-1, 4),
-            "labels": torch.as_tensor(made["labels"], dtype=torch.int64),
-            "image_id": torch.tensor(i),
-        }
-        return torch.from_numpy(made["image"]).permute(2, 0, 1), target
 
 
 def pairs(samples: list) -> tuple:

@@ -94,10 +94,10 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], *, missing_allowe
 
 
 def _fetch(url: str, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     digest = path.stem.rsplit("-", 1)[-1]  # torchvision's names end in the first 8 digits of the SHA-256
     log.info("fetching %s to %s", url, path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         download_url_to_file(url, str(path), hash_prefix=digest)
     except (urllib.error.URLError, OSError, RuntimeError) as error:
         raise WeightsNotHereError(

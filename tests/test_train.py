@@ -164,10 +164,25 @@ def test_resuming_a_finished_run_trains_nothing_and_completes_its_files(make_dat
         (folder / name).unlink()
     resumed = run("train.py", "-r", "-w", folder / "last_model.pth")
     assert resumed.returncode == 0, resumed.stderr
-    assert "Nothing is left to train: 2 epochs are done" in resumed.stdout
+    assert "Nothing is left to train: 2 epochs are done; a larger --patience trains on" in resumed.stdout
     assert "Early stopping" in resumed.stdout
     assert (folder / "last_model.pth").read_bytes() == before
     assert {p.name for p in folder.iterdir()} >= RUN_FILES
+
+
+def test_resuming_into_another_folder_takes_the_run_along(make_data, run, tmp_path: Path) -> None:
+    run("train.py", "--data", make_data().yaml, *FAST, "--epochs", 1, "--name", "a", "--amp")
+    last = run_folder(tmp_path, "a") / "last_model.pth"
+    for name, more, message in (
+        ("b", (), "1 epochs are done; a larger --epochs trains on"), ("c", ("-e", 2, "--no-amp"), "Epoch: [1]"),
+    ):  # fmt: skip
+        resumed = run("train.py", "-r", "-w", last, "--name", name, *more)
+        assert resumed.returncode == 0, resumed.stderr
+        assert message in resumed.stdout
+        folder = run_folder(tmp_path, name)
+        assert {p.name for p in folder.iterdir()} >= RUN_FILES
+        assert yaml.safe_load((folder / "opt.yaml").read_text())["name"] == name
+    assert load_checkpoint(folder / "last_model.pth")["options"]["amp"] is False
 
 
 def test_resume_refuses_another_optimizer_in_one_line(make_data, run, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from utils.files import write_atomically
 
 FORMAT = 1
 _MODEL = {"model_state_dict": Mapping, "data": Mapping, "model_name": str}  # key -> type, in every file
+_DICTS = ("options",)  # where they are there
 _RUN = {"optimizer_state_dict": Mapping, "epoch": int}  # in last_model.pth besides
 
 
@@ -62,6 +63,7 @@ def load_checkpoint(path: Path, *, whole_run: bool = False) -> dict[str, Any]:
         raise UserError(f"{path}: not a PyTorch checkpoint, or damaged ({_first_line(error)})") from None
     found = checkpoint if isinstance(checkpoint, dict) else {}
     wrong = [key for key, kind in _MODEL.items() if not isinstance(found.get(key), kind)]
+    wrong += [key for key in _DICTS if not isinstance(found.get(key, {}), Mapping)]
     if wrong:
         raise UserError(f"{path}: no checkpoint of a detector: it lacks {', '.join(wrong)} of the right kind")
     if whole_run and not all(isinstance(checkpoint.get(key), kind) for key, kind in _RUN.items()):

@@ -141,7 +141,7 @@ def from_main(processes: Processes, make: Callable[[], Value]) -> Value:
 
 
 def share_buffers(processes: Processes, model: nn.Module) -> None:
-    """Give every process rank 0's buffers, those that are saved.
+    """Give every process rank 0's buffers, which are the saved ones.
 
     After a step each process has batch norm statistics of its own, which DistributedDataParallel makes equal before the
     next step only.

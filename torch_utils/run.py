@@ -1,6 +1,7 @@
 """The folder of a training run: what is saved in it, and when."""
 
 import logging
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from torch_utils.precision import Precision
 from torch_utils.training_state import TrainingState
 from utils.errors import UserError
 from utils.files import remove_leftovers
-from utils.training_log import TrainingLog
+from utils.training_log import RESULTS, TrainingLog
 from utils.version import VERSION
 
 LAST = "last_model.pth"  # the whole run: resume from it
@@ -96,13 +97,20 @@ class Run:
             self.log.close()
 
 
+def carry_over(old: Path, new: Path) -> None:
+    """Copy what a run has so far into the folder in which it goes on."""
+    for name in (RESULTS, BEST, LAST_WEIGHTS, LAST):
+        if (old / name).is_file():
+            shutil.copyfile(old / name, new / name)
+
+
 def restore(
     checkpoint: Mapping[str, Any], optimizer: torch.optim.Optimizer, precision: Precision, processes: Processes
 ) -> TrainingState:
     """Put optimizer, scaler and random numbers back as Run.save found them, and return the state.
 
     Raises:
-        UserError: the run had another optimizer, or trained other parameters.
+        UserError: the run had another optimizer, or trained other parameters, or its state is damaged.
     """
     saved = checkpoint["optimizer_state_dict"]
     try:
@@ -113,14 +121,14 @@ def restore(
                 "or start a new run from its weights, without --resume-training"
             )
         optimizer.load_state_dict(saved)
-    except (ValueError, LookupError, TypeError) as error:
+        if checkpoint.get("scaler_state_dict"):
+            precision.scaler.load_state_dict(checkpoint["scaler_state_dict"])
+        rng = checkpoint.get("rng", [])
+        if len(rng) == processes.world_size:  # else the run changes hands, and draws new numbers
+            set_rng_state(rng[processes.rank])
+        return TrainingState.from_checkpoint(checkpoint)
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(
-            f"the optimizer's state does not fit the model ({error}): start a new run from these weights, without "
-            "--resume-training"
+            f"the run's state is damaged, or does not fit its model ({error}): start a new run from these weights, "
+            "without --resume-training"
         ) from None
-    if checkpoint.get("scaler_state_dict"):
-        precision.scaler.load_state_dict(checkpoint["scaler_state_dict"])
-    rng = checkpoint.get("rng", [])
-    if len(rng) == processes.world_size:  # else the run changes hands, and draws new numbers
-        set_rng_state(rng[processes.rank])
-    return TrainingState.from_checkpoint(checkpoint)

@@ -1,9 +1,12 @@
 """Files that are whole or not there."""
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
+
+_TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
@@ -25,8 +28,9 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
 
 def remove_leftovers(folder: Path) -> None:
     """Delete what processes that were killed in the middle of write_atomically left in the folder."""
-    for temporary in folder.glob(".*.tmp"):
-        temporary.unlink(missing_ok=True)
+    for path in folder.glob(".*.tmp"):
+        if _TEMPORARY.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

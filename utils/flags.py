@@ -14,11 +14,14 @@ Scripts share flags by inheritance; the docstring of the class that declares a f
 import argparse
 import dataclasses
 import inspect
+import reprlib
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
+
+from utils.errors import UserError
 
 OptionsType = TypeVar("OptionsType", bound="Options")
 
@@ -33,7 +36,7 @@ def flag(*names: str, default: Any = None, help: str, choices: Sequence[str] | N
 
 
 def switch(*names: str, default: bool = False, help: str):
-    """A bool field whose flag takes no value and flips the default."""
+    """A bool field whose flag takes no value and flips the default; `--no-` before its name flips it back."""
     return field(default=default, metadata={"names": names, "help": help})
 
 
@@ -44,9 +47,16 @@ class Options:
     given: frozenset[str] = frozenset()
 
     def over(self: OptionsType, saved: Mapping[str, Any]) -> OptionsType:
-        """These options on top of `saved` ones: what was typed wins, the rest is taken from `saved`."""
-        known = {f.name: saved[f.name] for f in _flag_fields(type(self)) if f.name in saved}
-        values = {name: _frozen(value) for name, value in known.items() if name not in self.given}
+        """These options on top of `saved` ones: what was typed wins, the rest is taken from `saved`.
+
+        Raises:
+            UserError: a saved value is none that could have been typed.
+        """
+        hints = typing.get_type_hints(type(self), include_extras=True)
+        values = {}
+        for option in _flag_fields(type(self)):
+            if option.name in saved and option.name not in self.given:
+                values[option.name] = _checked(option, hints[option.name], saved[option.name])
         return dataclasses.replace(self, **values)
 
     def as_dict(self) -> dict[str, Any]:
@@ -79,11 +89,28 @@ def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _checked(option: dataclasses.Field, hint: Any, value: Any) -> Any:
+    """A value that as_dict() gave, parsed as if it had been typed."""
+    if (value is None and option.default is None) or (hint is bool and isinstance(value, bool)):
+        return value
+    argument = _argument(option, hint)
+    try:
+        parsed = tuple(argument["type"](str(v)) for v in (value if "nargs" in argument else [value]))
+        if argument["choices"] and not set(parsed) <= set(argument["choices"]):
+            raise ValueError
+    except (argparse.ArgumentTypeError, KeyError, TypeError, ValueError):
+        name = option.metadata["names"][-1]
+        raise UserError(f"{name} in the checkpoint is {reprlib.repr(value)}, which it cannot be: type {name}") from None
+    return parsed if "nargs" in argument else parsed[0]
+
+
 def _argument(option: dataclasses.Field, hint: Any) -> dict[str, Any]:
     """The keyword arguments of argparse's add_argument for a field annotated with `hint`."""
     text = option.metadata["help"]
     if hint is bool:
-        return {"action": "store_false" if option.default else "store_true", "help": text}
+        undoable = not option.metadata["names"][-1].startswith(("--no-", "--disable-"))  # by --no-... of its name
+        plain = "store_false" if option.default else "store_true"
+        return {"action": argparse.BooleanOptionalAction if undoable else plain, "help": text}
     if option.default is not None:
         text += f" (default: {option.default})"
     arguments = {"help": text, "choices": option.metadata["choices"], "metavar": option.metadata["metavar"]}

@@ -2,6 +2,7 @@
 
 import functools
 import mmap
+import struct
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -67,9 +68,18 @@ def _probe(path: Path) -> tuple[tuple[int, int], int | None, bool]:
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
     ):
         cut_off = is_tiff_cut_off(image, len(data)) if image.format == "TIFF" else is_cut_off(data)
-        tags = Image.Exif()  # not image.getexif(), which decodes a PNG and believes XMP
-        tags.load(png_exif(data) if image.format == "PNG" else image.info.get("exif", b""))
-        return image.size, tags.get(_EXIF_ORIENTATION), cut_off
+        exif = png_exif(data) if image.format == "PNG" else image.info.get("exif", b"")
+        return image.size, _orientation(exif), cut_off
+
+
+def _orientation(exif: bytes) -> int | None:
+    """None for none, and for damaged data, which OpenCV leaves alone too."""
+    tags = Image.Exif()  # not image.getexif(), which decodes a PNG and believes XMP
+    try:
+        tags.load(exif)
+        return tags.get(_EXIF_ORIENTATION)
+    except (struct.error, SyntaxError, TypeError, ValueError):
+        return None
 
 
 def read_image(path: Path, *, as_stored: bool = False) -> np.ndarray:

@@ -18,7 +18,8 @@ from utils.plots import plot_training
 
 log = logging.getLogger(__name__)
 
-_COLUMNS = {  # of results.csv, as the predecessor named them -> history key
+RESULTS = "results.csv"
+_COLUMNS = {  # of it, as the predecessor named them -> history key
     "map": "map",
     "map_05": "map_05",
     "train loss": "train_loss",
@@ -38,14 +39,14 @@ class TrainingLog:
         self.folder = folder
         write_text(folder / "opt.yaml", yaml.safe_dump(dict(options), sort_keys=False))
         # Events that a killed run wrote after its last checkpoint are hidden by those of the resumed one.
-        self._tensorboard = SummaryWriter(str(folder), purge_step=first_epoch + 1 if first_epoch else None)
+        self._tensorboard = SummaryWriter(str(folder), purge_step=first_epoch + 1)
         self._wandb = _start_wandb(folder, options) if wandb else None
         self._artist = ThreadPoolExecutor(1, thread_name_prefix="plots")
         self._drawing: Future[None] | None = None
 
     def write_epoch(self, history: Sequence[Mapping[str, float]]) -> None:
         """Write the run so far; its last row is the newest epoch."""
-        write_text(self.folder / "results.csv", _csv(history))
+        write_text(self.folder / RESULTS, _csv(history))
         for key, value in history[-1].items():
             self._tensorboard.add_scalar(key, value, len(history))
         self._tensorboard.flush()

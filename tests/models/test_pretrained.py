@@ -115,3 +115,12 @@ def test_another_file_under_the_name_of_published_weights(weights_folder: Path, 
     torch.save(content, weights_folder / "resnet18-f37072fd.pth")
     with pytest.raises(ModelError, match=message):
         create_model["fasterrcnn_resnet18"](5, pretrained=True)
+
+
+def test_a_cache_that_cannot_be_written_is_as_good_as_no_network(
+    weights_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (weights_folder.parent / "file").touch()
+    monkeypatch.setattr(models.pretrained, "get_dir", lambda: str(weights_folder.parent / "file" / "hub"))
+    with pytest.raises(ModelError, match="are not here and cannot be fetched"):
+        create_model["fasterrcnn_resnet18"](5, pretrained=True)

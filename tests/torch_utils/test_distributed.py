@@ -102,13 +102,14 @@ def test_two_processes_share_what_they_find_and_leave(tmp_path: Path) -> None:
 def test_a_mistake_that_the_main_process_finds_is_told_once(tmp_path: Path) -> None:
     done = run_two(
         tmp_path,
+        "import sys\n"
         "def fail():\n"
         "    raise UserError('once')\n"
         "try:\n"
         "    from_main(processes, fail)\n"
         "except UserError as error:\n"
-        "    print('told', error)\n"
+        "    sys.stdout.write(f'told {error}\\n')\n"
         "except SystemExit as left:\n"
-        "    print('left', left.code)\n",
+        "    sys.stdout.write(f'left {left.code}\\n')\n",
     )
     assert sorted(done.stdout.splitlines()) == ["left 2", "told once"], done.stderr

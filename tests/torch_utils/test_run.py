@@ -85,5 +85,15 @@ def test_another_optimizer_than_the_saved_one_is_refused(tmp_path: Path) -> None
     with pytest.raises(UserError, match="--optimizer AdamW: the run to resume has the state of SGD: drop --optimizer"):
         restore(checkpoint, make_optimizer(run.model, "AdamW", 0.1), Precision(CPU), Processes(CPU))
     other = make_optimizer(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), "SGD", 0.1)
-    with pytest.raises(UserError, match="the optimizer's state does not fit the model"):
+    with pytest.raises(UserError, match="the run's state is damaged, or does not fit its model"):
         restore(checkpoint, other, Precision(CPU), Processes(CPU))
+
+
+@pytest.mark.parametrize("damage", [{"rng": 5}, {"rng": [1]}, {"history": 5}, {"optimizer_state_dict": {}}], ids=str)
+def test_a_damaged_state_is_refused(tmp_path: Path, damage: dict) -> None:
+    run = make_run(tmp_path)
+    run.save(TrainingState())
+    run.close()
+    checkpoint = load_checkpoint(tmp_path / LAST) | damage
+    with pytest.raises(UserError, match="the run's state is damaged, or does not fit its model"):
+        restore(checkpoint, make_optimizer(run.model, "SGD", 0.1), Precision(CPU), Processes(CPU))

@@ -58,6 +58,7 @@ def test_nc_may_be_left_out(tmp_path: Path) -> None:
         ("NC: 3", "NC: 0x_", "data.yaml:6: not valid YAML: '0x_' is no int"),
         ("NC: 3", "NC: !!int foo", "data.yaml:6: not valid YAML: 'foo' is no int"),
         ("NC: 3", "NC: !!float foo", "data.yaml:6: not valid YAML: 'foo' is no float"),
+        ("NC: 3", 'NC: !!int ""', "data.yaml:6: not valid YAML: '' is no int"),
         ("NC: 3", "NC: !!bool foo", "data.yaml:6: not valid YAML: 'foo' is no bool"),
         ("NC: 3", "NC: !!timestamp foo", "data.yaml:6: not valid YAML: 'foo' is no timestamp"),
         pytest.param("NC: 3", "NC: " + "9" * 5000, "data.yaml:6: not valid YAML: '9999", id="5000 digits"),

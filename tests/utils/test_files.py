@@ -21,10 +21,11 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
 
 
 def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path: Path) -> None:
-    for name in (".a.pth.77.tmp", "a.tmp", ".hidden"):
+    for name in (".a.pth.77.tmp", "a.tmp", ".hidden", ".mine.tmp"):
         (tmp_path / name).touch()
+    (tmp_path / ".folder.77.tmp").mkdir()
     remove_leftovers(tmp_path)
-    assert {p.name for p in tmp_path.iterdir()} == {"a.tmp", ".hidden"}
+    assert {p.name for p in tmp_path.iterdir()} == {"a.tmp", ".hidden", ".mine.tmp", ".folder.77.tmp"}
 
 
 def test_a_file_name_that_is_not_utf8_keeps_its_bytes(tmp_path: Path) -> None:

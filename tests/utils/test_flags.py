@@ -2,7 +2,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from utils.errors import UserError
 from utils.flags import Fraction, NaturalInt, Options, PositiveInt, flag, parse_options, switch
+from utils.options import TrainOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,3 +78,23 @@ def test_help_has_a_heading_for_each_class(capsys: pytest.CaptureFixture[str]) -
     text = capsys.readouterr().out.split("show this help message")[1]  # behind the usage lines
     assert text.index("sizes:") < text.index("--size") < text.index("rest:") < text.index("--fast")
     assert "(default: 5)" in text
+
+
+@pytest.mark.parametrize(
+    ("saved", "message"),
+    [
+        ({"batch": "x"}, "--batch in the checkpoint is 'x', which it cannot be: type --batch"),
+        ({"batch": None}, "--batch in the checkpoint is None"),
+        ({"batch": [4]}, r"--batch in the checkpoint is \[4\]"),
+        ({"label_type": "of a newer version"}, "--label-type in the checkpoint is 'of a newer version'"),
+        ({"amp": 3}, "--amp in the checkpoint is 3"),
+    ],
+)
+def test_saved_options_that_could_not_have_been_typed_are_refused(saved: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        TrainOptions().over(saved)
+
+
+def test_a_switch_can_be_switched_back() -> None:
+    assert parse_options(TrainOptions, "", ["--no-amp"]).over({"amp": True}).amp is False
+    assert parse_options(TrainOptions, "", []).over({"amp": True}).amp is True

@@ -86,6 +86,14 @@ def test_exif_rotation_that_only_xmp_has_turns_neither_header_nor_image(tmp_path
     assert read_header(tmp_path / "a.jpg").shown == read_image(tmp_path / "a.jpg").shape[:2] == (40, 60)
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+@pytest.mark.parametrize("exif", [b"II*\0", b"II+\0\x08\0\0\0" + bytes(8), b"garbage", b""], ids=repr)
+def test_damaged_exif_is_no_reason_to_refuse_an_image(tmp_path: Path, suffix: str, exif: bytes) -> None:
+    path = tmp_path / f"a{suffix}"
+    Image.new("RGB", (30, 20), (90, 10, 200)).save(path, exif=b"Exif\0\0" + exif)
+    assert read_header(path).shown == read_image(path).shape[:2] == (20, 30)
+
+
 def png_chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 

@@ -1,0 +1,88 @@
+"""Images per second of one core through the data path, ours against the predecessor's, in one process.
+
+OMP_NUM_THREADS=1 taskset -c 0 python -m benchmarks.data --data bccd.yaml
+"""
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Protocol
+
+import cv2
+import numpy as np
+import torch
+
+from benchmarks.predecessor import FloatDataset
+from datasets import DetectionDataset
+from utils.augmentation import AugmentationPolicy
+from utils.batch import Sample, collate
+from utils.data_config import load_data_config
+from utils.label_index import open_index
+from utils.options import LABEL_TYPES
+from utils.size_rule import SizeRule
+
+WAYS = {  # name -> our policy, the predecessor's arguments
+    "plain": (AugmentationPolicy(flip=0.5), {}),
+    "--use-train-aug": (AugmentationPolicy(flip=0.5, photometric=True), {"photometric": True}),
+    "--mosaic 1": (AugmentationPolicy(flip=0.5, mosaic=1.0), {"mosaic": True}),
+}
+
+
+class Samples(Protocol):
+    """What has samples by number."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, i: int) -> object: ...
+
+
+def milliseconds(samples: Samples, numbers: Sequence[int]) -> float:
+    """Per sample."""
+    started = time.perf_counter()
+    for i in numbers:
+        samples[i]
+    return (time.perf_counter() - started) / len(numbers) * 1e3
+
+
+def main() -> None:
+    """Interleave both ways, print medians and ratios."""
+    parser = argparse.ArgumentParser(description="Images per second of one core, ours against the predecessor's way.")
+    parser.add_argument("--data", required=True, help="a data set with Pascal VOC labels")
+    parser.add_argument("--label-type", default="pascal_voc", choices=LABEL_TYPES)
+    parser.add_argument("--imgsz", type=int, default=640)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--images", type=int, default=60, help="images a round")
+    options = parser.parse_args()
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    config = load_data_config(Path(options.data))
+    index = open_index(config, "train", options.label_type)
+    rule = SizeRule(options.imgsz, square=True)
+    numbers = np.random.default_rng(0).permutation(len(index))[: options.images].tolist()
+    for name, (policy, arguments) in WAYS.items():
+        ours = DetectionDataset(index, rule, policy=policy)
+        theirs = FloatDataset(config.splits["train"], config.classes, options.imgsz, **arguments)
+        milliseconds(ours, numbers[:3]), milliseconds(theirs, numbers[:3])  # imports
+        rounds = [(milliseconds(theirs, numbers), milliseconds(ours, numbers)) for _ in range(options.rounds)]
+        old, new = (median(times) for times in zip(*rounds, strict=True))
+        print(f"{name}: predecessor's way {old:.2f}, ours {new:.2f} ms an image; {old / new:.1f} times as fast")
+    image, _ = FloatDataset(config.splits["train"], config.classes, options.imgsz)[0]
+    sample = DetectionDataset(index, rule)[0]
+    print(f"bytes of a sample: {image.nbytes} and {sample.image.nbytes}, {image.nbytes / sample.image.nbytes:.1f} to 1")
+    print(f"collate: {collate_milliseconds([sample] * 8):.3f} ms an image, in the worker")
+
+
+def collate_milliseconds(samples: Sequence[Sample]) -> float:
+    """Per image, of a batch of these."""
+    times = []
+    for _ in range(20):
+        started = time.perf_counter()
+        collate(samples)
+        times.append((time.perf_counter() - started) / len(samples) * 1e3)
+    return median(times)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,5 +1,6 @@
 """A split of a data set as batches for the detector; and, as a script, tools for data sets.
 
+python datasets.py check --data data_configs/smoke.yaml
 python datasets.py convert --data data_configs/smoke.yaml --to coco --output smoke_coco
 """
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from utils.augmentation import AugmentationPolicy, Labelled, Photometric, flip_left_right, mosaic, resize
 from utils.label_index import LabelIndex
-from utils.options import ConvertOptions
+from utils.options import CheckOptions, ConvertOptions
 from utils.script import run_commands
 from utils.size_rule import SizeRule, padded
 
@@ -173,5 +174,28 @@ def convert_command(options: ConvertOptions) -> None:
     log.info("The converted data set is %s: --data %s --label-type %s", path.parent, path, options.to)
 
 
+def check_command(options: CheckOptions) -> None:
+    """Say all that is wrong with a data set, and what a training does about it; exit code 2 if it would not start."""
+    import json
+
+    from utils.data_check import check_data
+    from utils.data_config import load_data_config
+    from utils.errors import DataError
+    from utils.files import write_text
+    from utils.logs import setup_logging
+
+    setup_logging()
+    checked = check_data(load_data_config(options.data), options.label_type)
+    for line in checked.lines(options.limit):
+        log.info(line)
+    if options.json is not None:
+        write_text(Path(options.json), json.dumps(checked.as_dict(), indent=1))
+        log.info("All of it is in %s", options.json)
+    if checked.stops:
+        raise DataError(f"{options.data}: a training would not start: see the faults above that stop it")
+
+
 if __name__ == "__main__":
-    run_commands({"convert": (convert_command, ConvertOptions)}, "Tools for data sets.")
+    run_commands(
+        {"check": (check_command, CheckOptions), "convert": (convert_command, ConvertOptions)}, "Tools for data sets."
+    )

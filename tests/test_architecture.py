@@ -12,7 +12,7 @@ import yaml
 from models.create_fasterrcnn_model import create_model
 from tests.conftest import ROOT
 from utils.flags import parse_options
-from utils.options import ConvertOptions, EvalOptions, InferenceOptions, TrainOptions
+from utils.options import CheckOptions, ConvertOptions, EvalOptions, InferenceOptions, TrainOptions
 from utils.version import VERSION
 
 ROOMS = ("models", "torch_utils", "utils")
@@ -106,6 +106,7 @@ def readme_commands() -> list[str]:
 def test_readme_commands_parse() -> None:
     options = {
         "train.py": TrainOptions, "eval.py": EvalOptions, "inference.py": InferenceOptions, "convert": ConvertOptions,
+        "check": CheckOptions,
     }  # fmt: skip
     seen = set()
     for command in readme_commands():

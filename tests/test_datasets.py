@@ -1,4 +1,5 @@
 import random
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -185,3 +186,16 @@ def test_eval_batches_have_one_shape_and_every_image_once(make_data) -> None:
         batches = [b for share in shares for b in share]
         assert sorted(i for b in batches for i in b) == list(range(5))
         assert all(len({tuple(index.sizes[i]) for i in b}) == 1 for b in batches)
+
+
+def test_check_as_a_script(make_data, run, tmp_path: Path) -> None:
+    data = make_data()
+    done = run("datasets.py", "check", "--data", data.yaml)
+    assert done.returncode == 0, done.stderr
+    assert "train: 4 images, 6 boxes" in done.stdout
+    (data.root / "train/images/train_0.jpg").write_bytes(b"broken")
+    done = run("datasets.py", "check", "--data", data.yaml, "--json", "check.json")
+    assert done.returncode == 2
+    assert "train_0.jpg: cannot be read as an image" in done.stdout
+    assert done.stderr == f"error: {data.yaml}: a training would not start: see the faults above that stop it\n"
+    assert "train_0.jpg" in (tmp_path / "check.json").read_text()

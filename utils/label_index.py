@@ -2,22 +2,26 @@
 
 import difflib
 import logging
-from collections import Counter, defaultdict
+from array import array
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from utils.boxes import DROPPED, mend_boxes
 from utils.data_config import DataConfig
 from utils.errors import DataError
-from utils.images import list_images, read_header, read_image
+from utils.images import ImageHeader, list_images, read_header, read_image
 from utils.label_readers import LabelFile, shown
-from utils.label_sources import open_labels
+from utils.label_sources import LabelSource, open_labels
 from utils.progress import bar
 
 _NAMES_SHOWN = 5
+_BLOCK = 1 << 16  # boxes
 log = logging.getLogger(__name__)
 
 
@@ -96,14 +100,50 @@ class LabelIndex:
 
 
 @dataclass(frozen=True)
-class _Entry:
-    """One image with what its label file says."""
+class SplitFiles:
+    """Which files a split has."""
 
-    path: Path
-    label_name: str | None  # what messages call its labels; None: it has none
-    size: tuple[int, int]  # height and width in the orientation that the labels mean
-    as_stored: bool
-    labels: LabelFile
+    folder: Path
+    images: list[Path]
+    labels: LabelSource | None  # None: they cannot be opened, and the images are looked at without
+    without_image: list[str] = field(default_factory=list)  # labels
+    not_there: list[str] = field(default_factory=list)  # entries of the split list
+
+
+class Broken(NamedTuple):
+    """A file that cannot be read."""
+
+    image: Path
+    label_name: str | None  # None: it is the image itself
+    message: str
+
+
+@dataclass(frozen=True)
+class SplitReading:
+    """All that the files of one split say, with all that is wrong with them; nothing is mended or refused yet."""
+
+    files: SplitFiles
+    images: list[Path]  # N, those of which header and labels could be read
+    label_names: list[str | None]  # N; what messages call the labels of an image; None: it has none
+    broken: list[Broken]
+    sizes: np.ndarray  # (N, 2) int64, height and width in the orientation that the labels mean
+    as_stored: np.ndarray  # (N,) bool, see LabelIndex
+    image_of_box: np.ndarray  # (M,) int64, ascending
+    boxes: np.ndarray  # (M, 4) float64, in the convention of utils/boxes.py, as written
+    labels: np.ndarray  # (M,) int64, index into CLASSES, or UNKNOWN
+    ignored: np.ndarray  # (M,) bool
+    unknown: dict[str, list[int]]  # class that CLASSES lacks -> image of every box of it
+    claimed: dict[
+        int, tuple[int, int]
+    ]  # image -> height and width that its label file says, where they are not its own
+    notes: list[tuple[int, str]]  # image, what was left out of its labels
+
+    def mended(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """See mend_boxes; in blocks, for it takes ten times the memory of its boxes."""
+        blocks = [slice(at, at + _BLOCK) for at in range(0, max(1, len(self.boxes)), _BLOCK)]
+        parts = [mend_boxes(self.boxes[block], self.sizes[self.image_of_box[block]]) for block in blocks]
+        mended, keep, problems = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return mended, keep, problems
 
 
 def open_index(config: DataConfig, split_name: str, label_type: str) -> LabelIndex:
@@ -116,42 +156,96 @@ def open_index(config: DataConfig, split_name: str, label_type: str) -> LabelInd
         DataError: folders are missing or empty, hold labels of another type, name unknown classes, or hold files that
             cannot be read (all are named at once).
     """
+    files = find_files(config, split_name, label_type)
+    reading = read_files(files, f"Reading {split_name} labels")
+    if reading.broken:
+        raise DataError(_several([broken.message for broken in reading.broken], "files cannot be read"))
+    _check_classes(config, split_name, reading)
+    return _assemble(reading, config.classes)
+
+
+def find_files(config: DataConfig, split_name: str, label_type: str) -> SplitFiles:
+    """The files of a split.
+
+    Raises:
+        DataError: folders are missing or empty, or hold labels of another type; the split list cannot be read.
+    """
     split = config.split(split_name)
     there = list_images(split.images)
     if not there:
         raise DataError(f"{config.path}: no images in {split.images}: is {split_name.upper()}_DIR_IMAGES right?")
-    report = LabelReport()
-    paths = _listed(there, split.list, report) if split.list is not None else there
+    paths, not_there = _listed(there, split.list) if split.list is not None else (there, [])
     label_of = {name: i for i, name in enumerate(config.classes) if i > 0}
     source = open_labels(split, label_type, label_of, paths)
+    return SplitFiles(split.images, paths, source, source.without_image(there), not_there)
 
-    entries, broken = [], []
-    report.add("rows of label files", source.notes)
-    report.add("labels without image", source.without_image(there))
-    for path in bar(paths, f"Reading {split_name} labels"):
-        try:
-            header = read_header(path)
-            label_name = source.name(path)
-            labels = source.read(path, header.shown) if label_name else LabelFile()
-        except DataError as error:
-            broken.append(str(error))
+
+def read_files(files: SplitFiles, description: str) -> SplitReading:
+    """Read labels and header of every image; no fault of theirs is raised, all are in the result."""
+    images, label_names, broken, notes = [], [], [], []
+    sizes, as_stored, counts = array("q"), array("b"), array("q")  # arrays: a list takes ten times the memory
+    boxes, box_labels, ignored = array("d"), array("q"), array("b")
+    unknown, claimed = defaultdict(list), {}
+    for path in bar(files.images, description):
+        label_name = files.labels.name(path) if files.labels else None
+        header, labels, faults = _read_one(path, label_name, files.labels)
+        broken.extend(faults)
+        if header is None or labels is None:
             continue
-        if label_name is None:
-            report.found["no labels, taken as without objects"].append(path.name)
-        report.add("rows of label files", [f"{label_name}: {note}" for note in labels.notes])
+        image = len(images)
+        images.append(path)
+        label_names.append(label_name)
         stored = labels.size == header.stored != header.shown
         size = header.stored if stored else header.shown
+        sizes.extend(size)
+        as_stored.append(stored)
         if labels.size not in (None, size):
-            report.found["image size in the label file is not the file's"].append(label_name)
-        entries.append(_Entry(path, label_name, size, stored, labels))
-    if broken:
-        raise DataError(_several(broken, "files cannot be read"))
-    _check_classes(config, split.labels, entries)
-    return _assemble(split.images, entries, config.classes, report)
+            claimed[image] = labels.size
+        notes.extend((image, note) for note in labels.notes)
+        for name in labels.unknown:
+            unknown[name].append(image)
+        counts.append(len(labels.boxes))
+        boxes.extend(chain.from_iterable(labels.boxes))
+        box_labels.extend(labels.labels)
+        ignored.extend(labels.ignored)
+    return SplitReading(
+        files=files,
+        images=images,
+        label_names=label_names,
+        broken=broken,
+        sizes=np.array(sizes, np.int64).reshape(-1, 2),
+        as_stored=np.array(as_stored, bool),
+        image_of_box=np.repeat(np.arange(len(images)), np.array(counts, np.int64)),
+        boxes=np.array(boxes, np.float64).reshape(-1, 4),
+        labels=np.array(box_labels, np.int64),
+        ignored=np.array(ignored, bool),
+        unknown=dict(unknown),
+        claimed=claimed,
+        notes=notes,
+    )
 
 
-def _listed(images: list[Path], list_file: Path, report: LabelReport) -> list[Path]:
-    """The images that a split list names, in its order; Pascal VOC's lists have more after the name, which is ignored.
+def _read_one(
+    path: Path, label_name: str | None, source: LabelSource | None
+) -> tuple[ImageHeader | None, LabelFile | None, list[Broken]]:
+    """Header and labels of an image, None where they cannot be read, and why not."""
+    header, labels, faults = None, None, []
+    try:
+        header = read_header(path)
+    except DataError as error:
+        faults.append(Broken(path, None, str(error)))
+    try:
+        size = header.shown if header else (1, 1)  # of a broken image the labels are read for their own faults alone
+        labels = source.read(path, size) if source and label_name else LabelFile()
+    except DataError as error:
+        faults.append(Broken(path, label_name, str(error)))
+    return header, labels, faults
+
+
+def _listed(images: list[Path], list_file: Path) -> tuple[list[Path], list[str]]:
+    """The images that a split list names, in its order, and its entries that are no image.
+
+    Pascal VOC's lists have more after the name, which is ignored.
 
     Raises:
         DataError: the list cannot be read, or names none of the images.
@@ -162,60 +256,72 @@ def _listed(images: list[Path], list_file: Path, report: LabelReport) -> list[Pa
         raise DataError(f"{list_file}: cannot be read as a list of image names ({error}): repair or drop it") from None
     image_of = {name: path for path in images for name in (path.stem, path.name)}
     listed: dict[Path, None] = {}  # an ordered set
+    not_there = []
     for number, line in enumerate(filter(None, map(str.strip, lines)), 1):
         path = image_of.get(line) or image_of.get(line.split()[0])
         if path is None:
-            report.found["listed images that are not there"].append(f"{list_file.name}: entry {number}, {shown(line)}")
+            not_there.append(f"{list_file.name}: entry {number}, {shown(line)}")
         else:
             listed[path] = None
     if not listed:
         raise DataError(
             f"{list_file}: names none of the images in {images[0].parent}: expected lines such as {images[0].stem}"
         )
-    return list(listed)
+    return list(listed), not_there
 
 
-def _assemble(folder: Path, entries: list[_Entry], classes: tuple[str, ...], report: LabelReport) -> LabelIndex:
-    files = [entry.labels for entry in entries]
-    image_sizes = np.array([entry.size for entry in entries], np.int64)
-    counts = np.array([len(f.boxes) for f in files])
-    image_of_box = np.repeat(np.arange(len(files)), counts)
-    boxes, keep, problems = mend_boxes(
-        np.array([box for f in files for box in f.boxes], np.float64), image_sizes[image_of_box]
-    )
-    for box in np.flatnonzero(problems != ""):
-        kind = "boxes dropped" if problems[box] in DROPPED else "boxes mended"
-        report.found[kind].append(f"{entries[image_of_box[box]].path.name}: {problems[box]}")
-    kept = np.bincount(image_of_box[keep], minlength=len(files))
+def _assemble(reading: SplitReading, classes: tuple[str, ...]) -> LabelIndex:
+    boxes, keep, problems = reading.mended()
+    kept = np.bincount(reading.image_of_box[keep], minlength=len(reading.images))
     return LabelIndex(
-        folder=folder,
-        names=np.array([entry.path.name for entry in entries]),
-        sizes=image_sizes,
-        as_stored=np.array([entry.as_stored for entry in entries], bool),
+        folder=reading.files.folder,
+        names=np.array([path.name for path in reading.images]),
+        sizes=reading.sizes,
+        as_stored=reading.as_stored,
         offsets=np.concatenate([[0], np.cumsum(kept)]),
         boxes=boxes[keep],
-        labels=np.array([label for f in files for label in f.labels], np.int64)[keep],
-        ignored=np.array([ignored for f in files for ignored in f.ignored], bool)[keep],
+        labels=reading.labels[keep],
+        ignored=reading.ignored[keep],
         classes=classes,
-        report=report,
+        report=_report(reading, problems),
     )
 
 
-def _check_classes(config: DataConfig, folder: Path, entries: list[_Entry]) -> None:
+def _report(reading: SplitReading, box_problems: np.ndarray) -> LabelReport:
+    report, names, source = LabelReport(), reading.label_names, reading.files.labels
+    notes = [f"{names[image]}: {note}" for image, note in reading.notes]
+    report.add("listed images that are not there", reading.files.not_there)
+    report.add("rows of label files", [*(source.notes if source else []), *notes])
+    report.add("labels without image", reading.files.without_image)
+    without = [path.name for path, name in zip(reading.images, names, strict=True) if name is None]
+    report.add("no labels, taken as without objects", without)
+    report.add("image size in the label file is not the file's", [names[image] for image in reading.claimed])
+    for box in np.flatnonzero(box_problems != ""):
+        kind = "boxes dropped" if box_problems[box] in DROPPED else "boxes mended"
+        report.found[kind].append(f"{reading.images[reading.image_of_box[box]].name}: {box_problems[box]}")
+    return report
+
+
+def nearest_class(unknown: str, classes: Sequence[str]) -> str | None:
+    """The class that a name in quotes, as a reader gives those that CLASSES lacks, may have been meant to be."""
+    return next(iter(difflib.get_close_matches(unknown.strip("'"), classes, n=1)), None)
+
+
+def _check_classes(config: DataConfig, split_name: str, reading: SplitReading) -> None:
     """A class that the YAML lacks stops the run: the YAML is wrong more often than the labels."""
-    unknown = Counter(name for entry in entries for name in entry.labels.unknown)
+    unknown = sorted(reading.unknown.items(), key=lambda item: -len(item[1]))
     if not unknown:
         return
-    first = {name: entry.label_name for entry in reversed(entries) for name in entry.labels.unknown}
     shown = []
-    for name, count in unknown.most_common(_NAMES_SHOWN):
-        near = difflib.get_close_matches(name.strip("'"), config.classes, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        shown.append(f"{name} ({count} boxes, first in {first[name]}{hint})")
+    for name, images in unknown[:_NAMES_SHOWN]:
+        near = nearest_class(name, config.classes)
+        hint = f"; did you mean {near!r}?" if near else ""
+        shown.append(f"{name} ({len(images)} boxes, first in {reading.label_names[images[0]]}{hint})")
     more = f" and {len(unknown) - len(shown)} more" if len(shown) < len(unknown) else ""
     raise DataError(
-        f"{folder}: labels of {len(unknown)} class(es) that CLASSES in {config.path} does not have: "
-        f"{', '.join(shown)}{more}; CLASSES has {len(config.classes) - 1}: {', '.join(config.classes[1:])}"
+        f"{config.splits[split_name].labels}: labels of {len(unknown)} class(es) that CLASSES in {config.path} "
+        f"does not have: {', '.join(shown)}{more}; "
+        f"CLASSES has {len(config.classes) - 1}: {', '.join(config.classes[1:])}"
     )
 
 

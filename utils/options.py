@@ -222,3 +222,11 @@ class ConvertOptions(DataToolOptions):
 
     to: str = flag("--to", choices=LABEL_TYPES, help="label files to write")
     output: str = flag("-o", "--output", metavar="DIR", help="a new folder for images, labels and data_config.yaml")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions(DataToolOptions):
+    """report"""
+
+    limit: NaturalInt = flag("--limit", default=20, metavar="N", help="places to list of each kind of fault")
+    json: str | None = flag("--json", metavar="FILE", help="write all of it to this file too")

@@ -13,7 +13,8 @@ from torch_utils.coco_eval import coco_metrics
 from utils.data_config import load_data_config
 from utils.detections import Detections
 from utils.errors import DataError
-from utils.label_index import LabelIndex, open_index
+from utils.label_index import LabelIndex, find_files, open_index, read_files
+from utils.label_readers import UNKNOWN
 
 BCCD = ROOT.parent / "shared" / "datasets" / "bccd"
 
@@ -379,6 +380,28 @@ def test_several_unreadable_files_are_named_together(make_data) -> None:
         (data.root / f"train/labels/train_{i}.xml").write_text("<annotation>")
     with pytest.raises(DataError, match=r"2 files cannot be read: .*train_0\.xml.*; .*train_2\.xml"):
         open_train(data)
+
+
+def test_an_unreadable_image_hides_no_fault_of_its_labels(make_data) -> None:
+    data = make_data()
+    (data.root / "train/images/train_2.jpg").write_bytes(b"")
+    (data.root / "train/labels/train_2.xml").write_text("<annotation>")
+    with pytest.raises(DataError, match=r"2 files cannot be read: .*train_2\.jpg: .*; .*train_2\.xml"):
+        open_train(data)
+
+
+def test_reading_a_split_raises_nothing_and_mends_nothing(make_data) -> None:
+    data = make_data()
+    add_object(data.root / "train/labels/train_0.xml", "reed", (30, 30, 10, 10))
+    (data.root / "train/labels/train_1.xml").write_text("")
+    (data.root / "train/labels/train_2.xml").unlink()
+    reading = read_files(find_files(load_data_config(data.yaml), "train", "pascal_voc"), "Reading")
+    assert [path.name for path in reading.images] == ["train_0.jpg", "train_2.jpg", "train_3.jpg"]
+    assert reading.label_names == ["train_0.xml", None, "train_3.xml"]
+    assert [(broken.image.name, broken.label_name) for broken in reading.broken] == [("train_1.jpg", "train_1.xml")]
+    assert reading.unknown == {"'reed'": [0]}
+    assert reading.boxes[1].tolist() == [30, 30, 9, 9]
+    assert (reading.image_of_box.tolist(), reading.labels[1]) == ([0, 0], UNKNOWN)
 
 
 @pytest.mark.skipif(not BCCD.is_dir(), reason="the BCCD data set is not beside the project")

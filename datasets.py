@@ -5,7 +5,6 @@ python datasets.py convert --data data_configs/smoke.yaml --to coco --output smo
 """
 
 import logging
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ import numpy as np
 
 from utils.augmentation import AugmentationPolicy, Labelled, Photometric, flip_left_right, mosaic, resize
 from utils.label_index import LabelIndex
+from utils.machine import cores
 from utils.options import CheckOptions, ConvertOptions
 from utils.script import run_commands
 from utils.size_rule import SizeRule, padded
@@ -136,7 +136,7 @@ def make_loader(
 
     from utils.batch import collate
 
-    workers = min(workers, _cores())
+    workers = min(workers, cores())
     return DataLoader(
         dataset,
         batch_sampler=batches,
@@ -147,13 +147,6 @@ def make_loader(
         worker_init_fn=_one_thread,
         generator=torch.Generator(),  # its own: the loader draws a seed an epoch, which must not disturb training
     )
-
-
-def _cores() -> int:
-    """Of this process, which may be bound to some of the machine's."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _one_thread(worker: int) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from utils.image_structure import png_exif
+from utils.images import exif_orientation
 
 EXIF = "images that EXIF turns"
 SIXTEEN_BITS = "images of more than 8 bits a channel"
@@ -17,7 +18,6 @@ ALPHA = "images with transparency or a palette"
 FRAMES = "images of several frames"
 HUGE = "images over 50 megapixels"
 
-_ORIENTATION = 274  # EXIF 2.32, table 4
 _HUGE = 50_000_000  # px
 _ALPHA_MODES = ("LA", "La", "P", "PA", "RGBA", "RGBa")
 _ARITHMETIC_ERRORS = (IndexError, KeyError, OverflowError, struct.error, TypeError, ValueError)
@@ -45,9 +45,8 @@ def _notes_of_header(path: Path, as_stored: bool) -> list[tuple[str, str]]:
         path.open("rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
     ):
-        tags = Image.Exif()
-        tags.load(png_exif(data) if image.format == "PNG" else image.info.get("exif", b""))
-        orientation, frames = tags.get(_ORIENTATION), getattr(image, "n_frames", 1)
+        orientation = exif_orientation(png_exif(data) if image.format == "PNG" else image.info.get("exif", b""))
+        frames = getattr(image, "n_frames", 1)
         bands, pixels = image.getbands(), image.width * image.height
         notes = []
         if orientation in range(2, 9):

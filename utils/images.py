@@ -69,11 +69,11 @@ def _probe(path: Path) -> tuple[tuple[int, int], int | None, bool]:
     ):
         cut_off = is_tiff_cut_off(image, len(data)) if image.format == "TIFF" else is_cut_off(data)
         exif = png_exif(data) if image.format == "PNG" else image.info.get("exif", b"")
-        return image.size, _orientation(exif), cut_off
+        return image.size, exif_orientation(exif), cut_off
 
 
-def _orientation(exif: bytes) -> int | None:
-    """None for none, and for damaged data, which OpenCV leaves alone too."""
+def exif_orientation(exif: bytes) -> int | None:
+    """1 to 8; None for none, and for damaged data, which OpenCV leaves alone too."""
     tags = Image.Exif()  # not image.getexif(), which decodes a PNG and believes XMP
     try:
         tags.load(exif)

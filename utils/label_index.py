@@ -133,9 +133,7 @@ class SplitReading:
     labels: np.ndarray  # (M,) int64, index into CLASSES, or UNKNOWN
     ignored: np.ndarray  # (M,) bool
     unknown: dict[str, list[int]]  # class that CLASSES lacks -> image of every box of it
-    claimed: dict[
-        int, tuple[int, int]
-    ]  # image -> height and width that its label file says, where they are not its own
+    claimed: dict[int, tuple[int, int]]  # image -> height and width that its label file says, where they are others
     notes: list[tuple[int, str]]  # image, what was left out of its labels
 
     def mended(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -7,7 +7,6 @@ hash whatever is on them. Measured on BCCD (640 x 480): JPEG of quality 30, PNG,
 """
 
 import hashlib
-import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from utils.machine import cores
 from utils.progress import bar
 
 _BANDS = 4  # of 16 bits; of hashes at most three bits apart at least one band is equal
@@ -64,7 +64,7 @@ def fingerprints(paths: Sequence[Path], sizes: np.ndarray) -> Fingerprints:
     )
     shorter = sizes.min(1).tolist()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    with ThreadPoolExecutor(_cores()) as pool:  # threads: OpenCV lets go of the interpreter while it decodes
+    with ThreadPoolExecutor(cores()) as pool:  # threads: OpenCV lets go of the interpreter while it decodes
         for start in bar(range(0, len(paths), _BLOCK), f"Comparing images, blocks of {_BLOCK}"):
             block = slice(start, start + _BLOCK)
             for i, result in enumerate(pool.map(_fingerprint, paths[block], shorter[block]), start):
@@ -134,10 +134,3 @@ def _digest(path: Path) -> bytes:
         while block := file.read(1 << 20):
             content.update(block)
     return content.digest()
-
-
-def _cores() -> int:
-    """Of this process, which may be bound to some of the machine's."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -168,7 +168,7 @@ def convert_command(options: ConvertOptions) -> None:
 
 
 def check_command(options: CheckOptions) -> None:
-    """Say all that is wrong with a data set, and what a training does about it; exit code 2 if it would not start."""
+    """Say what is wrong with a data set, and what a training does about it; exit code 2 if it would not start."""
     import json
 
     from utils.data_check import check_data

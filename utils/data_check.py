@@ -3,7 +3,7 @@
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -114,6 +114,7 @@ class DataCheck:
     classes: tuple[str, ...]
     splits: dict[str, SplitSummary]
     problems: list[Problem]  # by split, most serious first
+    readings: Mapping[str, SplitReading] = field(repr=False)  # what was read, for pictures of it
 
     @property
     def stops(self) -> bool:
@@ -179,7 +180,7 @@ def check_data(config: DataConfig, label_type: str, *, near_duplicates: bool = T
     problems += _copies(readings, near_duplicates)
     rank = {key: number for number, key in enumerate((*SPLITS, *KINDS))}
     problems.sort(key=lambda problem: (rank[problem.split], rank[problem.kind], problem.place))
-    return DataCheck(str(config.path), label_type, config.classes[1:], summaries, problems)
+    return DataCheck(str(config.path), label_type, config.classes[1:], summaries, problems, readings)
 
 
 class _Places(NamedTuple):

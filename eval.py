@@ -51,7 +51,8 @@ def main(options: EvalOptions) -> None:
     size_rule = options.size_rule(detector.size_rule, known=detector.size_is_known, square=options.square_training)
     new_labels = _new_labels(detector.class_names, config.classes, config.path)
     label_type = options.label_type or trained_with.label_type
-    index = open_index(config, split, label_type)
+    drop_unknown = options.drop_unknown or trained_with.drop_unknown
+    index = open_index(config, split, label_type, drop_unknown=drop_unknown)
     log.info("Evaluating %s on %s at %s", detector.name, processes.device, size_rule)
     if processes.is_main:
         index.log_summary("test" if split == "test" else "validation")

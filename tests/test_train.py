@@ -328,15 +328,12 @@ def test_a_users_mistake_is_one_line(make_data, run, tmp_path: Path, mistake: st
     assert not (tmp_path / "outputs").exists()
 
 
-def test_nc_off_by_one_and_unreadable_image_and_empty_folder(make_data, run) -> None:
+def test_nc_off_by_one_and_empty_folder(make_data, run) -> None:
     data = make_data()
     data.rewrite(NC=4)
     done = run("train.py", "--data", data.yaml, *FAST)
     assert (done.returncode, "CLASSES has 3 entries but NC is 4" in done.stderr) == (2, True)
     data.rewrite(NC=3)
-    (data.root / "train/images/train_0.jpg").write_bytes(b"broken")
-    done = run("train.py", "--data", data.yaml, *FAST)
-    assert (done.returncode, "train_0.jpg: cannot be read as an image" in done.stderr) == (2, True)
     for path in (data.root / "train/images").iterdir():
         path.unlink()
     done = run("train.py", "--data", data.yaml, *FAST)

@@ -18,7 +18,7 @@ class Sample(NamedTuple):
     original_size: tuple[int, int]  # height, width before the resize
     image_id: int
     boxes: np.ndarray  # (N, 4) float32, x1 y1 x2 y2
-    labels: np.ndarray  # (N,) int64
+    labels: np.ndarray  # (N,) int
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,6 @@ def collate(samples: Sequence[Sample]) -> Batch:
         original_sizes=torch.tensor([s.original_size for s in samples], dtype=torch.int64),
         image_ids=torch.tensor([s.image_id for s in samples], dtype=torch.int64),
         boxes=torch.from_numpy(np.concatenate([s.boxes for s in samples])),
-        labels=torch.from_numpy(np.concatenate([s.labels for s in samples])),
+        labels=torch.from_numpy(np.concatenate([s.labels for s in samples], dtype=np.int64)),
         counts=torch.tensor([len(s.boxes) for s in samples], dtype=torch.int64),
     )

@@ -2,13 +2,14 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from utils.errors import DataError
+from utils.file_names import Names, match
 from utils.label_readers import UNKNOWN, LabelFile, shown
 
 _MAX_BYTES = 4 << 30  # train2017 of COCO is 0.45 GB
@@ -16,7 +17,7 @@ _PARTS = ("images", "annotations", "categories")
 
 
 class CocoLabels:
-    """The content of one file as flat arrays, by image file name. Folders in `file_name` do not count."""
+    """The content of one file as flat arrays, by image file name."""
 
     suffix = ".json"
 
@@ -33,21 +34,23 @@ class CocoLabels:
         content = _load(path)
         images, annotations, categories = (_part(path, content, key) for key in _PARTS)
         self.notes: list[str] = []
+        self.doubles: list[str] = []
         self._names = {_key(entry.get("id")): str(entry.get("name", "")) for entry in categories}
         self._names.pop(None, None)
-        self._sizes: dict[str, tuple[int, int] | None] = {}
+        sizes: dict[str, tuple[int, int] | None] = {}
         number_of_id: dict[Any, int] = {}
         for number, entry in enumerate(images):
             name = _file_name(entry)
             if name is None:
                 self.notes.append(f"images[{number}] has no file_name, dropped")
-            elif name in self._sizes:
+            elif name in sizes:
                 self.notes.append(f"images[{number}] is {shown(name)} again, dropped")
             else:
-                number_of_id[_key(entry.get("id"))] = len(self._sizes)
-                self._sizes[name] = _size(entry)
+                number_of_id[_key(entry.get("id"))] = len(sizes)
+                sizes[name] = _size(entry)
         number_of_id.pop(None, None)
-        self._number = {name: number for number, name in enumerate(self._sizes)}
+        self.names = Names(sizes)
+        self._sizes = list(sizes.values())
         self._gather(annotations, number_of_id, label_of)
 
     def _gather(self, annotations: list[dict], number_of_id: Mapping[Any, int], label_of: Mapping[str, int]) -> None:
@@ -74,25 +77,24 @@ class CocoLabels:
         counts = np.bincount(np.array(owners, np.int64), minlength=len(self._sizes))
         self._offsets = np.concatenate([[0], np.cumsum(counts)])
 
-    def name(self, image: Path) -> str | None:
-        """What messages call the labels of an image; None if it has none."""
-        return f"{self.path.name}: {image.name}" if image.name in self._number else None
+    def match(self, images: Sequence[str]) -> np.ndarray:
+        """See LabelSource in utils/label_sources.py; a `file_name` may begin with folders that the images' do not."""
+        return match(images, self.names)
 
-    def read(self, image: Path, size: tuple[int, int]) -> LabelFile:
-        """The labels of an image that `name` knows."""
+    def label_name(self, number: int) -> str:
+        """What messages call the labels of an image."""
+        return f"{self.path.name}: {self.names[number]}"
+
+    def read(self, number: int, size: tuple[int, int]) -> LabelFile:
+        """The labels of an image."""
         del size  # COCO's boxes are in pixels
-        number = self._number[image.name]
         rows = range(self._offsets[number], self._offsets[number + 1])
-        labels = LabelFile(size=self._sizes[image.name])
+        labels = LabelFile(size=self._sizes[number])
         for row in rows:
             x, y, width, height = self._boxes[row].tolist()
             labels.add((x, y, x + width, y + height), int(self._labels[row]), ignored=bool(self._crowd[row]))
         labels.unknown = [self._category(self._unknown[row]) for row in rows if row in self._unknown]
         return labels
-
-    def without_image(self, images: list[Path]) -> list[str]:
-        """Images that have labels and are not among `images`."""
-        return sorted(self._sizes.keys() - {image.name for image in images})
 
     def _category(self, category: Any) -> str:
         return repr(shown(self._names[category])) if category in self._names else f"category {shown(str(category))}"
@@ -135,7 +137,10 @@ def _key(value: Any) -> int | float | str | None:
 
 def _file_name(entry: Mapping[str, Any]) -> str | None:
     name = entry.get("file_name")
-    return name.replace("\\", "/").rpartition("/")[2] or None if isinstance(name, str) else None
+    if not isinstance(name, str):
+        return None
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    return "/".join(parts).lstrip("/") or None
 
 
 def _size(entry: Mapping[str, Any]) -> tuple[int, int] | None:

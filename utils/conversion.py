@@ -11,6 +11,7 @@ import yaml
 
 from utils.data_config import DataConfig
 from utils.errors import DataError, UserError
+from utils.file_names import stem
 from utils.files import write_text
 from utils.label_index import LabelIndex, open_index
 from utils.label_sources import COCO
@@ -23,7 +24,7 @@ YOLO_CONFIG = "data.yaml"  # for tools that read YOLO data sets
 log = logging.getLogger(__name__)
 
 
-def convert(config: DataConfig, label_type: str, target: str, folder: Path) -> Path:
+def convert(config: DataConfig, label_type: str, target: str, folder: Path, *, drop_unknown: bool = False) -> Path:
     """Write every split that the config has.
 
     FOLDER/train/images, FOLDER/train/labels (for COCO FOLDER/train/annotations.json), the same of valid and test, and
@@ -31,6 +32,7 @@ def convert(config: DataConfig, label_type: str, target: str, folder: Path) -> P
 
     Args:
         label_type, target: of LABEL_TYPES.
+        drop_unknown: see open_index.
 
     Returns:
         The path of data_config.yaml.
@@ -39,7 +41,7 @@ def convert(config: DataConfig, label_type: str, target: str, folder: Path) -> P
         DataError: see open_index; or two images would share a label file.
         UserError: the folder holds a converted data set already, or images of this one.
     """
-    indexes = {name: open_index(config, name, label_type) for name in config.splits}
+    indexes = {name: open_index(config, name, label_type, drop_unknown=drop_unknown) for name in config.splits}
     for name, index in indexes.items():
         index.log_summary(name)
         if target != COCO:
@@ -52,7 +54,9 @@ def convert(config: DataConfig, label_type: str, target: str, folder: Path) -> P
         images, labels = folder / name / "images", folder / name / _LABELS[target]
         images.mkdir(parents=True, exist_ok=True)
         for i in bar(range(len(index)), f"Copying {name} images"):
-            shutil.copyfile(index.path(i), images / index.path(i).name)
+            copy = images / index.files.names[i]
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(index.path(i), copy)
         _WRITE[target](labels, index)
         paths |= {f"{name.upper()}_DIR_IMAGES": str(images), f"{name.upper()}_DIR_LABELS": str(labels)}
     if target == "yolo":
@@ -70,9 +74,10 @@ def _write_voc_folder(folder: Path, index: LabelIndex) -> None:
     for i in range(len(index)):
         rows = np.arange(len(index.boxes))[index.rows(i)]
         rows = rows[~thin[rows]]
-        path, names = index.path(i), [index.classes[label] for label in index.labels[rows]]
-        size = tuple(index.sizes[i].tolist())
-        write_voc(folder / f"{path.stem}.xml", path.name, size, index.boxes[rows], names, ignored=index.ignored[rows])
+        name, names = index.files.names[i], [index.classes[label] for label in index.labels[rows]]
+        path, size = folder / f"{stem(name)}.xml", tuple(index.sizes[i].tolist())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_voc(path, name.rpartition("/")[2], size, index.boxes[rows], names, ignored=index.ignored[rows])
 
 
 def _write_yolo_folder(folder: Path, index: LabelIndex) -> None:
@@ -83,13 +88,15 @@ def _write_yolo_folder(folder: Path, index: LabelIndex) -> None:
         log.warning(
             "%d images (%s first) have labels of their stored orientation, which YOLO cannot say: drop its EXIF first",
             index.as_stored.sum(),
-            index.names[index.as_stored.argmax()],
+            index.files.names[int(index.as_stored.argmax())],
         )
     for i in range(len(index)):
         rows = np.arange(len(index.boxes))[index.rows(i)]
         rows = rows[~index.ignored[rows]]
         size = tuple(index.sizes[i].tolist())
-        write_yolo(folder / f"{index.path(i).stem}.txt", size, index.boxes[rows], index.labels[rows])
+        path = folder / f"{stem(index.files.names[i])}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_yolo(path, size, index.boxes[rows], index.labels[rows])
 
 
 _LABELS: Mapping[str, str] = {"pascal_voc": "labels", "yolo": "labels", COCO: "annotations.json"}
@@ -102,9 +109,9 @@ _WRITE: Mapping[str, Callable[[Path, LabelIndex], None]] = {
 
 def _check_stems(index: LabelIndex) -> None:
     """Two images, a.jpg and a.png, have one label file."""
-    stem, count = Counter(Path(str(name)).stem for name in index.names).most_common(1)[0]
+    name, count = Counter(map(stem, index.files.names)).most_common(1)[0]
     if count > 1:
-        raise DataError(f"{index.folder}: {count} images are named {stem}, and would share a label file: rename them")
+        raise DataError(f"{index.folder}: {count} images are named {name}, and would share a label file: rename them")
 
 
 def _yolo_yaml(folder: Path, indexes: Mapping[str, LabelIndex], classes: tuple[str, ...]) -> str:

@@ -1,5 +1,6 @@
 """The check of a data set: everything that is wrong with it, found in one go, and what a training does about it."""
 
+import os
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,9 +13,10 @@ import numpy as np
 from utils.boxes import CLIPPED, NO_AREA, NOT_FINITE, OUTSIDE, SWAPPED
 from utils.data_config import SPLITS, DataConfig
 from utils.errors import DataError
+from utils.file_names import Files, find_files
 from utils.image_notes import ALPHA, CMYK, EXIF, FRAMES, GREY, HUGE, SIXTEEN_BITS, image_notes
-from utils.images import list_images, read_image
-from utils.label_index import SplitFiles, SplitReading, find_files, nearest_class, read_files
+from utils.images import is_image_name, read_image
+from utils.label_index import SplitFiles, SplitReading, find_split, nearest_class, read_files
 from utils.label_readers import READERS, UNKNOWN
 from utils.near_duplicates import fingerprints, near_pairs, same_bytes
 from utils.progress import bar
@@ -48,7 +50,8 @@ _BOXES = {
     CLIPPED: "boxes that leave their image",
 }
 KINDS: Mapping[str, str] = {  # kind -> what a training does about it; most serious first
-    **dict.fromkeys((_SPLIT, _IMAGE, _LABEL, _CLASS, _NUMBER), STOPS),
+    **dict.fromkeys((_SPLIT, _CLASS, _NUMBER), STOPS),
+    **dict.fromkeys((_IMAGE, _LABEL), DROPPED),
     **dict.fromkeys((_BOXES[NOT_FINITE], _BOXES[NO_AREA], _BOXES[OUTSIDE], _ROW_DROPPED), DROPPED),
     **dict.fromkeys((_NO_IMAGE, _NOT_THERE, _FORMAT), DROPPED),
     **dict.fromkeys((_BOXES[SWAPPED], _BOXES[CLIPPED], _ROW_MENDED), MENDED),
@@ -202,15 +205,15 @@ def _find(config: DataConfig, name: str, label_type: str) -> tuple[SplitFiles, l
     for tried in dict.fromkeys((split, replace(split, list=None) if split else None)):
         splits = {**config.splits, name: tried} if tried else config.splits
         try:
-            return find_files(replace(config, splits=splits), name, label_type), list(faults)
+            return find_split(replace(config, splits=splits), name, label_type), list(faults)
         except (DataError, OSError) as error:
             faults[str(error)] = None
     folder = split.images if split else Path()
     try:
-        images = list_images(folder) if split else []
+        images = find_files(folder, is_image_name) if split else []
     except OSError:
         images = []
-    return SplitFiles(folder, images, None), list(faults)
+    return SplitFiles(Files(folder, images), None, np.full(len(images), -1)), list(faults)
 
 
 def _summary(config: DataConfig, name: str, reading: SplitReading, keep: np.ndarray) -> SplitSummary:
@@ -261,17 +264,15 @@ def _file_problems(place: _Places, reading: SplitReading) -> Iterator[Problem]:
     for image, (height, width) in reading.claimed.items():
         own = f"{reading.sizes[image, 1]}x{reading.sizes[image, 0]}"
         yield place.problem(_SIZE, names[image], f"{width}x{height}, {reading.images[image].name} is {own}")
-    if files.images:
-        for path in sorted(files.folder.iterdir()):
-            if path.suffix.lower() in _OTHER_FORMATS:
-                yield Problem(place.split, _FORMAT, str(path), "save it as .jpg or .png")
-    if files.labels and place.labels.is_dir() and place.label_type in READERS:
-        suffix = READERS[place.label_type].suffix
-        there = [path for path in sorted(place.labels.iterdir()) if path.suffix.lower() == suffix]
-        count, read = Counter(path.stem for path in there), {*names, *(broken.label_name for broken in reading.broken)}
-        for path in there:
-            if count[path.stem] > 1 and path.name not in read:
-                yield place.problem(_TWO_LABELS, path.name, "only the other is read")
+    folder = files.images.folder
+    for name in find_files(folder, _is_of_another_format) if len(files.images) else ():
+        yield Problem(place.split, _FORMAT, str(folder / name), "save it as .jpg or .png")
+    for name in files.labels.doubles if files.labels else ():
+        yield place.problem(_TWO_LABELS, name, "only the other is read")
+
+
+def _is_of_another_format(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in _OTHER_FORMATS
 
 
 def _class_problems(place: _Places, reading: SplitReading, classes: Sequence[str]) -> Iterator[Problem]:

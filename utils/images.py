@@ -2,6 +2,7 @@
 
 import functools
 import mmap
+import os
 import struct
 import warnings
 from pathlib import Path
@@ -31,13 +32,13 @@ class ImageHeader(NamedTuple):
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The image files of `folder`, sorted by name. Suffixes count in any case."""
+    """The image files of `folder` itself, sorted by name. Suffixes count in any case."""
     return sorted(path for path in folder.iterdir() if is_image_name(path) and path.is_file())
 
 
-def is_image_name(path: Path) -> bool:
+def is_image_name(path: str | Path) -> bool:
     """Whether the suffix is one of an image."""
-    return path.suffix.lower() in IMAGE_SUFFIXES
+    return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES
 
 
 def read_header(path: Path) -> ImageHeader:

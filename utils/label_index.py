@@ -3,10 +3,10 @@
 import difflib
 import logging
 from array import array
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,8 +15,9 @@ import numpy as np
 from utils.boxes import DROPPED, mend_boxes
 from utils.data_config import DataConfig
 from utils.errors import DataError
-from utils.images import ImageHeader, list_images, read_header, read_image
-from utils.label_readers import LabelFile, shown
+from utils.file_names import Files, find_files, match, stem
+from utils.images import ImageHeader, is_image_name, read_header, read_image
+from utils.label_readers import UNKNOWN, LabelFile, shown
 from utils.label_sources import LabelSource, open_labels
 from utils.progress import bar
 
@@ -50,23 +51,27 @@ class LabelReport:
 class LabelIndex:
     """The images and boxes of one split. Boxes of image i are rows offsets[i]:offsets[i + 1]."""
 
-    folder: Path
-    names: np.ndarray  # (N,) str, file names in `folder`
-    sizes: np.ndarray  # (N, 2) int64, height and width in the orientation that the labels mean
+    files: Files  # N images
+    sizes: np.ndarray  # (N, 2) int32, height and width in the orientation that the labels mean
     as_stored: np.ndarray  # (N,) bool, True where that is the stored orientation and EXIF must not be applied
     offsets: np.ndarray  # (N + 1,) int64
     boxes: np.ndarray  # (M, 4) float32, see utils/boxes.py
-    labels: np.ndarray  # (M,) int64, index into classes
+    labels: np.ndarray  # (M,) int32, index into classes
     ignored: np.ndarray  # (M,) bool, VOC difficult: neither trained on nor counted as missed
     classes: tuple[str, ...]
     report: LabelReport
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.files)
+
+    @property
+    def folder(self) -> Path:
+        """That the images are in, or below."""
+        return self.files.folder
 
     def path(self, i: int) -> Path:
         """File of image i."""
-        return self.folder / str(self.names[i])
+        return self.files[i]
 
     def pixels(self, i: int) -> np.ndarray:
         """Decode image i: (H, W, 3) uint8 RGB, in the orientation that its boxes mean.
@@ -103,11 +108,15 @@ class LabelIndex:
 class SplitFiles:
     """Which files a split has."""
 
-    folder: Path
-    images: list[Path]
+    images: Files  # N
     labels: LabelSource | None  # None: they cannot be opened, and the images are looked at without
+    matched: np.ndarray  # (N,) int64, the labels of every image, -1 where it has none
     without_image: list[str] = field(default_factory=list)  # labels
     not_there: list[str] = field(default_factory=list)  # entries of the split list
+
+    def label_name(self, image: int) -> str | None:
+        """What messages call the labels of an image; None if it has none."""
+        return self.labels.label_name(int(self.matched[image])) if self.labels and self.matched[image] >= 0 else None
 
 
 class Broken(NamedTuple):
@@ -123,14 +132,14 @@ class SplitReading:
     """All that the files of one split say, with all that is wrong with them; nothing is mended or refused yet."""
 
     files: SplitFiles
-    images: list[Path]  # N, those of which header and labels could be read
+    images: Files  # N, those of which header and labels could be read
     label_names: list[str | None]  # N; what messages call the labels of an image; None: it has none
     broken: list[Broken]
-    sizes: np.ndarray  # (N, 2) int64, height and width in the orientation that the labels mean
+    sizes: np.ndarray  # (N, 2) int32, height and width in the orientation that the labels mean
     as_stored: np.ndarray  # (N,) bool, see LabelIndex
-    image_of_box: np.ndarray  # (M,) int64, ascending
+    image_of_box: np.ndarray  # (M,) int32, ascending
     boxes: np.ndarray  # (M, 4) float64, in the convention of utils/boxes.py, as written
-    labels: np.ndarray  # (M,) int64, index into CLASSES, or UNKNOWN
+    labels: np.ndarray  # (M,) int32, index into CLASSES, or UNKNOWN
     ignored: np.ndarray  # (M,) bool
     unknown: dict[str, list[int]]  # class that CLASSES lacks -> image of every box of it
     claimed: dict[int, tuple[int, int]]  # image -> height and width that its label file says, where they are others
@@ -138,61 +147,75 @@ class SplitReading:
 
     def mended(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """See mend_boxes; in blocks, for it takes ten times the memory of its boxes."""
-        blocks = [slice(at, at + _BLOCK) for at in range(0, max(1, len(self.boxes)), _BLOCK)]
-        parts = [mend_boxes(self.boxes[block], self.sizes[self.image_of_box[block]]) for block in blocks]
-        mended, keep, problems = (np.concatenate(part) for part in zip(*parts, strict=True))
+        count = len(self.boxes)
+        mended, keep, problems = np.empty((count, 4), np.float32), np.empty(count, bool), np.empty(count, object)
+        for at in range(0, count, _BLOCK):
+            block = slice(at, at + _BLOCK)
+            mended[block], keep[block], problems[block] = mend_boxes(
+                self.boxes[block], self.sizes[self.image_of_box[block]]
+            )
         return mended, keep, problems
 
 
-def open_index(config: DataConfig, split_name: str, label_type: str) -> LabelIndex:
+def open_index(config: DataConfig, split_name: str, label_type: str, *, drop_unknown: bool = False) -> LabelIndex:
     """Read every label and image header of a split.
 
-    Bad boxes are mended or dropped one by one and noted in the index's report; an image without a label file, or with
-    an empty one, has no objects.
+    Bad boxes are mended or dropped one by one, and images that cannot be read, or whose labels cannot, are left out;
+    all is noted in the index's report. An image without a label file, or with an empty one, has no objects.
+
+    Args:
+        drop_unknown: leave out boxes of classes that CLASSES lacks.
 
     Raises:
-        DataError: folders are missing or empty, hold labels of another type, name unknown classes, or hold files that
-            cannot be read (all are named at once).
+        DataError: folders are missing or empty, hold labels of another type or no image that can be read, or labels
+            name unknown classes.
     """
-    files = find_files(config, split_name, label_type)
+    files = find_split(config, split_name, label_type)
     reading = read_files(files, f"Reading {split_name} labels")
-    if reading.broken:
-        raise DataError(_several([broken.message for broken in reading.broken], "files cannot be read"))
-    _check_classes(config, split_name, reading)
+    if not len(reading.images):
+        errors = [broken.message for broken in reading.broken]
+        raise DataError(f"{files.images.folder}: no image can be used: {_some(errors, '; ')}")
+    if not drop_unknown:
+        _check_classes(config, split_name, reading)
     return _assemble(reading, config.classes)
 
 
-def find_files(config: DataConfig, split_name: str, label_type: str) -> SplitFiles:
+def find_split(config: DataConfig, split_name: str, label_type: str) -> SplitFiles:
     """The files of a split.
 
     Raises:
         DataError: folders are missing or empty, or hold labels of another type; the split list cannot be read.
     """
     split = config.split(split_name)
-    there = list_images(split.images)
+    there = find_files(split.images, is_image_name)
     if not there:
         raise DataError(f"{config.path}: no images in {split.images}: is {split_name.upper()}_DIR_IMAGES right?")
-    paths, not_there = _listed(there, split.list) if split.list is not None else (there, [])
     label_of = {name: i for i, name in enumerate(config.classes) if i > 0}
-    source = open_labels(split, label_type, label_of, paths)
-    return SplitFiles(split.images, paths, source, source.without_image(there), not_there)
+    source, matched = open_labels(split, label_type, label_of, there)
+    unused = np.ones(len(source.names), bool)
+    unused[matched[matched >= 0]] = False
+    without_image = sorted(source.names[i] for i in np.flatnonzero(unused).tolist())
+    if split.list is None:
+        return SplitFiles(Files(split.images, there), source, matched, without_image)
+    chosen, not_there = _listed(split.images, there, split.list)
+    images = Files(split.images, (there[i] for i in chosen))
+    return SplitFiles(images, source, matched[chosen], without_image, not_there)
 
 
 def read_files(files: SplitFiles, description: str) -> SplitReading:
     """Read labels and header of every image; no fault of theirs is raised, all are in the result."""
-    images, label_names, broken, notes = [], [], [], []
-    sizes, as_stored, counts = array("q"), array("b"), array("q")  # arrays: a list takes ten times the memory
-    boxes, box_labels, ignored = array("d"), array("q"), array("b")
+    read, label_names, broken, notes = array("q"), [], [], []
+    sizes, as_stored, counts = array("i"), array("b"), array("i")  # arrays: a list takes ten times the memory
+    boxes, box_labels, ignored = array("d"), array("i"), array("b")
     unknown, claimed = defaultdict(list), {}
-    for path in bar(files.images, description):
-        label_name = files.labels.name(path) if files.labels else None
-        header, labels, faults = _read_one(path, label_name, files.labels)
+    for number, path in enumerate(bar(files.images, description)):
+        header, labels, faults = _read_one(files, number, path)
         broken.extend(faults)
         if header is None or labels is None:
             continue
-        image = len(images)
-        images.append(path)
-        label_names.append(label_name)
+        image = len(read)
+        read.append(number)
+        label_names.append(files.label_name(number))
         stored = labels.size == header.stored != header.shown
         size = header.stored if stored else header.shown
         sizes.extend(size)
@@ -208,24 +231,22 @@ def read_files(files: SplitFiles, description: str) -> SplitReading:
         ignored.extend(labels.ignored)
     return SplitReading(
         files=files,
-        images=images,
+        images=Files(files.images.folder, (files.images.names[i] for i in read)),
         label_names=label_names,
         broken=broken,
-        sizes=np.array(sizes, np.int64).reshape(-1, 2),
-        as_stored=np.array(as_stored, bool),
-        image_of_box=np.repeat(np.arange(len(images)), np.array(counts, np.int64)),
-        boxes=np.array(boxes, np.float64).reshape(-1, 4),
-        labels=np.array(box_labels, np.int64),
-        ignored=np.array(ignored, bool),
+        sizes=np.frombuffer(sizes, np.int32).reshape(-1, 2),
+        as_stored=np.frombuffer(as_stored, bool),
+        image_of_box=np.repeat(np.arange(len(read), dtype=np.int32), np.frombuffer(counts, np.int32)),
+        boxes=np.frombuffer(boxes, np.float64).reshape(-1, 4),
+        labels=np.frombuffer(box_labels, np.int32),
+        ignored=np.frombuffer(ignored, bool),
         unknown=dict(unknown),
         claimed=claimed,
         notes=notes,
     )
 
 
-def _read_one(
-    path: Path, label_name: str | None, source: LabelSource | None
-) -> tuple[ImageHeader | None, LabelFile | None, list[Broken]]:
+def _read_one(files: SplitFiles, number: int, path: Path) -> tuple[ImageHeader | None, LabelFile | None, list[Broken]]:
     """Header and labels of an image, None where they cannot be read, and why not."""
     header, labels, faults = None, None, []
     try:
@@ -234,16 +255,17 @@ def _read_one(
         faults.append(Broken(path, None, str(error)))
     try:
         size = header.shown if header else (1, 1)  # of a broken image the labels are read for their own faults alone
-        labels = source.read(path, size) if source and label_name else LabelFile()
+        matched = int(files.matched[number])
+        labels = files.labels.read(matched, size) if files.labels and matched >= 0 else LabelFile()
     except DataError as error:
-        faults.append(Broken(path, label_name, str(error)))
+        faults.append(Broken(path, files.label_name(number), str(error)))
     return header, labels, faults
 
 
-def _listed(images: list[Path], list_file: Path) -> tuple[list[Path], list[str]]:
-    """The images that a split list names, in its order, and its entries that are no image.
+def _listed(folder: Path, images: Sequence[str], list_file: Path) -> tuple[list[int], list[str]]:
+    """Positions of the images that a split list names, in its order, and its entries that are no image.
 
-    Pascal VOC's lists have more after the name, which is ignored.
+    Pascal VOC's lists have more after the name, which is ignored; those of Darknet have paths.
 
     Raises:
         DataError: the list cannot be read, or names none of the images.
@@ -252,28 +274,29 @@ def _listed(images: list[Path], list_file: Path) -> tuple[list[Path], list[str]]
         lines = list_file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{list_file}: cannot be read as a list of image names ({error}): repair or drop it") from None
-    image_of = {name: path for path in images for name in (path.stem, path.name)}
-    listed: dict[Path, None] = {}  # an ordered set
-    not_there = []
-    for number, line in enumerate(filter(None, map(str.strip, lines)), 1):
-        path = image_of.get(line) or image_of.get(line.split()[0])
-        if path is None:
-            not_there.append(f"{list_file.name}: entry {number}, {shown(line)}")
-        else:
-            listed[path] = None
-    if not listed:
-        raise DataError(
-            f"{list_file}: names none of the images in {images[0].parent}: expected lines such as {images[0].stem}"
-        )
-    return list(listed), not_there
+    entries = [line.replace("\\", "/") for line in map(str.strip, lines) if line]
+    first_words = [entry.split()[0] for entry in entries]
+    stems = [stem(name) for name in images]
+    found = np.full(len(entries), -1)
+    for wanted, there in product((entries, first_words), (images, stems)):
+        found = np.where(found < 0, match(wanted, there), found)
+    if not (found >= 0).any():
+        raise DataError(f"{list_file}: names none of the images in {folder}: expected lines such as {stems[0]}")
+    not_there = [
+        f"{list_file.name}: entry {number}, {shown(entry)}"
+        for number, (entry, image) in enumerate(zip(entries, found, strict=True), 1)
+        if image < 0
+    ]
+    return list(dict.fromkeys(found[found >= 0].tolist())), not_there
 
 
 def _assemble(reading: SplitReading, classes: tuple[str, ...]) -> LabelIndex:
     boxes, keep, problems = reading.mended()
+    report = _report(reading, problems)
+    keep &= reading.labels != UNKNOWN
     kept = np.bincount(reading.image_of_box[keep], minlength=len(reading.images))
     return LabelIndex(
-        folder=reading.files.folder,
-        names=np.array([path.name for path in reading.images]),
+        files=reading.images,
         sizes=reading.sizes,
         as_stored=reading.as_stored,
         offsets=np.concatenate([[0], np.cumsum(kept)]),
@@ -281,22 +304,26 @@ def _assemble(reading: SplitReading, classes: tuple[str, ...]) -> LabelIndex:
         labels=reading.labels[keep],
         ignored=reading.ignored[keep],
         classes=classes,
-        report=_report(reading, problems),
+        report=report,
     )
 
 
 def _report(reading: SplitReading, box_problems: np.ndarray) -> LabelReport:
     report, names, source = LabelReport(), reading.label_names, reading.files.labels
     notes = [f"{names[image]}: {note}" for image, note in reading.notes]
+    report.add("files that cannot be read, their images left out", [broken.message for broken in reading.broken])
+    for name, images in reading.unknown.items():
+        places = [f"{names[image]}: {count}" for image, count in Counter(images).items()]
+        report.add(f"label files with boxes of {name}, which CLASSES lacks, dropped", places)
     report.add("listed images that are not there", reading.files.not_there)
     report.add("rows of label files", [*(source.notes if source else []), *notes])
     report.add("labels without image", reading.files.without_image)
-    without = [path.name for path, name in zip(reading.images, names, strict=True) if name is None]
+    without = [reading.images.names[image] for image, name in enumerate(names) if name is None]
     report.add("no labels, taken as without objects", without)
     report.add("image size in the label file is not the file's", [names[image] for image in reading.claimed])
     for box in np.flatnonzero(box_problems != ""):
         kind = "boxes dropped" if box_problems[box] in DROPPED else "boxes mended"
-        report.found[kind].append(f"{reading.images[reading.image_of_box[box]].name}: {box_problems[box]}")
+        report.found[kind].append(f"{reading.images.names[reading.image_of_box[box]]}: {box_problems[box]}")
     return report
 
 
@@ -319,12 +346,11 @@ def _check_classes(config: DataConfig, split_name: str, reading: SplitReading) -
     raise DataError(
         f"{config.splits[split_name].labels}: labels of {len(unknown)} class(es) that CLASSES in {config.path} "
         f"does not have: {', '.join(shown)}{more}; "
-        f"CLASSES has {len(config.classes) - 1}: {', '.join(config.classes[1:])}"
+        f"CLASSES has {len(config.classes) - 1}: {', '.join(config.classes[1:])}; "
+        "correct CLASSES, or leave such boxes out with --drop-unknown"
     )
 
 
-def _several(errors: list[str], what: str) -> str:
-    if len(errors) == 1:
-        return errors[0]
-    more = f"; and {len(errors) - _NAMES_SHOWN} more" if len(errors) > _NAMES_SHOWN else ""
-    return f"{len(errors)} {what}: " + "; ".join(errors[:_NAMES_SHOWN]) + more
+def _some(texts: Sequence[str], between: str) -> str:
+    more = f"{between}and {len(texts) - _NAMES_SHOWN} more" if len(texts) > _NAMES_SHOWN else ""
+    return between.join(texts[:_NAMES_SHOWN]) + more

@@ -64,8 +64,8 @@ def write_coco(path: Path, index: LabelIndex) -> None:
     sides = corners[:, 2:] - corners[:, :2]
     content = {
         "images": [
-            {"id": i, "file_name": str(name), "height": height, "width": width}
-            for i, (name, (height, width)) in enumerate(zip(index.names, index.sizes.tolist(), strict=True), 1)
+            {"id": i, "file_name": name, "height": height, "width": width}
+            for i, (name, (height, width)) in enumerate(zip(index.files.names, index.sizes.tolist(), strict=True), 1)
         ],
         "annotations": [
             {"id": i, "image_id": image, "category_id": label, "bbox": box, "area": area, "iscrowd": int(ignored)}

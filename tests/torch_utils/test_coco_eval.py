@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from pycocotools.cocoeval import COCOeval
 
 from torch_utils.coco_eval import coco_metrics
 from utils.detections import Detections
+from utils.file_names import Files
 from utils.label_index import LabelIndex, LabelReport
 
 CLASSES = ("__background__", "a", "b", "c")
@@ -23,8 +25,7 @@ def index_of(images: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> LabelIn
         np.concatenate([image[k] for image in images]) if images else np.empty(0) for k in range(3)
     )
     return LabelIndex(
-        folder=None,
-        names=np.array([f"{i}.jpg" for i in range(len(images))]),
+        files=Files(Path(), [f"{i}.jpg" for i in range(len(images))]),
         sizes=np.full((len(images), 2), 300),
         as_stored=np.zeros(len(images), bool),
         offsets=np.concatenate([[0], np.cumsum([len(image[0]) for image in images])]).astype(int),

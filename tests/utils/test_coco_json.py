@@ -33,7 +33,8 @@ def write(folder: Path, **changes: object) -> Path:
 
 
 def read(path: Path, image: str):
-    return CocoLabels(path, LABEL_OF).read(Path(image), (64, 80))
+    source = CocoLabels(path, LABEL_OF)
+    return source.read(int(source.match([image])[0]), (64, 80))
 
 
 def test_boxes_by_image_with_gaps_between_categories(tmp_path: Path) -> None:
@@ -50,9 +51,9 @@ def test_crowds_are_ignored_boxes(tmp_path: Path) -> None:
 
 def test_which_images_have_labels(tmp_path: Path) -> None:
     source = CocoLabels(write(tmp_path), LABEL_OF)
-    assert source.name(Path("x/a.jpg")) == "instances.json: a.jpg"
-    assert source.name(Path("c.jpg")) is None
-    assert source.without_image([Path("x/a.jpg")]) == ["b.jpg"]
+    assert list(source.names) == ["train2017/a.jpg", "b.jpg"]
+    assert source.label_name(1) == "instances.json: b.jpg"
+    assert source.match(["a.jpg", "c.jpg", "b.jpg"]).tolist() == [0, -1, 1]
 
 
 def test_unknown_categories_are_named(tmp_path: Path) -> None:
@@ -70,7 +71,7 @@ def test_entries_that_make_no_sense_are_left_out_and_noted(tmp_path: Path) -> No
     good = {"image_id": 7, "category_id": 3, "bbox": [1, 1, 2, 2]}
     path = write(
         tmp_path,
-        images=[*CONTENT["images"], {"id": 8}, {"id": 10, "file_name": "other/a.jpg"}],
+        images=[*CONTENT["images"], {"id": 8}, {"id": 10, "file_name": ".\\train2017/a.jpg"}],
         annotations=[
             good, {**good, "bbox": [1, 1, 2]}, {**good, "bbox": None}, {**good, "bbox": [1, 1, "2", 2]},
             {**good, "image_id": 5}, {**good, "image_id": [7]}, {**good, "bbox": [10**400, 1, 2, 2]},
@@ -79,14 +80,14 @@ def test_entries_that_make_no_sense_are_left_out_and_noted(tmp_path: Path) -> No
     source = CocoLabels(path, LABEL_OF)
     assert source.notes == [
         "images[2] has no file_name, dropped",
-        "images[3] is a.jpg again, dropped",
+        "images[3] is train2017/a.jpg again, dropped",
         "annotations[1] has no bbox of four numbers, dropped",
         "annotations[2] has no bbox of four numbers, dropped",
         "annotations[3] has no bbox of four numbers, dropped",
         "annotations[4] is of no image in the file, dropped",
         "annotations[5] is of no image in the file, dropped",
     ]
-    boxes = source.read(Path("a.jpg"), (64, 80)).boxes
+    boxes = source.read(0, (64, 80)).boxes
     assert boxes[0] == (1, 1, 3, 3)
     assert len(boxes) == 2  # the other is no number, which utils/boxes.py drops
     assert boxes[1][0] != boxes[1][0]
@@ -122,6 +123,5 @@ def test_mutations_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory,
     path.write_bytes(data)
     with contextlib.suppress(DataError):
         source = CocoLabels(path, LABEL_OF)
-        for name in ("a.jpg", "b.jpg"):
-            if source.name(Path(name)):
-                source.read(Path(name), (64, 80))
+        for number in range(len(source.names)):
+            source.read(number, (64, 80))

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from torch_utils.coco_eval import coco_metrics
 from utils.data_config import load_data_config
 from utils.detections import Detections
 from utils.errors import DataError
-from utils.label_index import LabelIndex, find_files, open_index, read_files
+from utils.label_index import LabelIndex, find_split, open_index, read_files
 from utils.label_readers import UNKNOWN
 
 BCCD = ROOT.parent / "shared" / "datasets" / "bccd"
@@ -52,7 +53,7 @@ def to_coco(data: DataSet, split: str = "train") -> None:
     content = {
         "images": [
             {"id": 100 + i, "file_name": str(name), "height": int(height), "width": int(width)}
-            for i, (name, (height, width)) in enumerate(zip(index.names, index.sizes, strict=True))
+            for i, (name, (height, width)) in enumerate(zip(index.files.names, index.sizes, strict=True))
         ],
         "annotations": [
             {"id": row, "image_id": 100 + i, "category_id": 7 * int(index.labels[row]),
@@ -72,7 +73,8 @@ def test_coco_gives_the_same_index(make_data) -> None:
     to_coco(data)
     coco = open_train(data, "coco")
     assert coco.report.lines() == []
-    for name in ("names", "sizes", "offsets", "boxes", "labels", "ignored"):
+    assert list(coco.files) == list(voc.files)
+    for name in ("sizes", "offsets", "boxes", "labels", "ignored"):
         np.testing.assert_array_equal(getattr(coco, name), getattr(voc, name))
 
 
@@ -82,7 +84,7 @@ def test_a_split_list_chooses_images(make_data, tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("train_2\n\ntrain_0  1\ntrain_0\ntrain_9 -1\ntrain_1.jpg\n")
     data.rewrite(TRAIN_LIST=str(tmp_path / "list.txt"))
     index = open_train(data)
-    assert index.names.tolist() == ["train_2.jpg", "train_0.jpg", "train_1.jpg"]
+    assert list(index.files.names) == ["train_2.jpg", "train_0.jpg", "train_1.jpg"]
     assert np.diff(index.offsets).tolist() == [3, 1, 2]
     assert index.report.lines() == ["listed images that are not there: 1 (list.txt: entry 4, train_9 -1)"]
     (tmp_path / "list.txt").write_text("valid_0\n")
@@ -101,11 +103,11 @@ def test_labels_without_image_are_named(make_data) -> None:
 
 def test_flat_arrays(make_data) -> None:
     index = open_train(make_data())
-    assert index.names.tolist() == [f"train_{i}.jpg" for i in range(4)]
+    assert list(index.files.names) == [f"train_{i}.jpg" for i in range(4)]
     assert np.diff(index.offsets).tolist() == [1, 2, 3, 0]
     assert index.sizes.tolist() == [[64, 80]] * 4
     assert index.boxes.dtype == np.float32
-    assert index.labels.dtype == np.int64
+    assert index.labels.dtype == np.int32
     assert len(index.boxes) == len(index.labels) == len(index.ignored) == 6
     assert index.report.lines() == []
 
@@ -172,7 +174,7 @@ def test_image_suffixes_of_any_kind_and_case(make_data, suffix: str) -> None:
     encoded = cv2.imencode(suffix, image)[1]
     old.with_suffix(suffix).write_bytes(encoded.tobytes())
     index = open_train(data)
-    assert f"train_1{suffix}" in index.names.tolist()
+    assert f"train_1{suffix}" in list(index.files.names)
     assert len(index.boxes) == 6
 
 
@@ -186,7 +188,7 @@ def test_brackets_spaces_dots_and_umlauts_in_names(make_data) -> None:
     shutil.copytree(data.root, moved)
     data.rewrite(TRAIN_DIR_IMAGES=str(moved / "train/images"), TRAIN_DIR_LABELS=str(moved / "train/labels"))
     index = open_train(data)
-    assert "a [1] ü.v2 b.jpg" in index.names.tolist()
+    assert "a [1] ü.v2 b.jpg" in list(index.files.names)
     assert len(index.boxes) == 6
 
 
@@ -280,8 +282,14 @@ def test_unknown_class_is_named_with_its_first_file_its_count_and_the_nearest_na
     assert str(error.value) == (
         f"{labels}: labels of 2 class(es) that CLASSES in {data.yaml} does not have: "
         "'reed' (2 boxes, first in train_1.xml; did you mean 'red'?), 'blue' (1 boxes, first in train_2.xml); "
-        "CLASSES has 2: red, green"
+        "CLASSES has 2: red, green; correct CLASSES, or leave such boxes out with --drop-unknown"
     )
+    index = open_index(load_data_config(data.yaml), "train", "pascal_voc", drop_unknown=True)
+    assert np.diff(index.offsets).tolist() == [1, 2, 3, 0]
+    assert index.report.lines() == [
+        "label files with boxes of 'reed', which CLASSES lacks, dropped: 2 (train_1.xml: 1, train_2.xml: 1)",
+        "label files with boxes of 'blue', which CLASSES lacks, dropped: 1 (train_2.xml: 1)",
+    ]
 
 
 def test_unknown_yolo_class_is_named_with_its_first_file(make_data) -> None:
@@ -355,7 +363,7 @@ def test_file_names_that_are_not_utf8(make_data) -> None:
             pytest.skip("this disk takes UTF-8 alone")
     add_object(data.root / "train/labels" / os.fsdecode(b"\xff.xml"), "red", (5, 5, 5, 5))
     index = open_train(data)
-    (i,) = np.flatnonzero(index.names == os.fsdecode(b"\xff.jpg"))
+    (i,) = [index.files.names.index(os.fsdecode(b"\xff.jpg"))]
     assert index.pixels(int(i)).shape == (64, 80, 3)
     assert len(index.boxes[index.rows(int(i))]) == 2
     index.log_summary("training")
@@ -365,29 +373,82 @@ def test_file_names_that_are_not_utf8(make_data) -> None:
     ("content", "message"),
     [(b"", "cannot be read as an image"), (b"not an image", "cannot be read as an image"), (None, "cut off")],
 )
-def test_unreadable_images_are_named_before_training(make_data, content, message) -> None:
+def test_unreadable_images_are_left_out_and_named(make_data, content, message) -> None:
     """Faults of the predecessor: corrupt images raised without a name, truncated ones trained grey."""
     data = make_data()
     path = data.root / "train/images/train_2.jpg"
     path.write_bytes(path.read_bytes()[:-200] if content is None else content)
-    with pytest.raises(DataError, match=rf"train_2\.jpg: .*{message}"):
-        open_train(data)
+    index = open_train(data)
+    assert list(index.files.names) == ["train_0.jpg", "train_1.jpg", "train_3.jpg"]
+    assert len(index.boxes) == 3
+    (line,) = index.report.lines()
+    assert re.search(rf"left out: 1 \(.*train_2\.jpg: .*{message}", line)
 
 
-def test_several_unreadable_files_are_named_together(make_data) -> None:
+def test_images_whose_labels_cannot_be_read_are_left_out(make_data) -> None:
+    """Not taken as images without objects: they have some."""
     data = make_data()
     for i in (0, 2):
         (data.root / f"train/labels/train_{i}.xml").write_text("<annotation>")
-    with pytest.raises(DataError, match=r"2 files cannot be read: .*train_0\.xml.*; .*train_2\.xml"):
-        open_train(data)
+    index = open_train(data)
+    assert list(index.files.names) == ["train_1.jpg", "train_3.jpg"]
+    (line,) = index.report.lines()
+    assert re.search(r"left out: 2 \(.*train_0\.xml.*, .*train_2\.xml", line)
 
 
 def test_an_unreadable_image_hides_no_fault_of_its_labels(make_data) -> None:
     data = make_data()
     (data.root / "train/images/train_2.jpg").write_bytes(b"")
     (data.root / "train/labels/train_2.xml").write_text("<annotation>")
-    with pytest.raises(DataError, match=r"2 files cannot be read: .*train_2\.jpg: .*; .*train_2\.xml"):
+    (line,) = open_train(data).report.lines()
+    assert re.search(r"left out: 2 \(.*train_2\.jpg: .*, .*train_2\.xml", line)
+
+
+def test_a_split_of_which_nothing_can_be_read(make_data) -> None:
+    data = make_data()
+    for path in (data.root / "train/images").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"train/images: no image can be used: .*train_0\.jpg: .*; .*train_3\.jpg: "):
         open_train(data)
+
+
+def nest(data: DataSet, folders: dict[str, str], kinds: tuple[str, ...] = ("images", "labels")) -> None:
+    """Move the files of these stems into folders."""
+    for kind, suffix in (("images", ".jpg"), ("labels", ".xml")):
+        for name, folder in folders.items() if kind in kinds else ():
+            target = data.root / "train" / kind / folder
+            target.mkdir(parents=True, exist_ok=True)
+            (data.root / "train" / kind / f"{name}{suffix}").rename(target / f"{name.rpartition('/')[2]}{suffix}")
+
+
+@pytest.mark.parametrize("kinds", [("images", "labels"), ("images",), ("labels",)])
+def test_nested_folders(make_data, kinds: tuple[str, ...]) -> None:
+    """Of images, labels, or both: where one kind lies flat, names without folders match."""
+    data = make_data()
+    flat = open_train(data)
+    nest(data, {"train_1": "a/b c", "train_2": "[d].e"}, kinds)
+    (data.root / "train/images/.cache").mkdir()
+    (data.root / "train/images/.cache/train_0.jpg").write_bytes(b"")
+    nested = open_train(data)
+    assert nested.report.lines() == []
+    assert sorted(path.name for path in nested.files) == list(flat.files.names)
+    for i in range(4):
+        rows = nested.rows(list(path.name for path in nested.files).index(f"train_{i}.jpg"))
+        np.testing.assert_array_equal(nested.boxes[rows], flat.boxes[flat.rows(i)])
+
+
+def test_the_same_name_in_two_folders(make_data) -> None:
+    data = make_data()
+    nest(data, {"train_0": "a", "train_1": "b"})
+    for kind, suffix in (("images", ".jpg"), ("labels", ".xml")):
+        (data.root / f"train/{kind}/b/train_1{suffix}").rename(data.root / f"train/{kind}/b/train_0{suffix}")
+    index = open_train(data)
+    assert list(index.files.names) == ["a/train_0.jpg", "b/train_0.jpg", "train_2.jpg", "train_3.jpg"]
+    assert np.diff(index.offsets).tolist() == [1, 2, 3, 0]
+    (data.root / "train/labels/b/train_0.xml").unlink()
+    index = open_train(data)
+    assert np.diff(index.offsets).tolist() == [1, 0, 3, 0]  # not that of the other folder
+    assert index.report.lines() == ["no labels, taken as without objects: 1 (b/train_0.jpg)"]
 
 
 def test_reading_a_split_raises_nothing_and_mends_nothing(make_data) -> None:
@@ -395,7 +456,7 @@ def test_reading_a_split_raises_nothing_and_mends_nothing(make_data) -> None:
     add_object(data.root / "train/labels/train_0.xml", "reed", (30, 30, 10, 10))
     (data.root / "train/labels/train_1.xml").write_text("")
     (data.root / "train/labels/train_2.xml").unlink()
-    reading = read_files(find_files(load_data_config(data.yaml), "train", "pascal_voc"), "Reading")
+    reading = read_files(find_split(load_data_config(data.yaml), "train", "pascal_voc"), "Reading")
     assert [path.name for path in reading.images] == ["train_0.jpg", "train_2.jpg", "train_3.jpg"]
     assert reading.label_names == ["train_0.xml", None, "train_3.xml"]
     assert [(broken.image.name, broken.label_name) for broken in reading.broken] == [("train_1.jpg", "train_1.xml")]

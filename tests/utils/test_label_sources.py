@@ -8,7 +8,7 @@ from utils.errors import DataError
 from utils.label_sources import open_labels
 
 LABEL_OF = {"red": 1}
-IMAGES = [Path("images/a.jpg"), Path("images/b.v1.jpg")]
+IMAGES = ["a.jpg", "b.v1.jpg"]
 COCO = {
     "images": [{"id": 1, "file_name": "a.jpg", "height": 4, "width": 4}],
     "annotations": [],
@@ -24,16 +24,19 @@ def write(folder: Path, *names: str) -> Split:
 
 
 def test_files_are_matched_by_name_without_suffix(tmp_path: Path) -> None:
-    source = open_labels(write(tmp_path, "a.XML", "b.v1.xml", "c.xml", "b.xml"), "pascal_voc", LABEL_OF, IMAGES)
-    assert [source.name(image) for image in IMAGES] == ["a.XML", "b.v1.xml"]
-    assert source.without_image(IMAGES) == ["b.xml", "c.xml"]
+    split = write(tmp_path, "a.XML", "a.xml", "b.v1.xml", "c.xml", "b.xml")
+    source, matched = open_labels(split, "pascal_voc", LABEL_OF, IMAGES)
+    assert [source.label_name(number) for number in matched] == ["a.XML", "b.v1.xml"]
+    assert list(source.names) == ["a.XML", "b.v1.xml", "b.xml", "c.xml"]
+    assert source.doubles == ["a.xml"]
 
 
 @pytest.mark.parametrize("labels", ["", "x.json"])
 def test_coco_is_a_file_or_the_only_one_in_a_folder(tmp_path: Path, labels: str) -> None:
     write(tmp_path, "x.json")
-    source = open_labels(Split(Path("images"), tmp_path / labels), "coco", LABEL_OF, IMAGES)
-    assert [source.name(image) for image in IMAGES] == ["x.json: a.jpg", None]
+    source, matched = open_labels(Split(Path("images"), tmp_path / labels), "coco", LABEL_OF, IMAGES)
+    assert matched.tolist() == [0, -1]
+    assert source.label_name(0) == "x.json: a.jpg"
 
 
 @pytest.mark.parametrize(
@@ -62,4 +65,4 @@ def test_a_json_for_other_label_types_and_of_another_split(tmp_path: Path) -> No
     with pytest.raises(DataError, match=r"expected a folder of \.xml files: name the folder"):
         open_labels(Split(Path("images"), tmp_path / "x.bin"), "pascal_voc", LABEL_OF, IMAGES)
     with pytest.raises(DataError, match="is it the file of another split"):
-        open_labels(Split(Path("images"), tmp_path), "coco", LABEL_OF, [Path("images/z.jpg")])
+        open_labels(Split(Path("images"), tmp_path), "coco", LABEL_OF, ["z.jpg"])

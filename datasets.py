@@ -163,7 +163,10 @@ def convert_command(options: ConvertOptions) -> None:
     from utils.logs import setup_logging
 
     setup_logging()
-    path = convert(load_data_config(options.data), options.label_type, options.to, Path(options.output))
+    config = load_data_config(options.data)
+    path = convert(
+        config, options.label_type, options.to, Path(options.output), drop_unknown=options.drop_unknown
+    )
     log.info("The converted data set is %s: --data %s --label-type %s", path.parent, path, options.to)
 
 
@@ -173,6 +176,7 @@ def check_command(options: CheckOptions) -> None:
 
     from utils.data_check import check_data
     from utils.data_config import load_data_config
+    from utils.data_report import write_report
     from utils.errors import DataError
     from utils.files import write_text
     from utils.logs import setup_logging
@@ -184,6 +188,9 @@ def check_command(options: CheckOptions) -> None:
     if options.json is not None:
         write_text(Path(options.json), json.dumps(checked.as_dict(), indent=1))
         log.info("All of it is in %s", options.json)
+    if options.html is not None:
+        write_report(Path(options.html), checked, SizeRule(options.imgsz), limit=options.limit)
+        log.info("The page is %s", options.html)
     if checked.stops:
         raise DataError(f"{options.data}: a training would not start: see the faults above that stop it")
 

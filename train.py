@@ -22,7 +22,9 @@ if TYPE_CHECKING:  # heavy imports wait until they are needed, so that --help an
     from models.rcnn.detector import FasterRCNN
     from torch_utils.distributed import Processes
     from utils.data_config import DataConfig
+    from utils.label_index import LabelIndex
 
+DATA_FAULTS = "data_faults.txt"  # in the run's folder
 log = logging.getLogger("train")
 
 
@@ -47,7 +49,8 @@ def main(options: TrainOptions) -> None:
     setup_logging(quiet=not processes.is_main)
     _check_wishes(options, processes)
     config = _data_config(options, checkpoint, processes)
-    train_index, valid_index = (open_index(config, split, options.label_type) for split in ("train", "valid"))
+    reading = partial(open_index, config, label_type=options.label_type, drop_unknown=options.drop_unknown)
+    train_index, valid_index = reading("train"), reading("valid")
     seed_everything(options.seed, processes.rank)
     model = _model(options, checkpoint, len(config.classes)).to(processes.device)
 
@@ -55,8 +58,7 @@ def main(options: TrainOptions) -> None:
     setup_logging(log_file=folder / "train.log" if processes.is_main else None, quiet=not processes.is_main)
     log.info("Training %s on %s; results go to %s", options.model, processes.device, folder)
     if processes.is_main:
-        train_index.log_summary("training")
-        valid_index.log_summary("validation")
+        _log_data(folder, {"training": train_index, "validation": valid_index})
     log.info("%s total parameters.", f"{sum(p.numel() for p in model.parameters()):,}")
     log.info("%s training parameters.", f"{sum(p.numel() for p in model.parameters() if p.requires_grad):,}")
 
@@ -220,6 +222,20 @@ def _run_folder(options: TrainOptions) -> Path:
     if resumed is not None:
         carry_over(resumed, folder)
     return folder
+
+
+def _log_data(folder: Path, indexes: Mapping[str, "LabelIndex"]) -> None:
+    """What there is to train on, and what is wrong with it: in short here, in full in a file."""
+    from utils.files import write_text
+
+    faults = []
+    for purpose, index in indexes.items():
+        index.log_summary(purpose)
+        for kind, places in index.report.found.items():
+            faults += [f"{purpose}: {kind}", *(f"  {place}" for place in places)]
+    if faults:
+        write_text(folder / DATA_FAULTS, "\n".join(faults) + "\n")
+        log.warning("All that was missing, mended or left out is in %s", folder / DATA_FAULTS)
 
 
 def _draw_first_batch(

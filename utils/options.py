@@ -35,7 +35,16 @@ class LoaderOptions(MachineOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataOptions(Options):
+class LabelOptions(Options):
+    """labels"""
+
+    drop_unknown: bool = switch(
+        "--drop-unknown", help="leave out boxes of classes that CLASSES lacks, instead of stopping"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(LabelOptions):
     """data and model"""
 
     data: str | None = flag("--data", metavar="YAML", help="the data set's YAML file")
@@ -170,7 +179,7 @@ class DetectorOptions(MachineOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalOptions(LoaderOptions, DetectorOptions):
+class EvalOptions(LoaderOptions, LabelOptions, DetectorOptions):
     """evaluation"""
 
     data: str = flag(
@@ -209,7 +218,7 @@ class InferenceOptions(DetectorOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataToolOptions(Options):
+class DataToolOptions(LabelOptions):
     """data set"""
 
     data: str = flag("--data", metavar="YAML", help="the data set's YAML file")
@@ -230,3 +239,7 @@ class CheckOptions(DataToolOptions):
 
     limit: NaturalInt = flag("--limit", default=20, metavar="N", help="places to list of each kind of fault")
     json: str | None = flag("--json", metavar="FILE", help="write all of it to this file too")
+    html: str | None = flag("--html", metavar="FILE", help="write a page with charts and pictures to this file")
+    imgsz: PositiveInt = flag(
+        "-ims", "--imgsz", default=640, metavar="S", help="--imgsz of the training, for box sizes on the page"
+    )

@@ -3,7 +3,7 @@
 faster-coco-eval counts, in C++; tests compare it with pycocotools to the last digit.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -84,18 +84,19 @@ def coco_metrics(index: LabelIndex, detections: Mapping[int, Detections]) -> Coc
     """Compare detections with the ground truth of an index.
 
     Args:
-        index: ground truth, every image of which counts; ignored boxes are COCO's iscrowd.
-        detections: image number in the index -> what was found there; absent means nothing was.
+        index: ground truth; ignored boxes are COCO's iscrowd.
+        detections: image number in the index -> what was found there; an image that is absent does not count.
     """
     categories = [{"id": label, "name": name} for label, name in enumerate(index.classes) if label > 0]
-    truth = COCO(_ground_truth(index, categories))
+    truth = COCO(_ground_truth(index, detections.keys(), categories))
     evaluator = COCOeval_faster(truth, truth.loadRes(_rows(detections)), iouType="bbox", print_function=_silent)
     evaluator.run()
     precision, recall = (
         evaluator.eval["precision"],
         evaluator.eval["recall"],
     )  # (IoU, R, class, area, dets), (I, K, A, D)
-    counts = np.bincount(index.labels[~index.ignored], minlength=len(index.classes))
+    counted = ~index.ignored & np.isin(index.image_of_box(), list(detections))
+    counts = np.bincount(index.labels[counted], minlength=len(index.classes))
     per_class = tuple(
         ClassMetrics(
             name=category["name"],
@@ -109,9 +110,8 @@ def coco_metrics(index: LabelIndex, detections: Mapping[int, Detections]) -> Coc
     return CocoMetrics(tuple(float(v) for v in evaluator.all_stats[:12]), per_class)
 
 
-def _ground_truth(index: LabelIndex, categories: list[dict[str, Any]]) -> dict[str, Any]:
+def _ground_truth(index: LabelIndex, images: Collection[int], categories: list[dict[str, Any]]) -> dict[str, Any]:
     sides = index.boxes[:, 2:].astype(np.float64) - index.boxes[:, :2]
-    image_of_box = np.repeat(np.arange(len(index)), np.diff(index.offsets))
     annotations = [
         {
             "id": number,  # from 1: COCO's matching takes 0 for "none"
@@ -123,7 +123,7 @@ def _ground_truth(index: LabelIndex, categories: list[dict[str, Any]]) -> dict[s
         }
         for number, (image, label, (x, y), (width, height), ignored) in enumerate(
             zip(
-                image_of_box.tolist(),
+                index.image_of_box().tolist(),
                 index.labels.tolist(),
                 index.boxes[:, :2].tolist(),
                 sides.tolist(),
@@ -132,9 +132,14 @@ def _ground_truth(index: LabelIndex, categories: list[dict[str, Any]]) -> dict[s
             ),
             start=1,
         )
+        if image in images
     ]
-    images = [{"id": i, "height": height, "width": width} for i, (height, width) in enumerate(index.sizes.tolist())]
-    return {"images": images, "annotations": annotations, "categories": categories}
+    sizes = [
+        {"id": i, "height": height, "width": width}
+        for i, (height, width) in enumerate(index.sizes.tolist())
+        if i in images
+    ]
+    return {"images": sizes, "annotations": annotations, "categories": categories}
 
 
 def _rows(detections: Mapping[int, Detections]) -> np.ndarray:

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from torch_utils.coco_eval import CocoMetrics, coco_metrics
 from torch_utils.distributed import Processes, from_main, gathered, share_buffers
 from torch_utils.optimization import Schedule
 from torch_utils.precision import Precision
 from torch_utils.training_state import LOSS_TERMS
-from utils.batch import Batch
+from utils.batch import DAMAGED
 from utils.detections import Detections
 from utils.errors import UserError
 from utils.label_index import LabelIndex
+from utils.loader import Loader
 from utils.progress import StepMeter
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 def train_one_epoch(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    loader: DataLoader[Batch],
+    loader: Loader,
     epoch: int,
     *,
     schedule: Schedule,
@@ -90,7 +90,7 @@ class Evaluation:
 @torch.inference_mode()
 def evaluate(
     model: nn.Module,
-    loader: DataLoader[Batch],
+    loader: Loader,
     index: LabelIndex,
     *,
     precision: Precision,
@@ -99,7 +99,8 @@ def evaluate(
 ) -> Evaluation:
     """Detect in every image and compare with the index's boxes; train.py and eval.py both measure with this.
 
-    Each process of a distributed run sees its own images; all get the same result.
+    An image that cannot be decoded does not count. Each process of a distributed run sees its own images; all get the
+    same result.
 
     Args:
         new_labels: the model's label -> the index's label, negative for none; without it they are the same.
@@ -114,6 +115,8 @@ def evaluate(
         with precision.autocast():
             outputs = model(batch.to(precision.device))
         for image_id, output in zip(batch.image_ids.tolist(), outputs, strict=True):
+            if image_id == DAMAGED:
+                continue
             found = Detections.from_output(output)
             own[image_id] = found if new_labels is None else found.relabelled(new_labels)
         model_time += time.perf_counter() - started

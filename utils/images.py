@@ -21,6 +21,10 @@ _SIDEWAYS = (5, 6, 7, 8)  # orientations that exchange width and height
 _PILLOW_ERRORS = (Image.DecompressionBombError, OSError, SyntaxError, TypeError, ValueError)
 
 
+class DamagedImageError(DataError):
+    """The content of an image file cannot be used."""
+
+
 class ImageHeader(NamedTuple):
     """Size of an image file in pixels, as stored and as shown once its EXIF orientation is applied.
 
@@ -94,7 +98,8 @@ def read_image(path: Path, *, as_stored: bool = False) -> np.ndarray:
         (H, W, 3) uint8 RGB.
 
     Raises:
-        DataError: the file is missing, cut off, or cannot be decoded.
+        DataError: the file is missing or cannot be opened.
+        DamagedImageError: it is cut off, or cannot be decoded.
     """
     try:
         data = path.read_bytes()  # imread cannot open every unicode path on Windows
@@ -109,9 +114,9 @@ def read_image(path: Path, *, as_stored: bool = False) -> np.ndarray:
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     except cv2.error as error:
-        raise DataError(f"{path}: cannot be decoded ({error.err}): repair or remove it") from None
+        raise DamagedImageError(f"{path}: cannot be decoded ({error.err}): repair or remove it") from None
     if image is None:
-        raise DataError(f"{path}: cannot be read as an image: repair or remove it")
+        raise DamagedImageError(f"{path}: cannot be read as an image: repair or remove it")
     return image
 
 
@@ -147,5 +152,5 @@ def _silence_opencv() -> None:
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
-def _cut_off_error(path: Path) -> DataError:
-    return DataError(f"{path}: the image is cut off before its end: fetch it again or remove it")
+def _cut_off_error(path: Path) -> DamagedImageError:
+    return DamagedImageError(f"{path}: the image is cut off before its end: fetch it again or remove it")

@@ -99,6 +99,10 @@ class LabelIndex:
         for line in self.report.lines():
             log.warning("  %s", line)
 
+    def image_of_box(self) -> np.ndarray:
+        """(M,) int64, ascending."""
+        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
+
     def rows(self, i: int) -> slice:
         """Where image i's boxes lie in boxes, labels and ignored."""
         return slice(self.offsets[i], self.offsets[i + 1])

@@ -58,8 +58,7 @@ def write_yolo(path: Path, size: tuple[int, int], boxes: np.ndarray, labels: np.
 
 def write_coco(path: Path, index: LabelIndex) -> None:
     """COCO's json (https://cocodataset.org/#format-data) of a split; ids count from 1, a category's is its index."""
-    counts = np.diff(index.offsets)
-    owners = np.repeat(np.arange(len(index)), counts) + 1
+    owners = index.image_of_box() + 1
     corners = index.boxes.astype(np.float64)
     sides = corners[:, 2:] - corners[:, :2]
     content = {

@@ -3,7 +3,7 @@ import pickle
 import numpy as np
 import torch
 
-from utils.batch import Sample, collate
+from utils.batch import Batch, Sample, block_size, collate
 
 
 def sample(height: int, width: int, boxes: int, image_id: int = 0) -> Sample:
@@ -37,9 +37,22 @@ def test_a_batch_of_images_without_boxes() -> None:
     assert batch.labels.dtype == torch.int64
 
 
-def test_to_and_pickle_keep_everything() -> None:
+def test_every_form_keeps_everything() -> None:
     batch = collate([sample(33, 20, 2, 1), sample(10, 65, 0, 2)])
-    for other in (pickle.loads(pickle.dumps(batch)), batch.to(torch.device("cpu"))):
+    through_pipe = Batch.from_parts(batch.images, pickle.loads(pickle.dumps(batch.parts())))
+    for other in (through_pipe, batch.to(torch.device("cpu")), batch.clone()):
         for name, value in vars(batch).items():
+            if name == "faults":
+                assert other.faults == batch.faults
+                continue
             assert torch.equal(getattr(other, name), value), name
             assert getattr(other, name).dtype == value.dtype
+
+
+def test_a_block_that_is_there_already_is_filled() -> None:
+    samples = [sample(33, 20, 2, 1), sample(10, 65, 0, 2)]
+    block = np.full(block_size(2, 33, 65) + 7, 255, np.uint8)
+    batch = collate(samples, into=block)
+    assert np.shares_memory(batch.images.numpy(), block)
+    assert torch.equal(batch.images, collate(samples).images)
+    assert (block[-7:] == 255).all()

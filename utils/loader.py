@@ -1,0 +1,259 @@
+"""Batches made by worker processes in a ring of shared memory slots.
+
+A worker writes images straight into a slot, and only a small message goes to the main process: no memory is mapped,
+touched for the first time or copied there per batch. The slots of a run on a GPU are page-locked. Workers live as long
+as the loader.
+"""
+
+import logging
+import math
+import multiprocessing
+import os
+import pickle
+import signal
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from utils.batch import Batch, Sample, block_size, collate
+from utils.errors import UserError
+from utils.shared_memory import SharedBlock
+
+log = logging.getLogger(__name__)
+
+_AHEAD = 2  # batches that a worker has before it, so that it works on while the main process is in a step
+_IN_USE = 3  # slots of batches that were handed out: one in work, two whose copy to a GPU may not have ended
+_PARENT_CHECK = 5.0  # s between two looks of an idle worker whether the main process lives
+_GRACE = 5.0  # s for workers to end by themselves
+
+
+class Samples(Protocol):
+    """A data set."""
+
+    def __getitem__(self, key: Any) -> Sample: ...
+
+
+class Batches(Protocol):
+    """Lists of keys; what they are may change from one iteration to the next."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Sequence[Any]]: ...
+
+
+class LoaderError(UserError):
+    """A worker ended before its work was done."""
+
+
+@dataclass
+class _Worker:
+    process: BaseProcess
+    pipe: Connection
+    waiting: deque[int] = field(default_factory=deque)  # steps that it has been given, in order
+
+
+class Loader:
+    """Iterates over the batches of a data set.
+
+    A batch's images lie in a slot of the ring: the batch is good until the next but one is asked for. Keep a clone() of
+    what has to live longer.
+
+    Args:
+        dataset: gives a Sample for every key; a UserError of it is raised by the iteration.
+        batches: keys of every batch.
+        largest: images, height and width of the largest batch that gets a slot; one beyond goes through a pipe, slowly.
+        workers: processes; 0 for none, and then every batch has memory of its own.
+        device: where the batches go.
+    """
+
+    def __init__(
+        self,
+        dataset: Samples,
+        batches: Batches,
+        *,
+        largest: tuple[int, int, int],
+        workers: int,
+        device: torch.device,
+    ) -> None:
+        self.dataset, self.batches = dataset, batches
+        self._on_gpu = device.type == "cuda"
+        self._slots = workers * _AHEAD + _IN_USE
+        self._slot_bytes = block_size(*largest)
+        self._count = workers
+        self._workers: list[_Worker] = []
+        self._ring: SharedBlock | None = None
+        self._locked = [0] * self._slots  # bytes of each slot that are page-locked
+        self._named: set[str] = set()  # faults that were logged
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        batches = self._from_workers() if self._count else self._from_here()
+        for batch in batches:
+            for fault in batch.faults:
+                if fault not in self._named:
+                    self._named.add(fault)
+                    log.warning("%s; it is left out", fault)
+            yield batch
+
+    def close(self) -> None:
+        """End the workers."""
+        workers, self._workers = self._workers, []
+        for worker in workers:
+            worker.pipe.close()
+        for worker in workers:
+            worker.process.join(_GRACE)
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
+
+    def _from_here(self) -> Iterator[Batch]:
+        for keys in self.batches:
+            batch = collate([self.dataset[key] for key in keys])
+            yield batch.pin_memory() if self._on_gpu else batch
+
+    def _from_workers(self) -> Iterator[Batch]:
+        self._start()
+        keys, step = enumerate(self.batches), 0
+        free, handed_out = deque(range(self._slots)), deque()
+        slot_of: dict[int, int] = {}
+        done: dict[int, Batch] = {}
+        while True:
+            while free and (worker := self._idle()) and (following := next(keys, None)):
+                slot_of[following[0]] = free.popleft()
+                self._give(worker, following[0], slot_of[following[0]], following[1])
+            if not slot_of:
+                return
+            while step not in done:
+                done.update(self._receive(slot_of))
+            slot, batch = slot_of.pop(step), done.pop(step)
+            yield batch
+            step += 1
+            handed_out.append((slot, self._copied()))
+            if len(handed_out) == _IN_USE - 1:
+                slot, copied = handed_out.popleft()
+                if copied is not None:
+                    copied.synchronize()
+                free.append(slot)
+
+    def _start(self) -> None:
+        """Start the workers, or wait for what they still do for an iteration that was left in the middle."""
+        if self._ring is None:
+            self._ring = SharedBlock(self._slots * self._slot_bytes)
+        context = multiprocessing.get_context()
+        while len(self._workers) < self._count:
+            ours, theirs = context.Pipe()
+            arguments = (self.dataset, self._ring, self._slot_bytes, theirs, ours)
+            process = context.Process(target=_work, args=arguments, name=f"loader {len(self._workers)}", daemon=True)
+            process.start()
+            theirs.close()
+            self._workers.append(_Worker(process, ours))
+        while any(worker.waiting for worker in self._workers):
+            self._receive(None)
+
+    def _idle(self) -> _Worker | None:
+        """The worker with the least before it, if it may have more."""
+        worker = min(self._workers, key=lambda worker: len(worker.waiting))
+        return worker if len(worker.waiting) < _AHEAD else None
+
+    def _give(self, worker: _Worker, step: int, slot: int, keys: Sequence[Any]) -> None:
+        try:
+            worker.pipe.send((slot, keys))
+        except OSError:
+            raise self._lost(worker) from None
+        worker.waiting.append(step)
+
+    def _receive(self, slot_of: dict[int, int] | None) -> dict[int, Batch]:
+        """What has come, step by step; without `slot_of` it is thrown away."""
+        busy = {worker.pipe: worker for worker in self._workers if worker.waiting}
+        ends = {worker.process.sentinel: worker for worker in busy.values()}
+        ready = wait([*busy, *ends])
+        received = {}
+        for pipe in (pipe for pipe in busy if pipe in ready):
+            try:
+                message = pickle.loads(pipe.recv_bytes())  # of our own process
+            except (EOFError, OSError):
+                raise self._lost(busy[pipe]) from None
+            step = busy[pipe].waiting.popleft()
+            if slot_of is not None:
+                if isinstance(message, UserError):
+                    raise message
+                received[step] = self._batch(slot_of[step], *message)
+        if not received:
+            for end in (end for end in ends if end in ready and not ends[end].pipe.poll()):
+                raise self._lost(ends[end])
+        return received
+
+    def _batch(self, slot: int, shape: tuple[int, ...], parts: dict[str, Any], block: np.ndarray | None) -> Batch:
+        if block is not None:
+            return Batch.from_parts(torch.from_numpy(block), parts)
+        start, length = slot * self._slot_bytes, math.prod(shape)
+        if self._on_gpu and length > self._locked[slot]:
+            self._ring.lock_pages(start, length, before=self._locked[slot])
+            self._locked[slot] = length
+        images = torch.from_numpy(self._ring.array[start : start + length].reshape(shape))
+        return Batch.from_parts(images, parts)
+
+    def _copied(self) -> "torch.cuda.Event | None":
+        """When this has happened, all that was asked of the GPU so far is done: copies of a slot too."""
+        if not self._on_gpu:
+            return None
+        event = torch.cuda.Event()
+        event.record()
+        return event
+
+    def _lost(self, worker: _Worker) -> LoaderError:
+        worker.process.join(_GRACE)
+        code = worker.process.exitcode
+        if code is not None and code < 0:
+            name = signal.Signals(-code).name
+            hint = " (most often because the memory was full: fewer --workers)" if name == "SIGKILL" else ""
+            how = f"was ended by signal {name}{hint}"
+        else:
+            how = f"ended with exit code {code}; its error stands above"
+        return LoaderError(f"{worker.process.name}, a process that loads images, {how}")
+
+
+def _work(dataset: Samples, ring: SharedBlock, slot_bytes: int, pipe: Connection, other_end: Connection) -> None:
+    """Make batches until the main process closes the pipe or is gone."""
+    import cv2
+
+    other_end.close()  # a forked process has it too, and would never see the end of the pipe
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process: the main one ends this one
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    parent = os.getppid()
+    while True:
+        while not pipe.poll(_PARENT_CHECK):
+            if os.getppid() != parent:
+                return
+        try:
+            slot, keys = pipe.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            message: Any = _fill(
+                ring.array[slot * slot_bytes : (slot + 1) * slot_bytes], [dataset[key] for key in keys]
+            )
+        except UserError as error:
+            message = error
+        try:
+            pipe.send_bytes(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
+        except BrokenPipeError:
+            return
+
+
+def _fill(slot: np.ndarray, samples: list[Sample]) -> tuple[tuple[int, ...], dict[str, Any], np.ndarray | None]:
+    """Shape of the block of images, the rest of the batch, and the block itself if it is too large for the slot."""
+    height, width = (max(sample.image.shape[side] for sample in samples) for side in (0, 1))
+    fits = block_size(len(samples), height, width) <= len(slot)
+    batch = collate(samples, into=slot if fits else None)
+    return tuple(batch.images.shape), batch.parts(), None if fits else batch.images.numpy()

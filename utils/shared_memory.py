@@ -1,0 +1,44 @@
+"""Memory that several processes see."""
+
+import mmap
+import multiprocessing
+from multiprocessing.shared_memory import SharedMemory
+from typing import Any
+
+import numpy as np
+
+
+class SharedBlock:
+    """Bytes that the processes started from this one share, zero at first, taken from the machine as they are written.
+
+    Where processes are forked it needs no /dev/shm, which is 64 MB in most containers.
+
+    Attributes:
+        array: (size,) uint8.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = max(1, size)
+        forked = multiprocessing.get_start_method() == "fork"
+        self._memory = None if forked else SharedMemory(create=True, size=self.size)
+        self.array = np.frombuffer(mmap.mmap(-1, self.size) if forked else self._memory.buf, np.uint8, self.size)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _attach, (self.size, self._memory.name)
+
+    def lock_pages(self, start: int, length: int, *, before: int = 0) -> None:
+        """Page-lock a part for copies to a GPU; `before` bytes from its start are locked already."""
+        import torch
+
+        address = self.array[start:].ctypes.data
+        runtime = torch.cuda.cudart()
+        if before:
+            torch.cuda.check_error(runtime.cudaHostUnregister(address))
+        torch.cuda.check_error(runtime.cudaHostRegister(address, length, 0))
+
+
+def _attach(size: int, name: str) -> SharedBlock:
+    block = SharedBlock.__new__(SharedBlock)
+    block.size, block._memory = size, SharedMemory(name)
+    block.array = np.frombuffer(block._memory.buf, np.uint8, size)
+    return block

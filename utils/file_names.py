@@ -25,6 +25,11 @@ class Names(Sequence[str]):
     def __len__(self) -> int:
         return len(self._ends) - 1
 
+    @property
+    def nbytes(self) -> int:
+        """Of memory."""
+        return len(self._letters) + self._ends.nbytes
+
     @overload
     def __getitem__(self, i: int) -> str: ...
 

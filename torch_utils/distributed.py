@@ -5,6 +5,7 @@ none of this, and every function here then does the obvious.
 """
 
 import os
+import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -138,6 +139,28 @@ def from_main(processes: Processes, make: Callable[[], Value]) -> Value:
     if box[1]:
         raise SystemExit(USAGE)
     return box[0]
+
+
+def from_first_of_machine(processes: Processes, make: Callable[[], Value]) -> Value:
+    """What `make` returns on the first process of each machine, on all of that machine. Plain objects only.
+
+    Raises:
+        UserError: of `make`, wherever it was raised.
+    """
+    if not processes.several:
+        return make()
+    machines = gathered(processes, socket.gethostname())
+    first = machines.index(machines[processes.rank])
+    made: Value | UserError | None = None
+    if first == processes.rank:
+        try:
+            made = make()
+        except UserError as error:
+            made = error
+    everyone = gathered(processes, made)
+    for error in (value for value in everyone if isinstance(value, UserError)):
+        raise error
+    return everyone[first]
 
 
 def share_buffers(processes: Processes, model: nn.Module) -> None:

@@ -99,6 +99,28 @@ def test_two_processes_share_what_they_find_and_leave(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_one_process_of_a_machine_makes_what_all_of_it_share(tmp_path: Path) -> None:
+    done = run_two(
+        tmp_path,
+        "import os\n"
+        "import socket\n"
+        "made = from_first_of_machine(processes, lambda: f'by {processes.rank}')\n"
+        "assert made == 'by 0'\n"
+        "socket.gethostname = lambda: str(processes.rank)\n"
+        "made = from_first_of_machine(processes, lambda: f'by {processes.rank}')\n"
+        "assert made == f'by {processes.rank}'\n"
+        "def fail():\n"
+        "    if processes.rank == 1:\n"
+        "        raise UserError('too little memory')\n"
+        "try:\n"
+        "    from_first_of_machine(processes, fail)\n"
+        "except UserError as error:\n"
+        "    os.write(1, f'told {error}\\n'.encode())\n"
+        "leave_processes()\n",
+    )
+    assert done.stdout.splitlines() == ["told too little memory"] * 2, done.stderr
+
+
 def test_a_mistake_that_the_main_process_finds_is_told_once(tmp_path: Path) -> None:
     done = run_two(
         tmp_path,

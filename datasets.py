@@ -6,12 +6,16 @@ python datasets.py convert --data data_configs/smoke.yaml --to coco --output smo
 
 import logging
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from utils.augmentation import AugmentationPolicy, Labelled, Photometric, flip_left_right, mosaic, resize
+from utils.augmentation import Augmenter, Labelled, resize_image, scaled
+from utils.augmentation_policy import AugmentationPolicy
+from utils.errors import DataError
+from utils.image_cache import ImageCache
 from utils.label_index import LabelIndex
 from utils.machine import cores
 from utils.options import CheckOptions, ConvertOptions
@@ -20,10 +24,11 @@ from utils.size_rule import SizeRule, padded
 
 if TYPE_CHECKING:  # heavy imports wait until they are needed, so that --help answers at once
     import torch
-    from torch.utils.data import DataLoader
 
-    from utils.batch import Batch, Sample
+    from utils.batch import Sample
+    from utils.loader import Loader
 
+_MOST_DAMAGED = 16  # images in a row that stand in for another: the disk is at fault then
 log = logging.getLogger("datasets")
 
 
@@ -32,6 +37,9 @@ class DetectionDataset:
 
     `dataset[i]` is image i as epoch 0 sees it, `dataset[i, epoch]` as that epoch does. What is random about a sample
     depends on seed, epoch and i alone: not on workers, batch size or what was loaded before.
+
+    An image that cannot be decoded is named in the sample's faults. With a policy, for training, the next image stands
+    in for it; without one its sample is marked as DAMAGED.
     """
 
     def __init__(
@@ -39,35 +47,81 @@ class DetectionDataset:
     ) -> None:
         self.index = index
         self.size_rule = size_rule
-        self.policy = policy or AugmentationPolicy()
+        self.policy = policy
         self.seed = seed
-        self._photometric = Photometric()
+        self._augment = Augmenter(policy or AugmentationPolicy())
+        self._cache: ImageCache | None = None
 
     def __len__(self) -> int:
         return len(self.index)
 
     def __getitem__(self, key: int | tuple[int, int]) -> "Sample":
-        from utils.batch import Sample
+        from utils.batch import DAMAGED, Sample
+        from utils.images import DamagedImageError
 
         i, epoch = key if isinstance(key, tuple) else (key, 0)
         rng = np.random.default_rng([self.seed, epoch, i])
         height, width = map(int, self.index.sizes[i])
         network_size = self.size_rule.network_size(height, width)
-        if rng.random() < self.policy.mosaic:
-            others = rng.integers(len(self), size=3)
-            picture = mosaic([self._load(int(k)) for k in (i, *others)], *network_size, rng)
-        else:
-            picture = resize(self._load(i), *network_size)
-        if rng.random() < self.policy.flip:
-            picture = flip_left_right(picture)
-        image = self._photometric(picture.image, rng) if self.policy.photometric else picture.image
-        return Sample(image, (height, width), i, picture.boxes, picture.labels)
+        faults: list[str] = []
+        load = partial(self._load_or_next, faults=faults) if self.policy else self._load
+        try:
+            picture = self._augment(load, i, len(self), network_size, rng)
+        except DamagedImageError as error:
+            black, no_boxes = np.zeros((*network_size, 3), np.uint8), np.empty((0, 4), np.float32)
+            return Sample(black, (height, width), DAMAGED, no_boxes, np.empty(0, np.int32), (str(error),))
+        return Sample(picture.image, (height, width), i, picture.boxes, picture.labels, tuple(faults))
+
+    def base_sizes(self) -> np.ndarray:
+        """(N, 2) int64, height and width of every image as augmentation starts from it."""
+        sizes, which = np.unique(self.index.sizes, axis=0, return_inverse=True)
+        base = [self._augment.base_size(self.size_rule.network_size(*size)) for size in sizes.tolist()]
+        return np.array(base)[which.reshape(-1)]
+
+    def keep_images(self, path: str) -> None:
+        """Keep images at their base size in a file for an ImageCache, once they are made."""
+        self._cache = ImageCache(path, self.base_sizes())
+
+    def try_policy(self) -> None:
+        """Try a user's transforms on images as small and as large as ours; DataError where one of them fails."""
+        if self.policy is None or self.policy.config is None:
+            return
+        sizes = self.index.sizes
+        extremes = {int(which) for which in (*sizes.argmin(0), *sizes.argmax(0))}
+        networks = [self.size_rule.network_size(*map(int, sizes[i])) for i in extremes]
+        self.policy.config.check({scaled(size, factor) for size in networks for factor in self.policy.scales})
 
     def _load(self, i: int) -> Labelled:
-        """Image i with the boxes to train on, in its original pixels."""
+        """Image i at its base size, which all augmentation starts from, with the boxes to train on."""
+        image = self._base_image(i)
+        height, width = self.index.sizes[i]
         rows = self.index.rows(i)
         wanted = ~self.index.ignored[rows]
-        return Labelled(self.index.pixels(i), self.index.boxes[rows][wanted], self.index.labels[rows][wanted])
+        scale = np.array([image.shape[1] / width, image.shape[0] / height] * 2, np.float32)
+        return Labelled(image, self.index.boxes[rows][wanted] * scale, self.index.labels[rows][wanted])
+
+    def _load_or_next(self, i: int, faults: list[str]) -> Labelled:
+        """Image i, or the next that can be decoded; `faults` gets what was wrong."""
+        from utils.images import DamagedImageError
+
+        try:
+            return self._load(i)
+        except DamagedImageError as error:
+            faults.append(str(error))
+            if len(faults) == _MOST_DAMAGED:
+                raise DataError(f"{len(faults)} images in a row cannot be decoded; {error}") from None
+            return self._load_or_next((i + 1) % len(self), faults)
+
+    def _base_image(self, i: int) -> np.ndarray:
+        """The pixels of it: (H, W, 3) uint8 RGB, never changed by anyone."""
+        if self._cache is not None and (kept := self._cache.get(i)) is not None:
+            return kept
+        height, width = map(int, self.index.sizes[i])
+        size = self._augment.base_size(self.size_rule.network_size(height, width))
+        image = resize_image(self.index.pixels(i), *size)
+        if self._cache is not None:
+            self._cache.put(i, image)
+        return image
 
 
 class TrainBatches:
@@ -119,6 +173,7 @@ class EvalBatches:
             for start in range(0, len(images), batch_size)
         ]
         self.batches = batches[rank::world_size]
+        self.batch_size = batch_size
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -129,31 +184,12 @@ class EvalBatches:
 
 def make_loader(
     dataset: DetectionDataset, batches: TrainBatches | EvalBatches, workers: int, device: "torch.device"
-) -> "DataLoader[Batch]":
+) -> "Loader":
     """A loader whose workers, at most one a core, live as long as it does."""
-    import torch
-    from torch.utils.data import DataLoader
+    from utils.loader import Loader
 
-    from utils.batch import collate
-
-    workers = min(workers, cores())
-    return DataLoader(
-        dataset,
-        batch_sampler=batches,
-        num_workers=workers,
-        collate_fn=collate,
-        pin_memory=device.type == "cuda",
-        persistent_workers=workers > 0,
-        worker_init_fn=_one_thread,
-        generator=torch.Generator(),  # its own: the loader draws a seed an epoch, which must not disturb training
-    )
-
-
-def _one_thread(worker: int) -> None:
-    import cv2
-
-    del worker
-    cv2.setNumThreads(0)
+    largest = (batches.batch_size, *dataset.base_sizes().max(0).tolist())
+    return Loader(dataset, batches, largest=largest, workers=min(workers, cores()), device=device)
 
 
 def convert_command(options: ConvertOptions) -> None:
@@ -164,25 +200,31 @@ def convert_command(options: ConvertOptions) -> None:
 
     setup_logging()
     config = load_data_config(options.data)
-    path = convert(
-        config, options.label_type, options.to, Path(options.output), drop_unknown=options.drop_unknown
-    )
+    path = convert(config, options.label_type, options.to, Path(options.output), drop_unknown=options.drop_unknown)
     log.info("The converted data set is %s: --data %s --label-type %s", path.parent, path, options.to)
 
 
 def check_command(options: CheckOptions) -> None:
-    """Say what is wrong with a data set, and what a training does about it; exit code 2 if it would not start."""
+    """Say what is wrong with a data set and what a training does about it; with --fix write a mended copy.
+
+    The exit code is 2 if a training would not start, unless there is a mended copy to start it with.
+    """
     import json
 
+    from utils.conversion import check_new_folder
     from utils.data_check import check_data
     from utils.data_config import load_data_config
     from utils.data_report import write_report
     from utils.errors import DataError
     from utils.files import write_text
     from utils.logs import setup_logging
+    from utils.mending import mend_data
 
     setup_logging()
-    checked = check_data(load_data_config(options.data), options.label_type)
+    config = load_data_config(options.data)
+    if options.fix is not None:
+        check_new_folder(config, Path(options.fix))
+    checked = check_data(config, options.label_type, drop_unknown=options.drop_unknown)
     for line in checked.lines(options.limit):
         log.info(line)
     if options.json is not None:
@@ -191,7 +233,10 @@ def check_command(options: CheckOptions) -> None:
     if options.html is not None:
         write_report(Path(options.html), checked, SizeRule(options.imgsz), limit=options.limit)
         log.info("The page is %s", options.html)
-    if checked.stops:
+    if options.fix is not None:
+        path = mend_data(config, checked, Path(options.fix))
+        log.info("The mended data set is %s: --data %s --label-type %s", path.parent, path, options.label_type)
+    elif checked.stops:
         raise DataError(f"{options.data}: a training would not start: see the faults above that stop it")
 
 

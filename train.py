@@ -4,9 +4,10 @@ python train.py --data data_configs/smoke.yaml --model fasterrcnn_resnet50_fpn -
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +22,11 @@ if TYPE_CHECKING:  # heavy imports wait until they are needed, so that --help an
     from datasets import DetectionDataset
     from models.rcnn.detector import FasterRCNN
     from torch_utils.distributed import Processes
+    from utils.augmentation_config import AugmentationConfig
     from utils.data_config import DataConfig
     from utils.label_index import LabelIndex
 
+_DRAWN = 16  # samples in the picture of them
 DATA_FAULTS = "data_faults.txt"  # in the run's folder
 log = logging.getLogger("train")
 
@@ -38,7 +41,6 @@ def main(options: TrainOptions) -> None:
     from torch_utils.precision import pick_precision
     from torch_utils.run import BEST, Run, restore
     from torch_utils.training_state import TrainingState
-    from utils.augmentation import AugmentationPolicy
     from utils.label_index import open_index
     from utils.logs import setup_logging
     from utils.pictures import PREDICTIONS, write_prediction_pictures
@@ -51,6 +53,10 @@ def main(options: TrainOptions) -> None:
     config = _data_config(options, checkpoint, processes)
     reading = partial(open_index, config, label_type=options.label_type, drop_unknown=options.drop_unknown)
     train_index, valid_index = reading("train"), reading("valid")
+    size_rule = SizeRule(options.imgsz, square=options.square_training)
+    policy = options.policy(_augmentation_config(options, checkpoint))
+    train_set = DetectionDataset(train_index, size_rule, policy=policy, seed=options.seed)
+    train_set.try_policy()
     seed_everything(options.seed, processes.rank)
     model = _model(options, checkpoint, len(config.classes)).to(processes.device)
 
@@ -59,13 +65,13 @@ def main(options: TrainOptions) -> None:
     log.info("Training %s on %s; results go to %s", options.model, processes.device, folder)
     if processes.is_main:
         _log_data(folder, {"training": train_index, "validation": valid_index})
+    for line in policy.lines():
+        log.info("Augmentation (--aug %s): %s", options.aug, line)
     log.info("%s total parameters.", f"{sum(p.numel() for p in model.parameters()):,}")
     log.info("%s training parameters.", f"{sum(p.numel() for p in model.parameters() if p.requires_grad):,}")
 
-    size_rule = SizeRule(options.imgsz, square=options.square_training)
-    policy = AugmentationPolicy(options.flip, options.mosaic, options.use_train_aug)
-    train_set = DetectionDataset(train_index, size_rule, policy=policy, seed=options.seed)
     valid_set = DetectionDataset(valid_index, size_rule)
+    _keep_images(options.cache, folder, processes, (train_set, valid_set))
     share = {"rank": processes.rank, "world_size": processes.world_size}
     train_batches = TrainBatches(len(train_set), options.batch, seed=options.seed, **share)
     valid_batches = EvalBatches(valid_index, size_rule, options.batch, **share)
@@ -82,6 +88,7 @@ def main(options: TrainOptions) -> None:
         "classes": list(config.classes),
         "data": dict(config.raw),
         "size_rule": size_rule.as_dict(),
+        "aug_config": policy.config.text if policy.config else None,
         "options": {**options.as_dict(), **_own_options(options, checkpoint, folder)},
     }
     run = Run(folder, processes, model, optimizer, precision, about=about, first_epoch=state.epoch, wandb=options.wandb)
@@ -89,7 +96,7 @@ def main(options: TrainOptions) -> None:
         run.save(state)  # a run that is killed in its first epoch can be resumed too
     first_epoch = state.epoch
     if processes.is_main:
-        _draw_first_batch(train_set, next(iter(train_batches)), folder, window=options.vis_transformed)
+        _draw_first_samples(train_set, chain.from_iterable(train_batches), folder, window=options.vis_transformed)
 
     single_pictures = options.batch if config.save_valid_prediction_images else None
     draw = partial(write_prediction_pictures, folder, valid_index, single_batch=single_pictures)
@@ -140,12 +147,14 @@ def _with_checkpoint(options: TrainOptions) -> tuple[TrainOptions, Mapping[str, 
         )
     saved = {"model": checkpoint["model_name"]}
     if options.resume_training:
-        saved = {k: v for k, v in checkpoint.get("options", {}).items() if k not in _OWN_OPTIONS} | saved
+        dropped = _OWN_OPTIONS + (_AUGMENTATION if "aug" in options.given else ())
+        saved = {k: v for k, v in checkpoint.get("options", {}).items() if k not in dropped} | saved
     return options.over(saved), checkpoint
 
 
 # What a run keeps of the command that started it when another command goes on with it in the same folder.
 _OWN_OPTIONS = ("weights", "resume_training", "name", "project_dir", "data")
+_AUGMENTATION = ("flip", "mosaic", "multi_scale", "use_train_aug", "aug_config")  # of another policy: --aug starts anew
 
 
 def _own_options(options: TrainOptions, checkpoint: Mapping[str, Any] | None, folder: Path) -> dict[str, Any]:
@@ -186,6 +195,18 @@ def _data_config(options: TrainOptions, checkpoint: Mapping[str, Any] | None, pr
     if config.generate is not None:
         from_main(processes, lambda: make_demo(config))
     return config
+
+
+def _augmentation_config(options: TrainOptions, checkpoint: Mapping[str, Any] | None) -> "AugmentationConfig | None":
+    """The transforms of --aug-config; a run that is resumed has them with it, whatever became of the file."""
+    from utils.augmentation_config import load_augmentation_config, parse_augmentation_config
+
+    if options.aug_config is None:
+        return None
+    kept = checkpoint.get("aug_config") if options.resume_training and "aug_config" not in options.given else None
+    if isinstance(kept, str):
+        return parse_augmentation_config(kept, Path(options.aug_config))
+    return load_augmentation_config(options.aug_config)
 
 
 def _model(options: TrainOptions, checkpoint: Mapping[str, Any] | None, num_classes: int) -> "FasterRCNN":
@@ -238,19 +259,33 @@ def _log_data(folder: Path, indexes: Mapping[str, "LabelIndex"]) -> None:
         log.warning("All that was missing, mended or left out is in %s", folder / DATA_FAULTS)
 
 
-def _draw_first_batch(
-    train_set: "DetectionDataset", keys: Sequence[tuple[int, int]], folder: Path, *, window: bool
+def _keep_images(kind: str, folder: Path, processes: "Processes", datasets: Sequence["DetectionDataset"]) -> None:
+    """Give the data sets a cache that all processes of a machine share."""
+    from torch_utils.distributed import from_first_of_machine
+    from utils.image_cache import cache_size, make_cache_files
+
+    needs = [cache_size(dataset.base_sizes()) for dataset in datasets] if kind != "off" else [0] * len(datasets)
+    paths, said = from_first_of_machine(processes, lambda: make_cache_files(kind, needs, folder))
+    log.info(said)
+    for dataset, path in zip(datasets, paths, strict=True):
+        if path is not None:
+            dataset.keep_images(path)
+
+
+def _draw_first_samples(
+    train_set: "DetectionDataset", keys: Iterable[tuple[int, int]], folder: Path, *, window: bool
 ) -> None:
-    """A picture of the first training batch, augmented and resized as the network will see it."""
+    """A picture of the first training samples, augmented and resized as the network will see them."""
     from utils.batch import collate
     from utils.display import show
     from utils.images import write_image
     from utils.pictures import TRAIN_BATCH, batch_picture
 
-    picture = batch_picture(collate([train_set[key] for key in keys]), train_set.index.classes)
+    samples = [train_set[key] for key in islice(keys, _DRAWN)]
+    picture = batch_picture(collate(samples), train_set.index.classes)
     write_image(folder / TRAIN_BATCH, picture)
     if window:
-        show("first training batch", picture)
+        show("first training samples", picture)
 
 
 def _in_parallel(model: "FasterRCNN", processes: "Processes", *, sync_bn: bool) -> "nn.Module":

@@ -13,12 +13,14 @@ from typing import Protocol
 import cv2
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
 
 from benchmarks.predecessor import FloatDataset
-from datasets import DetectionDataset
-from utils.augmentation import AugmentationPolicy
+from datasets import DetectionDataset, TrainBatches, make_loader
+from utils.augmentation_policy import AugmentationPolicy
 from utils.batch import Sample, collate
 from utils.data_config import load_data_config
+from utils.image_cache import cache_size, make_cache_files
 from utils.label_index import open_index
 from utils.options import LABEL_TYPES
 from utils.size_rule import SizeRule
@@ -28,6 +30,7 @@ WAYS = {  # name -> our policy, the predecessor's arguments
     "--use-train-aug": (AugmentationPolicy(flip=0.5, photometric=True), {"photometric": True}),
     "--mosaic 1": (AugmentationPolicy(flip=0.5, mosaic=1.0), {"mosaic": True}),
 }
+BATCH = 8
 
 
 class Samples(Protocol):
@@ -62,16 +65,43 @@ def main() -> None:
     rule = SizeRule(options.imgsz, square=True)
     numbers = np.random.default_rng(0).permutation(len(index))[: options.images].tolist()
     for name, (policy, arguments) in WAYS.items():
-        ours = DetectionDataset(index, rule, policy=policy)
+        ours, cached = (DetectionDataset(index, rule, policy=policy) for _ in range(2))
+        (path,), _ = make_cache_files("ram", [cache_size(cached.base_sizes())], Path())
+        cached.keep_images(path)
         theirs = FloatDataset(config.splits["train"], config.classes, options.imgsz, **arguments)
+        for i in range(len(index)):
+            cached[i]
         milliseconds(ours, numbers[:3]), milliseconds(theirs, numbers[:3])  # imports
-        rounds = [(milliseconds(theirs, numbers), milliseconds(ours, numbers)) for _ in range(options.rounds)]
-        old, new = (median(times) for times in zip(*rounds, strict=True))
-        print(f"{name}: predecessor's way {old:.2f}, ours {new:.2f} ms an image; {old / new:.1f} times as fast")
+        rounds = [[milliseconds(way, numbers) for way in (theirs, ours, cached)] for _ in range(options.rounds)]
+        old, new, kept = (median(times) for times in zip(*rounds, strict=True))
+        print(
+            f"{name}: predecessor's way {old:.2f}, ours {new:.2f} ms an image, {old / new:.1f} times as fast; "
+            f"with --cache ram {kept:.2f}, {old / kept:.1f} times"
+        )
     image, _ = FloatDataset(config.splits["train"], config.classes, options.imgsz)[0]
-    sample = DetectionDataset(index, rule)[0]
+    dataset = DetectionDataset(index, rule)
+    sample = dataset[0]
     print(f"bytes of a sample: {image.nbytes} and {sample.image.nbytes}, {image.nbytes / sample.image.nbytes:.1f} to 1")
-    print(f"collate: {collate_milliseconds([sample] * 8):.3f} ms an image, in the worker")
+    print(f"collate: {collate_milliseconds([sample] * BATCH):.3f} ms an image, in the worker")
+    own, torchs = main_process_milliseconds(dataset, options.rounds)
+    print(f"main process, with a worker: {own:.3f} ms of CPU an image; with torch's DataLoader {torchs:.3f}")
+
+
+def main_process_milliseconds(dataset: DetectionDataset, rounds: int) -> tuple[float, float]:
+    """CPU time per image in this process, of our loader and of torch's; the first epoch starts the workers."""
+    batches = TrainBatches(len(dataset), BATCH, seed=0)
+    ours = make_loader(dataset, batches, 1, torch.device("cpu"))
+    theirs = DataLoader(dataset, batch_sampler=batches, num_workers=1, collate_fn=collate, persistent_workers=True)
+    times = []
+    for _ in range(1 + rounds):
+        times.append([])
+        for loader in (ours, theirs):
+            started = time.process_time()
+            for _ in loader:
+                pass
+            times[-1].append((time.process_time() - started) / len(dataset) * 1e3)
+    ours.close()
+    return tuple(median(column) for column in zip(*times[1:], strict=True))
 
 
 def collate_milliseconds(samples: Sequence[Sample]) -> float:

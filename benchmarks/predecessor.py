@@ -60,16 +60,22 @@ class FloatDataset(Dataset):
         return image, np.clip(np.array(boxes).reshape(-1, 4), 0, self.size), labels
 
     def _mosaic(self, i: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
-        """Four images on a canvas of twice the side, which is then halved."""
-        canvas = np.zeros((2 * self.size, 2 * self.size, 3), np.float32)
+        """Four images about a random point of a grey canvas of twice the side, as in YOLOv5, which is then halved."""
+        side = 2 * self.size
+        canvas = np.full((side, side, 3), 114 / 255, np.float32)
         boxes, labels = [], []
+        cx, cy = np.random.randint(self.size // 2, side - self.size // 2, 2)
         for quarter, k in enumerate((i, *np.random.randint(len(self), size=3))):
             image, own, names = self._load(int(k))
-            top, left = (self.size * place for place in divmod(quarter, 2))
-            canvas[top : top + self.size, left : left + self.size] = image
-            boxes.append((own + np.array([left, top, left, top])) / 2)
+            left = cx if quarter % 2 else cx - self.size
+            top = cy if quarter // 2 else cy - self.size
+            x1, y1, x2, y2 = max(left, 0), max(top, 0), min(left + self.size, side), min(top + self.size, side)
+            canvas[y1:y2, x1:x2] = image[y1 - top : y2 - top, x1 - left : x2 - left]
+            boxes.append(np.clip(own + np.array([left, top, left, top]), 0, side) / 2)
             labels += names
-        return cv2.resize(canvas, (self.size, self.size)), np.concatenate(boxes), labels
+        boxes, labels = np.concatenate(boxes), np.array(labels)
+        large = (boxes[:, 2:] - boxes[:, :2] > 1).all(1)
+        return cv2.resize(canvas, (self.size, self.size)), boxes[large], labels[large].tolist()
 
     def _operations(self) -> list[A.BasicTransform]:
         flip = A.HorizontalFlip(p=0.5)

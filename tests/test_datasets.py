@@ -1,4 +1,6 @@
 import random
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -11,15 +13,19 @@ from PIL import Image
 
 from datasets import DetectionDataset, EvalBatches, TrainBatches, make_loader
 from tests.conftest import DataSet
-from utils.augmentation import AugmentationPolicy
-from utils.batch import Batch
+from tests.utils.test_augmentation_config import EXAMPLE
+from utils.augmentation_config import parse_augmentation_config
+from utils.augmentation_policy import POLICIES, AugmentationPolicy
+from utils.batch import DAMAGED, Batch
 from utils.data_config import load_data_config
 from utils.errors import DataError
+from utils.image_cache import cache_size, make_cache_files
 from utils.label_index import LabelIndex, open_index
 from utils.size_rule import SizeRule
 
 CPU = torch.device("cpu")
-EVERYTHING = AugmentationPolicy(flip=0.5, mosaic=0.5, photometric=True)
+EVERYTHING = replace(POLICIES["strong"], mixup=0.5, paste=0.5)
+CONFIGURED = AugmentationPolicy(flip=0.5, config=parse_augmentation_config(EXAMPLE, Path("aug.yaml")))
 
 
 def open_train(data: DataSet) -> LabelIndex:
@@ -28,7 +34,8 @@ def open_train(data: DataSet) -> LabelIndex:
 
 def assert_equal(one: Batch, other: Batch) -> None:
     for name, value in vars(one).items():
-        assert torch.equal(value, getattr(other, name)), name
+        same = value == getattr(other, name) if name == "faults" else torch.equal(value, getattr(other, name))
+        assert same, name
 
 
 def test_sample_is_resized_once_with_its_boxes(make_data) -> None:
@@ -81,31 +88,113 @@ def test_a_long_thin_image(make_data) -> None:
         assert min(dataset[0, epoch].image.shape) >= 1
 
 
-def test_samples_depend_on_seed_epoch_and_index_alone(make_data) -> None:
+@pytest.mark.parametrize("policy", [EVERYTHING, CONFIGURED], ids=["strong", "configured"])
+def test_samples_depend_on_seed_epoch_and_index_alone(make_data, policy: AugmentationPolicy) -> None:
     """Fault of the predecessor: --use-train-aug was not reproducible under --seed."""
     index = open_train(make_data(images=6))
-    one, other = (DetectionDataset(index, SizeRule(64), policy=EVERYTHING, seed=5) for _ in range(2))
+    one, other = (DetectionDataset(index, SizeRule(64), policy=policy, seed=5) for _ in range(2))
     keys = [(i, epoch) for i in range(6) for epoch in range(3)]
     first = {key: one[key] for key in keys}
     random.Random(0).shuffle(keys)
     for key in keys:
         np.testing.assert_array_equal(other[key].image, first[key].image)
         np.testing.assert_array_equal(other[key].boxes, first[key].boxes)
-    again = DetectionDataset(index, SizeRule(64), policy=EVERYTHING, seed=6)
+    again = DetectionDataset(index, SizeRule(64), policy=policy, seed=6)
     assert any(not np.array_equal(again[key].image, first[key].image) for key in keys)
     assert any(not np.array_equal(first[i, 0].image, first[i, 1].image) for i in range(6))
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_workers_change_nothing(make_data, workers: int) -> None:
+@pytest.mark.parametrize("policy", [EVERYTHING, CONFIGURED], ids=["strong", "configured"])
+def test_workers_change_nothing(make_data, workers: int, policy: AugmentationPolicy) -> None:
     index = open_train(make_data(images=7))
-    dataset = DetectionDataset(index, SizeRule(64), policy=EVERYTHING, seed=1)
+    dataset = DetectionDataset(index, SizeRule(64), policy=policy, seed=1)
     loaders = [make_loader(dataset, TrainBatches(len(index), 2, seed=1), n, CPU) for n in (0, workers)]
     for epoch in range(2):
         for loader in loaders:
-            loader.batch_sampler.epoch = epoch
+            loader.batches.epoch = epoch
         for alone, with_workers in zip(*loaders, strict=True):
             assert_equal(alone, with_workers)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_cache_changes_nothing_and_decodes_once(make_data, tmp_path: Path, monkeypatch, workers: int) -> None:
+    index = open_train(make_data(images=7))
+    plain, cached = (DetectionDataset(index, SizeRule(64), policy=POLICIES["strong"], seed=1) for _ in range(2))
+    (path,), _ = make_cache_files("ram", [cache_size(cached.base_sizes())], tmp_path)
+    cached.keep_images(path)
+    loaders = [make_loader(d, TrainBatches(len(index), 2, seed=1), workers, CPU) for d in (plain, cached)]
+    for epoch in range(3):
+        for loader in loaders:
+            loader.batches.epoch = epoch
+        for one, other in zip(*loaders, strict=True):
+            assert_equal(one, other)
+    shutil.rmtree(index.folder)  # nothing is left to decode
+    cached[3, 9]
+    with pytest.raises(DataError, match="no such file"):
+        plain[3, 9]
+    for loader in loaders:
+        loader.close()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_cannot_be_decoded_is_named_and_left_out(make_data, workers: int, caplog) -> None:
+    data = make_data()
+    index = open_train(data)
+    path = data.root / "train/images/train_1.jpg"
+    path.write_bytes(path.read_bytes()[:-100])  # its header is good
+    training = DetectionDataset(index, SizeRule(64), policy=AugmentationPolicy(), seed=1)
+    for loader in (
+        make_loader(training, TrainBatches(4, 4, seed=0), workers, CPU),
+        make_loader(DetectionDataset(index, SizeRule(64)), EvalBatches(index, SizeRule(64), 4), workers, CPU),
+    ):
+        (batch,) = loader
+        loader.close()
+        order = batch.image_ids.tolist()
+        place = order.index(1 if loader.dataset is training else DAMAGED)
+        assert int(batch.counts[place]) == (3 if loader.dataset is training else 0)  # of the next image, or none
+        assert batch.counts.sum() == (1 + 3 + 3 + 0 if loader.dataset is training else 1 + 3 + 0)
+        assert f"{path}: the image is cut off before its end: fetch it again or remove it; it is left" in caplog.text
+        caplog.clear()
+
+
+def test_images_of_which_none_can_be_decoded(make_data) -> None:
+    data = make_data()
+    index = open_train(data)
+    for path in index.files:
+        path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(DataError, match="16 images in a row cannot be decoded"):
+        DetectionDataset(index, SizeRule(64), policy=AugmentationPolicy())[0]
+
+
+@pytest.mark.parametrize("square", [False, True])
+def test_base_pictures_can_be_cached(make_data, square: bool) -> None:
+    """All augmentation starts from them, and none changes them: a read-only cache gives the same pixels."""
+    index = open_train(make_data(images=6))
+    one, other = (DetectionDataset(index, SizeRule(64, square=square), policy=EVERYTHING) for _ in range(2))
+    cache = [other._base_image(i) for i in range(6)]
+    for image in cache:
+        image.flags.writeable = False
+    other._base_image = cache.__getitem__
+    for key in [(i, epoch) for i in range(6) for epoch in range(5)]:
+        fresh, cached = one[key], other[key]
+        np.testing.assert_array_equal(fresh.image, cached.image)
+        np.testing.assert_array_equal(fresh.boxes, cached.boxes)
+        np.testing.assert_array_equal(fresh.labels, cached.labels)
+
+
+def test_multi_scale_changes_the_size_of_samples(make_data) -> None:
+    dataset = DetectionDataset(open_train(make_data()), SizeRule(64), policy=POLICIES["light"])
+    sizes = {dataset[1, epoch].image.shape[:2] for epoch in range(40)}
+    assert len(sizes) > 10
+    assert min(sizes) >= (48, 60)
+    assert max(sizes) <= (80, 100)
+    for epoch in range(10):
+        sample = dataset[1, epoch]
+        scale = sample.image.shape[0] / 64
+        sides = np.sort(sample.boxes[:, 2:] - sample.boxes[:, :2], 0)
+        original = dataset.index.boxes[dataset.index.rows(1)]
+        np.testing.assert_allclose(sides, np.sort((original[:, 2:] - original[:, :2]) * scale, 0), rtol=0.02)
 
 
 def test_the_loader_leaves_the_random_state_alone(make_data) -> None:
@@ -194,8 +283,10 @@ def test_check_as_a_script(make_data, run, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "train: 4 images, 6 boxes" in done.stdout
     (data.root / "train/images/train_0.jpg").write_bytes(b"broken")
+    data.rewrite(CLASSES=["__background__", "red", "gren"])
     done = run("datasets.py", "check", "--data", data.yaml, "--json", "check.json")
     assert done.returncode == 2
+    assert "which CLASSES lacks; did you mean 'gren'?" in done.stdout
     assert "train_0.jpg: cannot be read as an image" in done.stdout
     assert done.stderr == f"error: {data.yaml}: a training would not start: see the faults above that stop it\n"
     assert "train_0.jpg" in (tmp_path / "check.json").read_text()

@@ -1,44 +1,108 @@
-"""Changes to training images. Every random choice comes from the generator that is passed in."""
+"""Changes to training images. Every random choice comes from the generator that is passed in.
 
-import os
-import random
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+Pictures are never changed in place: they may be shared with other samples, or with other processes.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-_MIN_VISIBLE = 0.25  # a box cut by the mosaic stays if so much of its area does
-_MIN_SIDE = 2.0  # px, and both its sides are this long
+from utils.augmentation_config import Pipeline, photometric
+from utils.augmentation_policy import MIN_SIDE, MIN_VISIBLE, AugmentationPolicy
+
 _CENTRE = (0.3, 0.7)  # where the four tiles of a mosaic meet, as a fraction of each side
-
-
-@dataclass(frozen=True)
-class AugmentationPolicy:
-    """Which changes, with which probability per training sample."""
-
-    flip: float = 0.0
-    mosaic: float = 0.0
-    photometric: bool = False
+_CROP = (0.5, 1.0)  # sides of a crop, as a fraction of the picture's
+_MIXED = 32.0  # of mixup: a beta distribution within 0.5 +- 0.1 mostly, as in YOLOv5 and its kin
+_PASTED = 5  # objects at most
+_HIDDEN = 0.05  # of a box's area that a pasted object may hide
+_TRIES = 10  # of places for a crop or a pasted object, before it is left out
 
 
 class Labelled(NamedTuple):
-    """An image (H, W, 3) uint8 RGB with boxes (N, 4) float32 x1 y1 x2 y2 in its pixels and labels (N,) int64."""
+    """An image (H, W, 3) uint8 RGB with boxes (N, 4) float32 x1 y1 x2 y2 in its pixels and integer labels (N,)."""
 
     image: np.ndarray
     boxes: np.ndarray
     labels: np.ndarray
 
 
+class Augmenter:
+    """A policy at work; an Albumentations pipeline is built on first use, once per worker."""
+
+    def __init__(self, policy: AugmentationPolicy) -> None:
+        self.policy = policy
+        built_in = Pipeline(photometric, "--use-train-aug") if policy.photometric else None
+        self._pipeline = policy.config.pipeline() if policy.config else built_in
+
+    def base_size(self, network_size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the picture that the changes start from, if the network is to see that size."""
+        return scaled(network_size, self.policy.scales[1])
+
+    def __call__(
+        self,
+        load: Callable[[int], Labelled],
+        i: int,
+        count: int,
+        network_size: tuple[int, int],
+        rng: np.random.Generator,
+    ) -> Labelled:
+        """Picture i as a training sample.
+
+        Args:
+            load: gives any of the `count` pictures at its base size.
+            network_size: of picture i; the sample is a factor within `policy.scales` times as large.
+        """
+        policy = self.policy
+        # Drawn first, and those below only where a policy has them: so older samples stay as they were.
+        is_mosaic, is_mirrored = rng.random(2) < (policy.mosaic, policy.flip)
+        low, high = policy.scales
+        factor = rng.uniform(low, high) if low < high else high
+        height, width = scaled(network_size, factor)
+        zoom = factor / high  # from the pixels of base pictures to those of the sample
+        if is_mosaic:
+            others = rng.integers(count, size=3)
+            picture = mosaic([load(int(k)) for k in (i, *others)], height, width, rng, zoom=zoom)
+        elif _happens(policy.crop, rng):
+            picture = crop(load(i), height, width, rng)
+        else:
+            picture = resize(load(i), height, width)
+        if _happens(policy.mixup, rng):
+            picture = mixup(picture, load(int(rng.integers(count))), rng)
+        if _happens(policy.paste, rng):
+            picture = paste(picture, load(int(rng.integers(count))), rng, zoom=zoom)
+        if is_mirrored:
+            picture = flip_left_right(picture)
+        if self._pipeline:
+            image, boxes, kept = self._pipeline(picture.image, picture.boxes, rng)
+            picture = Labelled(image, boxes, picture.labels[kept])
+        return picture
+
+
+def _happens(probability: float, rng: np.random.Generator) -> bool:
+    """Draws nothing where the answer is no in any case."""
+    return probability > 0 and rng.random() < probability
+
+
+def scaled(size: tuple[int, int], factor: float) -> tuple[int, int]:
+    """Height and width times a factor, at least 1 px."""
+    height, width = size
+    return max(1, round(height * factor)), max(1, round(width * factor))
+
+
+def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The image at a new size; itself, where that is its size."""
+    if image.shape[:2] == (height, width):
+        return image
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
 def resize(picture: Labelled, height: int, width: int) -> Labelled:
     """The image at a new size, boxes with it."""
     old_height, old_width = picture.image.shape[:2]
-    image = picture.image
-    if (old_height, old_width) != (height, width):
-        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
     scale = np.array([width / old_width, height / old_height] * 2, np.float32)
-    return picture._replace(image=image, boxes=picture.boxes * scale)
+    return picture._replace(image=resize_image(picture.image, height, width), boxes=picture.boxes * scale)
 
 
 def flip_left_right(picture: Labelled) -> Labelled:
@@ -49,70 +113,130 @@ def flip_left_right(picture: Labelled) -> Labelled:
     return picture._replace(image=cv2.flip(picture.image, 1), boxes=boxes)
 
 
-def mosaic(tiles: Sequence[Labelled], height: int, width: int, rng: np.random.Generator) -> Labelled:
+def crop(picture: Labelled, height: int, width: int, rng: np.random.Generator) -> Labelled:
+    """A random part of the picture, of its aspect ratio, at height x width.
+
+    Boxes cut to less than a quarter of their area are left out. A part without boxes of a picture that has some is not
+    taken; after a few tries the whole picture is.
+    """
+    whole = picture.image.shape[:2]
+    target = np.array([0, 0, width, height], np.float32)
+    for _ in range(_TRIES):
+        window = _window(whole, scaled(whole, rng.uniform(*_CROP)), rng)
+        boxes, visible = _through(picture.boxes, np.array(window, np.float32), target)
+        if visible.any() or not len(visible):
+            return Labelled(_seen(picture.image, window, height, width), boxes, picture.labels[visible])
+    return resize(picture, height, width)
+
+
+def mosaic(
+    tiles: Sequence[Labelled], height: int, width: int, rng: np.random.Generator, *, zoom: float = 1.0
+) -> Labelled:
     """Four pictures in one of height x width, meeting at a random point.
 
-    Each is resized once, to cover its quarter, and cut at a random place. Boxes cut to less than a quarter of their
-    area are left out.
+    Each fills its quarter with a part of it, cut out at a random place and magnified at random: between the largest
+    part that fills the quarter, which makes objects about 0.3 to 0.7 times as large, and `zoom`. Boxes cut to less
+    than a quarter of their area are left out.
     """
     cx, cy = (round(side * rng.uniform(*_CENTRE)) for side in (width, height))
     canvas = np.empty((height, width, 3), np.uint8)
-    boxes, labels = [], []
     quarters = ((0, 0, cx, cy), (cx, 0, width, cy), (0, cy, cx, height), (cx, cy, width, height))
+    used, windows, targets = [], [], []
     for tile, (left, top, right, bottom) in zip(tiles, quarters, strict=True):
         if left == right or top == bottom:  # the picture is one pixel wide or high
             continue
-        tile_height, tile_width = tile.image.shape[:2]
-        scale = max((right - left) / tile_width, (bottom - top) / tile_height)
-        resized_width, resized_height = (
-            max(right - left, round(tile_width * scale)),
-            max(bottom - top, round(tile_height * scale)),
-        )
-        covering = resize(tile, resized_height, resized_width)
-        x = int(rng.integers(resized_width - (right - left) + 1))
-        y = int(rng.integers(resized_height - (bottom - top) + 1))
-        canvas[top:bottom, left:right] = covering.image[y : y + bottom - top, x : x + right - left]
-        shift = np.array([left - x, top - y] * 2, np.float32)
-        kept, visible = _cut(covering.boxes + shift, np.array([left, top, right, bottom], np.float32))
-        boxes.append(kept)
-        labels.append(tile.labels[visible])
-    return Labelled(canvas, np.concatenate(boxes), np.concatenate(labels))
+        whole, quarter = tile.image.shape[:2], (bottom - top, right - left)
+        filling = _filling(whole, quarter)
+        window = _window(whole, scaled(quarter, 1 / rng.uniform(filling, max(filling, zoom))), rng)
+        canvas[top:bottom, left:right] = _seen(tile.image, window, *quarter)
+        used.append(tile)
+        windows.append(window)
+        targets.append((left, top, right, bottom))
+    tile_of_box = np.repeat(np.arange(len(used)), [len(tile.boxes) for tile in used])
+    boxes, visible = _through(
+        np.concatenate([tile.boxes for tile in used]),
+        np.array(windows, np.float32)[tile_of_box],
+        np.array(targets, np.float32)[tile_of_box],
+    )
+    return Labelled(canvas, boxes, np.concatenate([tile.labels for tile in used])[visible])
 
 
-def _cut(boxes: np.ndarray, window: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The boxes' parts inside the window that are worth keeping, and which boxes those are."""
-    cut = np.concatenate([np.maximum(boxes[:, :2], window[:2]), np.minimum(boxes[:, 2:], window[2:])], 1)
-    sides = cut[:, 2:] - cut[:, :2]
+def mixup(picture: Labelled, other: Labelled, rng: np.random.Generator) -> Labelled:
+    """Both pictures at about half strength, with the boxes of both; of the other, a part that fills the first one.
+
+    Source: mixup for detection, https://arxiv.org/abs/1902.04103.
+    """
+    height, width = size = picture.image.shape[:2]
+    whole = other.image.shape[:2]
+    window = _window(whole, scaled(size, 1 / _filling(whole, size)), rng)
+    weight = rng.beta(_MIXED, _MIXED)
+    image = cv2.addWeighted(picture.image, weight, _seen(other.image, window, height, width), 1 - weight, 0)
+    boxes, visible = _through(other.boxes, np.array(window, np.float32), np.array([0, 0, width, height], np.float32))
+    return Labelled(
+        image, np.concatenate([picture.boxes, boxes]), np.concatenate([picture.labels, other.labels[visible]])
+    )
+
+
+def paste(picture: Labelled, other: Labelled, rng: np.random.Generator, *, zoom: float = 1.0) -> Labelled:
+    """Up to five objects of another picture, `zoom` times as large, where they hide next to nothing of any box.
+
+    What else is seen in a pasted rectangle comes with its box. Source: https://arxiv.org/abs/1902.07296.
+    """
+    image, boxes, labels = picture.image.copy(), picture.boxes, picture.labels
+    size, (other_height, other_width) = image.shape[:2], other.image.shape[:2]
+    objects = np.flatnonzero((other.boxes[:, 2:] - other.boxes[:, :2] >= MIN_SIDE).all(1))
+    for k in rng.permutation(objects)[:_PASTED]:
+        left, top = np.floor(other.boxes[k, :2]).astype(int).tolist()
+        right, bottom = np.ceil(other.boxes[k, 2:]).astype(int).clip(0, (other_width, other_height)).tolist()
+        window = left, top, right, bottom
+        height, width = scaled((bottom - top, right - left), zoom)
+        if height > size[0] or width > size[1]:
+            continue
+        corners = rng.integers((size[1] - width + 1, size[0] - height + 1), size=(_TRIES, 2))
+        places = np.concatenate([corners, corners + np.array([width, height])], 1).astype(np.float32)
+        free = np.flatnonzero((_hidden(boxes, places) <= _HIDDEN).all(1))
+        if not len(free):
+            continue
+        pasted, visible = _through(other.boxes, np.array(window, np.float32), places[free[0]])
+        if not visible[k]:  # it became too small
+            continue
+        x, y = corners[free[0]]
+        image[y : y + height, x : x + width] = _seen(other.image, window, height, width)
+        boxes, labels = np.concatenate([boxes, pasted]), np.concatenate([labels, other.labels[visible]])
+    return Labelled(image, boxes, labels)
+
+
+def _filling(whole: tuple[int, int], size: tuple[int, int]) -> float:
+    """The smallest magnification at which a part of `whole` fills `size`."""
+    return max(size[0] / whole[0], size[1] / whole[1])
+
+
+def _window(whole: tuple[int, int], size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """A random part, left top right bottom, of a picture of height and width `whole`; at most all of it."""
+    height, width = (min(side, most) for side, most in zip(size, whole, strict=True))
+    left, top = rng.integers((whole[1] - width + 1, whole[0] - height + 1)).tolist()
+    return left, top, left + width, top + height
+
+
+def _seen(image: np.ndarray, window: tuple[int, int, int, int], height: int, width: int) -> np.ndarray:
+    """What is in the window, at height x width: nothing but that is resized."""
+    left, top, right, bottom = window
+    return resize_image(image[top:bottom, left:right], height, width)
+
+
+def _through(boxes: np.ndarray, windows: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes as windows, (4,) or one a box, become targets: the parts worth keeping (M, 4), and of which boxes (N,)."""
+    scale = (targets[..., 2:] - targets[..., :2]) / (windows[..., 2:] - windows[..., :2])
+    corners = (boxes.reshape(-1, 2, 2) - windows[..., None, :2]) * scale[..., None, :] + targets[..., None, :2]
+    areas = (corners[:, 1] - corners[:, 0]).prod(1)
+    cut = corners.clip(targets[..., None, :2], targets[..., None, 2:])
+    sides = cut[:, 1] - cut[:, 0]
+    visible = (sides >= MIN_SIDE).all(1) & (sides.prod(1) >= MIN_VISIBLE * areas)
+    return cut[visible].reshape(-1, 4), visible
+
+
+def _hidden(boxes: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """(P, N): how much of each box's area each place covers."""
+    inner = np.minimum(boxes[:, 2:], places[:, None, 2:]) - np.maximum(boxes[:, :2], places[:, None, :2])
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
-    visible = (sides >= _MIN_SIDE).all(1) & (sides.clip(0).prod(1) >= _MIN_VISIBLE * areas)
-    return cut[visible], visible
-
-
-class Photometric:
-    """Blur, grey, brightness and contrast, colour jitter and gamma, on uint8 RGB; boxes stay as they are."""
-
-    def __init__(self) -> None:
-        self._pipeline: Any = None  # built on first use, once per worker: importing albumentations takes seconds
-
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """A changed copy of (H, W, 3) uint8 RGB."""
-        if self._pipeline is None:
-            self._pipeline = self._build()
-        # Not set_random_seed: it gives every operation the same numbers, so that all would apply together.
-        self._pipeline.set_random_state(rng, random.Random(int(rng.integers(1 << 62))))
-        return self._pipeline(image=image)["image"]
-
-    @staticmethod
-    def _build() -> Any:
-        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for newer versions
-        import albumentations as A
-
-        return A.Compose(
-            [
-                A.OneOf([A.Blur(blur_limit=3), A.MotionBlur(blur_limit=3)], p=0.2),
-                A.ToGray(p=0.1),
-                A.RandomBrightnessContrast(p=0.3),
-                A.ColorJitter(p=0.3),
-                A.RandomGamma(p=0.3),
-            ]
-        )
+    return inner.clip(0).prod(2) / np.maximum(areas, np.finfo(np.float32).tiny)

@@ -2,7 +2,6 @@
 
 import difflib
 import os
-import reprlib
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping
@@ -11,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from yaml.constructor import ConstructorError
 
 from utils.errors import DataError
+from utils.safe_yaml import QUOTED, Document, brief, parse_yaml, read_yaml
 
 BACKGROUND = "__background__"
 SPLITS = ("train", "valid", "test")
@@ -29,11 +28,8 @@ _TYPES: dict[str, type] = dict.fromkeys((*_FOLDER_KEYS, *_LIST_KEYS), str) | {
     "video_path": str,
 }
 _WORDS = {str: "text", list: "a list", int: "a whole number", bool: "true or false"}
-_MAX_YAML_BYTES = 1 << 20  # a data YAML has a few hundred lines
-_MAX_DEPTH = 10  # of values in values; ours have two
-_MAX_NUMBER = 100  # characters of a number, date or the like
 _MAX_NAME = 200  # characters of a class name
-_QUOTED = 80  # characters of a value that a message quotes
+_SHOWN = 1000  # characters of a path that a message quotes
 _UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # Unicode categories: control, surrogate, line and paragraph separator
 
 
@@ -70,7 +66,7 @@ class DataConfig:
             if not os.path.isdir(folder) and not is_json:  # which take any text, Path.is_dir not
                 problem = "is not a folder" if os.path.exists(folder) else "does not exist"
                 raise DataError(
-                    f"{self.path}: {name.upper()}_DIR_{kind} is {str(folder)!r}, which {problem} "
+                    f"{self.path}: {name.upper()}_DIR_{kind} is {repr(str(folder))[:_SHOWN]}, which {problem} "
                     f"(paths are relative to the working directory, {Path.cwd()})"
                 )
         return split
@@ -83,16 +79,11 @@ def load_data_config(path: str | Path) -> DataConfig:
         DataError: naming file, line where there is one, value and remedy.
     """
     path = Path(path)
-    try:
-        raw, lines = _parse(_read(path))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        words = " ".join((getattr(error, "problem", None) or str(error)).split())  # some have two lines
-        raise DataError(f"{where}: not valid YAML: {words[: 3 * _QUOTED]}") from None
+    document = parse_yaml(read_yaml(path, "a data YAML"), path)
+    raw = document.content
     if not isinstance(raw, dict):
         raise DataError(f"{path}: expected keys such as CLASSES and TRAIN_DIR_IMAGES, got {type(raw).__name__}")
-    return parse_data_config(raw, path, lines)
+    return parse_data_config(raw, path, _lines(document))
 
 
 def parse_data_config(raw: Mapping[str, Any], path: Path, lines: Mapping[str, int] | None = None) -> DataConfig:
@@ -114,80 +105,20 @@ def parse_data_config(raw: Mapping[str, Any], path: Path, lines: Mapping[str, in
     )
 
 
-def _read(path: Path) -> str:
-    if not path.is_file():
-        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], n=1)
-        hint = f"; did you mean {path.parent / near[0]}?" if near else ""
-        raise DataError(f"{path}: no such file{hint}")
-    if path.stat().st_size > _MAX_YAML_BYTES:
-        raise DataError(f"{path}: {path.stat().st_size:,} bytes is too large for a data YAML: is this the right file?")
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text (byte {error.start}): save it as UTF-8") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, whose every complaint is a YAMLError with its line, and whose results are small."""
-
-    depth = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """As the base class, for `*name` of plain values and so many levels only: others can blow up the result."""
-        event = self.peek_event()
-        if isinstance(event, yaml.AliasEvent) and isinstance(self.anchors.get(event.anchor), yaml.CollectionNode):
-            raise ConstructorError(None, None, f"*{event.anchor} repeats a list: write it out", event.start_mark)
-        if self.depth == _MAX_DEPTH:
-            raise ConstructorError(None, None, f"more than {_MAX_DEPTH} levels of values in values", event.start_mark)
-        self.depth += 1
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """As the base class, which raises half a dozen other errors on values such as 2024-13-45 and !!bool maybe."""
-        if not isinstance(node, yaml.ScalarNode):
-            return super().construct_object(node, deep)
-        kind = node.tag.rpartition(":")[2]
-        problem = f"{_brief(node.value)} is no {kind}: put it in quotes if it is text"
-        if kind != "str" and len(node.value) > _MAX_NUMBER:
-            raise ConstructorError(None, None, problem, node.start_mark)
-        try:
-            return super().construct_object(node, deep)
-        except (AttributeError, LookupError, TypeError, ValueError):
-            raise ConstructorError(None, None, problem, node.start_mark) from None
-
-
-def _parse(text: str) -> tuple[Any, dict[str, int]]:
-    """The content, and the line number, from 1, of every top-level key."""
-    loader = _Loader(text)
-    try:
-        root = loader.get_single_node()
-        content = loader.construct_document(root) if root else None
-    finally:
-        loader.dispose()
-    keys = [key for key, _ in root.value] if isinstance(root, yaml.MappingNode) else []
-    return content, {key.value: key.start_mark.line + 1 for key in keys if isinstance(key, yaml.ScalarNode)}
-
-
-def _brief(value: object) -> str:
-    """repr, but short whatever the value."""
-    short = reprlib.Repr()
-    short.maxlevel = 1
-    short.maxstring = short.maxother = _QUOTED
-    return short.repr(value)
+def _lines(document: Document) -> dict[str, int]:
+    """The line number, from 1, of every top-level key."""
+    keys = [key for key, _ in document.root.value] if isinstance(document.root, yaml.MappingNode) else []
+    return {key.value: key.start_mark.line + 1 for key in keys if isinstance(key, yaml.ScalarNode)}
 
 
 def _check_value(where: str, key: str, value: Any) -> None:
     if key not in _TYPES:
-        near = difflib.get_close_matches(str(key)[:_QUOTED], _TYPES, n=1)
+        near = difflib.get_close_matches(str(key)[:QUOTED], _TYPES, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(_TYPES)}"
-        raise DataError(f"{where}: unknown key {_brief(key)}; {hint}")
+        raise DataError(f"{where}: unknown key {brief(key)}; {hint}")
     expected = _TYPES[key]
     if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
-        raise DataError(f"{where}: {key} is {_brief(value)}, expected {_WORDS[expected]}")
+        raise DataError(f"{where}: {key} is {brief(value)}, expected {_WORDS[expected]}")
 
 
 def _classes(where: str, raw: Mapping[str, Any]) -> tuple[str, ...]:
@@ -197,12 +128,10 @@ def _classes(where: str, raw: Mapping[str, Any]) -> tuple[str, ...]:
     for name in names:
         if not isinstance(name, str):
             raise DataError(
-                f"{where}: CLASSES has {_brief(name)}, which YAML reads as {type(name).__name__}: put it in quotes"
+                f"{where}: CLASSES has {brief(name)}, which YAML reads as {type(name).__name__}: put it in quotes"
             )
         if len(name) > _MAX_NAME or any(unicodedata.category(character) in _UNPRINTABLE for character in name):
-            raise DataError(
-                f"{where}: CLASSES has {_brief(name)}: a name is one line of at most {_MAX_NAME} characters"
-            )
+            raise DataError(f"{where}: CLASSES has {brief(name)}: a name is one line of at most {_MAX_NAME} characters")
     if not names or names[0] != BACKGROUND:
         raise DataError(f"{where}: CLASSES starts with {names[0] if names else None!r}: put {BACKGROUND!r} before it")
     if len(names) < 2:

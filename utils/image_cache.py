@@ -16,7 +16,6 @@ import numpy as np
 from utils.errors import UserError
 from utils.machine import free_memory
 
-CACHES = ("auto", "ram", "disk", "off")
 _SHARE = (
     0.25  # of the free memory that --cache auto takes at most: the rest is for training, and for other files' pages
 )
@@ -67,7 +66,7 @@ def make_cache_files(kind: str, needs: Sequence[int], folder: Path) -> tuple[lis
     """Files to keep images in, while this process lives; other processes of the machine open them by their paths.
 
     Args:
-        kind: of CACHES.
+        kind: of CACHES in utils/options.py.
         needs: bytes of each.
         folder: of the run; files on disk lie there, without a name where the system can do that.
 

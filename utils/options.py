@@ -6,14 +6,19 @@ A short flag has one meaning: -w weights, -j workers, -d device, -b batch, -m mo
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from utils.augmentation_policy import POLICIES, SCALES, AugmentationPolicy
 from utils.flags import Fraction, NaturalInt, Options, PositiveFloat, PositiveInt, flag, switch
 from utils.size_rule import SizeRule
+
+if TYPE_CHECKING:
+    from utils.augmentation_config import AugmentationConfig
 
 log = logging.getLogger(__name__)
 
 LABEL_TYPES = ("pascal_voc", "yolo", "coco")
+CACHES = ("auto", "ram", "disk", "off")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +45,18 @@ class LabelOptions(Options):
 
     drop_unknown: bool = switch(
         "--drop-unknown", help="leave out boxes of classes that CLASSES lacks, instead of stopping"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheOptions(Options):
+    """cache"""
+
+    cache: str = flag(
+        "--cache",
+        default="auto",
+        choices=CACHES,
+        help="keep resized images: in memory where they fit into a quarter of what is free (auto), in memory, on disk",
     )
 
 
@@ -107,18 +124,34 @@ class RecipeOptions(Options):
 class AugmentationOptions(Options):
     """augmentation"""
 
-    flip: Fraction = flag(
-        "--flip", default=0.5, metavar="P", help="probability of a left-right flip; 0 where left and right differ"
+    aug: str = flag(
+        "--aug",
+        default="default",
+        choices=tuple(POLICIES),
+        help="what happens to training images, see README.md; the flags below change parts of it",
     )
-    mosaic: Fraction = flag(
-        "--mosaic", default=0.0, metavar="P", help="probability that a training sample is a mosaic of four images"
+    flip: Fraction | None = flag(
+        "--flip", metavar="P", help="probability of a left-right flip; 0 where left and right differ"
     )
+    mosaic: Fraction | None = flag("--mosaic", metavar="P", help="probability of a mosaic of four images")
+    multi_scale: bool = switch("--multi-scale", default=None, help="each sample at 0.75 to 1.25 times its size")
     use_train_aug: bool = switch(
-        "-uta", "--use-train-aug", help="also blur, grey, brightness and contrast, colour jitter, gamma"
+        "-uta", "--use-train-aug", default=None, help="blur, grey, brightness and contrast, colour jitter, gamma"
+    )
+    aug_config: str | None = flag(
+        "--aug-config", metavar="YAML", help="a list of Albumentations transforms, in the place of --use-train-aug"
     )
     vis_transformed: bool = switch(
-        "-vt", "--vis-transformed", help="show the first training batch as the network will see it"
+        "-vt", "--vis-transformed", help="show the first training samples as the network will see them"
     )
+
+    def policy(self, config: "AugmentationConfig | None") -> AugmentationPolicy:
+        """The policy of --aug with what the other flags say; `config` is the content of --aug-config."""
+        policy = replace(POLICIES[self.aug], config=config)
+        single = {"flip": self.flip, "mosaic": self.mosaic, "photometric": self.use_train_aug}
+        if self.multi_scale is not None:
+            single["scales"] = SCALES if self.multi_scale else (1.0, 1.0)
+        return replace(policy, **{name: value for name, value in single.items() if value is not None})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +182,7 @@ class DistributedOptions(LoaderOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(DistributedOptions, RunOptions, AugmentationOptions, RecipeOptions, DataOptions):
+class TrainOptions(CacheOptions, DistributedOptions, RunOptions, AugmentationOptions, RecipeOptions, DataOptions):
     """Options of train.py."""
 
 
@@ -243,3 +276,4 @@ class CheckOptions(DataToolOptions):
     imgsz: PositiveInt = flag(
         "-ims", "--imgsz", default=640, metavar="S", help="--imgsz of the training, for box sizes on the page"
     )
+    fix: str | None = flag("--fix", metavar="DIR", help="write a mended copy of the data set to this new folder")

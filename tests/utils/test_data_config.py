@@ -123,6 +123,13 @@ def test_a_folder_name_that_no_disk_takes(tmp_path: Path) -> None:
         config.split("train")
 
 
+def test_a_folder_name_of_a_megabyte_makes_no_long_message(tmp_path: Path) -> None:
+    config = load_data_config(write(tmp_path, GOOD.replace("_IMAGES: train", "_IMAGES: " + "x" * 900_000)))
+    with pytest.raises(DataError, match=r"TRAIN_DIR_IMAGES is 'xxx.*which does not exist") as error:
+        config.split("train")
+    assert len(str(error.value)) < 2000
+
+
 def test_a_list_is_no_data_yaml(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected keys such as CLASSES"):
         load_data_config(write(tmp_path, "- a\n- b\n"))

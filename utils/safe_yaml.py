@@ -1,0 +1,98 @@
+"""YAML files of users, read so that every fault is one DataError with its line, and the result is small."""
+
+import difflib
+import reprlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from yaml.constructor import ConstructorError
+
+from utils.errors import DataError
+
+QUOTED = 80  # characters of a value that a message quotes
+_MAX_BYTES = 1 << 20  # such a file has a few hundred lines
+_MAX_DEPTH = 10  # of values in values; a data YAML has two
+_MAX_NUMBER = 100  # characters of a number, date or the like
+
+
+class Document(NamedTuple):
+    """A YAML file's content, and the nodes that know the lines of it; None where the file is empty."""
+
+    content: Any
+    root: yaml.Node | None
+
+
+def read_yaml(path: Path, kind: str) -> str:
+    """The text of a small UTF-8 file; `kind`, as in "data YAML", is what messages call it.
+
+    Raises:
+        DataError: naming the file, or one of a similar name where there is none.
+    """
+    if not path.is_file():
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], n=1)
+        hint = f"; did you mean {path.parent / near[0]}?" if near else ""
+        raise DataError(f"{path}: no such file{hint}")
+    if path.stat().st_size > _MAX_BYTES:
+        raise DataError(f"{path}: {path.stat().st_size:,} bytes is too large for {kind}: is this the right file?")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text (byte {error.start}): save it as UTF-8") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def parse_yaml(text: str, path: Path) -> Document:
+    """What the text says; DataError, with the line, where it is no YAML that is safe to read."""
+    try:
+        loader = _Loader(text)
+        try:
+            root = loader.get_single_node()
+            return Document(loader.construct_document(root) if root else None, root)
+        finally:
+            loader.dispose()
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        words = " ".join((getattr(error, "problem", None) or str(error)).split())  # some have two lines
+        raise DataError(f"{where}: not valid YAML: {words[: 3 * QUOTED]}") from None
+
+
+def brief(value: object) -> str:
+    """repr, but short whatever the value."""
+    short = reprlib.Repr()
+    short.maxlevel = 1
+    short.maxstring = short.maxother = QUOTED
+    return short.repr(value)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, whose every complaint is a YAMLError with its line, and whose results are small."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """As the base class, for `*name` of plain values and so many levels only: others can blow up the result."""
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent) and isinstance(self.anchors.get(event.anchor), yaml.CollectionNode):
+            raise ConstructorError(None, None, f"*{event.anchor} repeats a list: write it out", event.start_mark)
+        if self.depth == _MAX_DEPTH:
+            raise ConstructorError(None, None, f"more than {_MAX_DEPTH} levels of values in values", event.start_mark)
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """As the base class, which raises half a dozen other errors on values such as 2024-13-45 and !!bool maybe."""
+        if not isinstance(node, yaml.ScalarNode):
+            return super().construct_object(node, deep)
+        kind = node.tag.rpartition(":")[2]
+        problem = f"{brief(node.value)} is no {kind}: put it in quotes if it is text"
+        if kind != "str" and len(node.value) > _MAX_NUMBER:
+            raise ConstructorError(None, None, problem, node.start_mark)
+        try:
+            return super().construct_object(node, deep)
+        except (AttributeError, LookupError, TypeError, ValueError):
+            raise ConstructorError(None, None, problem, node.start_mark) from None

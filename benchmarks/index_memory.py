@@ -64,7 +64,7 @@ def make(folder: Path, images: int, boxes: int) -> None:
     rng = np.random.default_rng(0)
     image, label = folder / "image.jpg", folder / "label.txt"
     cv2.imwrite(str(image), rng.integers(0, 256, (48, 64, 3), np.uint8))
-    label.write_text("".join(f"{k % 3} 0.{k + 1:02d} 0.5 0.1 0.2\n" for k in range(boxes)))
+    label.write_text("".join(f"{k % 3} 0.{k + 10:02d} 0.5 0.1 0.2\n" for k in range(boxes)))
     for start in range(0, images, PER_FOLDER):
         places = [folder / kind / f"{start // PER_FOLDER:04d}" for kind in ("images", "labels")]
         for place in places:

@@ -10,7 +10,8 @@ import numpy as np
 
 from utils.errors import DataError
 from utils.file_names import Names, match
-from utils.label_readers import UNKNOWN, LabelFile, shown
+from utils.files import file_size
+from utils.label_readers import MAX_SIDE, UNKNOWN, LabelFile, shown
 
 _MAX_BYTES = 4 << 30  # train2017 of COCO is 0.45 GB
 _PARTS = ("images", "annotations", "categories")
@@ -35,20 +36,25 @@ class CocoLabels:
         images, annotations, categories = (_part(path, content, key) for key in _PARTS)
         self.notes: list[str] = []
         self.doubles: list[str] = []
-        self._names = {_key(entry.get("id")): str(entry.get("name", "")) for entry in categories}
-        self._names.pop(None, None)
+        self._names: dict[Any, str] = {}
+        for number, entry in enumerate(categories):
+            key, name = _key(entry.get("id")), str(entry.get("name", ""))
+            if key is not None and self._names.setdefault(key, name) != name:
+                self.notes.append(f"categories[{number}] has id {shown(str(key))} again, dropped")
         sizes: dict[str, tuple[int, int] | None] = {}
         number_of_id: dict[Any, int] = {}
         for number, entry in enumerate(images):
-            name = _file_name(entry)
+            key, name = _key(entry.get("id")), _file_name(entry)
             if name is None:
                 self.notes.append(f"images[{number}] has no file_name, dropped")
             elif name in sizes:
                 self.notes.append(f"images[{number}] is {shown(name)} again, dropped")
+            elif key in number_of_id:
+                self.notes.append(f"images[{number}] has id {shown(str(key))} again, dropped")
             else:
-                number_of_id[_key(entry.get("id"))] = len(sizes)
+                if key is not None:
+                    number_of_id[key] = len(sizes)
                 sizes[name] = _size(entry)
-        number_of_id.pop(None, None)
         self.names = Names(sizes)
         self._sizes = list(sizes.values())
         self._gather(annotations, number_of_id, label_of)
@@ -83,7 +89,7 @@ class CocoLabels:
 
     def label_name(self, number: int) -> str:
         """What messages call the labels of an image."""
-        return f"{self.path.name}: {self.names[number]}"
+        return f"{self.path.name}: {shown(self.names[number], 200)}"
 
     def read(self, number: int, size: tuple[int, int]) -> LabelFile:
         """The labels of an image."""
@@ -97,15 +103,14 @@ class CocoLabels:
         return labels
 
     def _category(self, category: Any) -> str:
-        return repr(shown(self._names[category])) if category in self._names else f"category {shown(str(category))}"
+        return f"'{shown(self._names[category])}'" if category in self._names else f"category {shown(str(category))}"
 
 
 def _load(path: Path) -> Mapping[str, Any]:
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise DataError(
-                f"{path}: {path.stat().st_size:,} bytes is too large for COCO's json: is this the right file?"
-            )
+        size = file_size(path)
+        if size > _MAX_BYTES:
+            raise DataError(f"{path}: {size:,} bytes is too large for COCO's json: is this the right file?")
         with path.open("rb") as file:
             content = json.load(file)
     except OSError as error:
@@ -144,9 +149,11 @@ def _file_name(entry: Mapping[str, Any]) -> str | None:
 
 
 def _size(entry: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Height and width; None where they are not said."""
+    """Height and width; None where they are not said, or are no numbers of pixels."""
     height, width = entry.get("height"), entry.get("width")
-    return (height, width) if type(height) is type(width) is int and height > 0 and width > 0 else None
+    if type(height) is type(width) is int and 0 < height < MAX_SIDE and 0 < width < MAX_SIDE:
+        return height, width
+    return None
 
 
 def _box(entry: Mapping[str, Any]) -> list[float] | None:

@@ -75,24 +75,23 @@ def find_files(folder: Path, wanted: Callable[[str], bool]) -> list[str]:
     Raises:
         OSError: the folder cannot be listed.
     """
-    found, seen = [], set()
-
-    def enter(path: str, prefix: str) -> None:
+    found, seen, folders = [], set(), [(os.fspath(folder), "")]
+    while folders:
+        path, prefix = folders.pop()
         status = os.stat(path)
-        if (status.st_dev, status.st_ino) in seen:
-            return
+        place = (status.st_dev, status.st_ino)
+        if place in seen:
+            continue
         if status.st_ino:  # Windows may have none
-            seen.add((status.st_dev, status.st_ino))
+            seen.add(place)
         with os.scandir(path) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
+            for entry in entries:
                 if entry.name.startswith("."):
                     continue
                 if entry.is_dir():
-                    enter(entry.path, f"{prefix}{entry.name}/")
+                    folders.append((entry.path, f"{prefix}{entry.name}/"))
                 elif wanted(entry.name) and entry.is_file():
                     found.append(prefix + entry.name)
-
-    enter(os.fspath(folder), "")
     return sorted(found)
 
 
@@ -154,4 +153,4 @@ def _pairs(names: list[str], others: list[str]) -> list[tuple[str, str]]:
 
 
 def _folded(name: str) -> tuple[str, ...]:
-    return tuple(unicodedata.normalize("NFC", part).casefold() for part in PurePosixPath(name).parts)
+    return tuple(unicodedata.normalize("NFC", part).casefold() for part in PurePosixPath(name).parts or (name,))

@@ -1,12 +1,26 @@
 """Files that are whole or not there."""
 
+import errno
 import os
 import re
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
+
+
+def file_size(path: Path) -> int:
+    """Bytes of a file that ends.
+
+    Raises:
+        OSError: there is none, or it is a folder, a pipe, which waits for ever, or a device, which has no end.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return status.st_size
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:

@@ -1,6 +1,7 @@
 """Image files: which are there, how large they are, their pixels."""
 
 import functools
+import io
 import mmap
 import os
 import struct
@@ -13,6 +14,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from utils.errors import DataError
+from utils.files import file_size
 from utils.image_structure import is_cut_off, is_tiff_cut_off, png_exif
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm"})
@@ -67,6 +69,7 @@ def read_header(path: Path) -> ImageHeader:
 
 def _probe(path: Path) -> tuple[tuple[int, int], int | None, bool]:
     """Width and height as stored, EXIF orientation, and whether the file is cut off."""
+    file_size(path)
     with (
         Image.open(path) as image,
         path.open("rb") as file,
@@ -102,6 +105,7 @@ def read_image(path: Path, *, as_stored: bool = False) -> np.ndarray:
         DamagedImageError: it is cut off, or cannot be decoded.
     """
     try:
+        file_size(path)
         data = path.read_bytes()  # imread cannot open every unicode path on Windows
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
@@ -109,6 +113,8 @@ def read_image(path: Path, *, as_stored: bool = False) -> np.ndarray:
         raise DataError(f"{path}: cannot be read ({error.strerror}): repair or remove it") from None
     if is_cut_off(data):
         raise _cut_off_error(path)
+    if _is_bomb(data):
+        raise DamagedImageError(f"{path}: too many pixels: reduce it, or remove it if it is damaged")
     _silence_opencv()
     flags = cv2.IMREAD_COLOR_RGB | (cv2.IMREAD_IGNORE_ORIENTATION if as_stored else 0)
     try:
@@ -118,6 +124,19 @@ def read_image(path: Path, *, as_stored: bool = False) -> np.ndarray:
     if image is None:
         raise DamagedImageError(f"{path}: cannot be read as an image: repair or remove it")
     return image
+
+
+def _is_bomb(data: bytes) -> bool:
+    """Whether Pillow refuses to decode as many pixels as the header says; OpenCV takes 3 GB for a gigapixel."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            Image.open(io.BytesIO(data)).close()
+    except Image.DecompressionBombError:
+        return True
+    except _PILLOW_ERRORS:
+        return False
+    return False
 
 
 def write_image(path: Path, rgb: np.ndarray) -> None:

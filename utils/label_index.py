@@ -16,9 +16,11 @@ from utils.boxes import DROPPED, mend_boxes
 from utils.data_config import DataConfig
 from utils.errors import DataError
 from utils.file_names import Files, find_files, match, stem
+from utils.files import file_size
 from utils.images import ImageHeader, is_image_name, read_header, read_image
 from utils.label_readers import UNKNOWN, LabelFile, shown
 from utils.label_sources import LabelSource, open_labels
+from utils.machine import give_back_memory
 from utils.progress import bar
 
 _NAMES_SHOWN = 5
@@ -181,7 +183,10 @@ def open_index(config: DataConfig, split_name: str, label_type: str, *, drop_unk
         raise DataError(f"{files.images.folder}: no image can be used: {_some(errors, '; ')}")
     if not drop_unknown:
         _check_classes(config, split_name, reading)
-    return _assemble(reading, config.classes)
+    index = _assemble(reading, config.classes)
+    del files, reading
+    give_back_memory()
+    return index
 
 
 def find_split(config: DataConfig, split_name: str, label_type: str) -> SplitFiles:
@@ -275,6 +280,7 @@ def _listed(folder: Path, images: Sequence[str], list_file: Path) -> tuple[list[
         DataError: the list cannot be read, or names none of the images.
     """
     try:
+        file_size(list_file)
         lines = list_file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{list_file}: cannot be read as a list of image names ({error}): repair or drop it") from None

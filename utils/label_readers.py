@@ -4,6 +4,8 @@ Coordinates leave here in the convention of utils/boxes.py. A row that cannot be
 place in the file; a file that cannot be understood at all raises DataError.
 """
 
+import codecs
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,18 +13,23 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from utils.errors import DataError
+from utils.files import file_size
 
 _MAX_LABEL_BYTES = 16 << 20  # 100,000 boxes have 20 MB of XML; nobody labels that much in one image
+_MAX_NOTES = 10_000  # entries that make no sense, on top of the boxes: with more the file is of another kind
+MAX_SIDE = 1_000_000  # px; more is a damaged number
 _SHOWN = 60  # characters of a name that a message quotes
-_DECLARED = re.compile(rb"<\?xml[^>]*?encoding\s*=\s*[\"']([\w.-]+)")  # XML 1.0, section 4.3.3
+_SHOWN_ERROR = 200  # characters of another library's message
+_DECLARED = re.compile(rb"(?:\xef\xbb\xbf)?<\?xml[^>]*?encoding\s*=\s*[\"']([\w.-]+)")  # XML 1.0, section 4.3.3
 _WIDER = {"gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932"}  # what tools that declare the narrower one write
 UNKNOWN = -1  # label of a class that the data YAML does not have
 
 
-def shown(text: str) -> str:
-    """Text of a file as a message quotes it: in one line, and short."""
-    text = " ".join(text.split())
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+def shown(text: str, limit: int = _SHOWN) -> str:
+    """Text of a file as a message quotes it: in one line, short, and with nothing that a terminal obeys."""
+    text = " ".join(text[: 2 * limit].split())
+    short = text if len(text) <= limit else f"{text[:limit]}..."
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in short)
 
 
 @dataclass
@@ -47,7 +54,7 @@ class _NoDoctype(ElementTree.TreeBuilder):
     """Refuses DOCTYPE and with it entities, whose expansion can fill the memory. No labelling tool writes one."""
 
     def doctype(self, name: str, *_: object) -> None:
-        raise DataError(f"has a DOCTYPE ({name}), which a label file does not need: remove it")
+        raise DataError(f"has a DOCTYPE ({shown(name)}), which a label file does not need: remove it")
 
 
 def read_voc(path: Path, image_size: tuple[int, int], label_of: Mapping[str, int]) -> LabelFile:
@@ -63,18 +70,20 @@ def read_voc(path: Path, image_size: tuple[int, int], label_of: Mapping[str, int
         name = (thing.findtext("name") or "").strip()
         where = f"object {number}" + (f" ({shown(name)})" if name else "")
         if not name:
-            labels.notes.append(f"{where} has no name, dropped")
+            _drop(path, labels, f"{where} has no name")
             continue
         try:
             corners = [float(thing.findtext(f"bndbox/{key}") or "") for key in ("xmin", "ymin", "xmax", "ymax")]
         except ValueError:
-            labels.notes.append(f"{where} has no bndbox of four numbers, dropped")
+            _drop(path, labels, f"{where} has no bndbox of four numbers")
             continue
         label = label_of.get(name, UNKNOWN)
         if label == UNKNOWN:
-            labels.unknown.append(repr(shown(name)))
+            labels.unknown.append(f"'{shown(name)}'")
         (x1, x2), (y1, y2) = _from_voc(corners[0], corners[2]), _from_voc(corners[1], corners[3])
         labels.add((x1, y1, x2, y2), label, ignored=thing.findtext("difficult", "").strip() == "1")
+    if not labels.boxes and not labels.notes and root.tag != "annotation":
+        raise DataError(f"{path}: starts with <{shown(root.tag)}>, expected Pascal VOC's <annotation>: is it VOC?")
     return labels
 
 
@@ -87,29 +96,29 @@ def read_yolo(path: Path, image_size: tuple[int, int], label_of: Mapping[str, in
     height, width = image_size
     last_class = max(label_of.values(), default=0)  # not len(label_of): COCO's 91 names have N/A many times
     labels = LabelFile()
-    for number, row in enumerate(_read(path).decode("utf-8-sig", "replace").splitlines(), 1):
+    for number, row in enumerate(_read_text(path).splitlines(), 1):
         words = row.split()
         if not words:
             continue
         try:
             class_number, *values = map(float, words)
         except ValueError:
-            labels.notes.append(f"line {number} is not all numbers, dropped")
+            _drop(path, labels, f"line {number} is not all numbers")
             continue
         if len(values) == 5:
             labels.notes.append(f"line {number} has a confidence, which is left out")
             values = values[:4]
         if not class_number.is_integer() or class_number < 0:
-            labels.notes.append(f"line {number} has class {words[0][:_SHOWN]}, which is no class number, dropped")
+            _drop(path, labels, f"line {number} has class {shown(words[0])}, which is no class number")
         elif len(values) == 4 or (len(values) >= 6 and len(values) % 2 == 0):
             known = class_number < last_class
             if not known:
-                labels.unknown.append(f"class {int(class_number)}")
+                labels.unknown.append(f"class {class_number:.15g}")
             x1, y1, x2, y2 = _from_polygon(values) if len(values) > 4 else _from_centre(*values)
             box = (x1 * width, y1 * height, x2 * width, y2 * height)
             labels.add(box, int(class_number) + 1 if known else UNKNOWN)
         else:
-            labels.notes.append(f"line {number} has {len(words)} numbers, expected 5, dropped")
+            _drop(path, labels, f"line {number} has {len(words)} numbers, expected 5")
     return labels
 
 
@@ -124,14 +133,29 @@ class Reader:
 READERS: Mapping[str, Reader] = {"pascal_voc": Reader(".xml", read_voc), "yolo": Reader(".txt", read_yolo)}
 
 
+def _drop(path: Path, labels: LabelFile, entry: str) -> None:
+    """Note an entry that makes no sense; DataError where hardly any does."""
+    if len(labels.notes) - len(labels.boxes) >= _MAX_NOTES:
+        first = labels.notes[0].removesuffix(", dropped")
+        raise DataError(f"{path}: {first}, and so on {_MAX_NOTES:,} times: this is no label file: repair or remove it")
+    labels.notes.append(f"{entry}, dropped")
+
+
 def _read(path: Path) -> bytes:
     try:
-        size = path.stat().st_size
+        size = file_size(path)
         if size > _MAX_LABEL_BYTES:
             raise DataError(f"{path}: {size:,} bytes is too large for a label file: is this the right file?")
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read as a label file ({error.strerror}): repair or remove it") from None
+
+
+def _read_text(path: Path) -> str:
+    """UTF-8, or the UTF-16 that `>` of Windows PowerShell 5 writes; what is neither becomes signs without meaning."""
+    data = _read(path)
+    utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return data.decode("utf-16" if utf16 else "utf-8-sig", "replace")
 
 
 def _parse_xml(path: Path) -> ElementTree.Element:
@@ -146,7 +170,8 @@ def _parse_xml(path: Path) -> ElementTree.Element:
     except ElementTree.ParseError as error:
         raise DataError(f"{path}:{error.position[0]}: not valid XML ({error}): repair or remove it") from None
     except (LookupError, UnicodeError) as error:
-        raise DataError(f"{path}:1: not text in the encoding it declares ({error}): save it as UTF-8") from None
+        reason = shown(str(error), _SHOWN_ERROR)
+        raise DataError(f"{path}:1: not text in the encoding it declares ({reason}): save it as UTF-8") from None
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
 
@@ -156,20 +181,23 @@ def _xml_root(content: bytes | str) -> ElementTree.Element:
 
 
 def _decoded(data: bytes) -> str:
-    declared = _DECLARED.search(data)
+    declared = _DECLARED.match(data)
     name = declared[1].decode("ascii").lower() if declared else "utf-8"
     return data.decode(_WIDER.get(name, name))
 
 
 def _voc_size(root: ElementTree.Element, notes: list[str]) -> tuple[int, int] | None:
-    """Height and width; None where they are missing, zero, or (noted) no numbers."""
+    """Height and width; None where they are missing, zero, or (noted) no numbers of pixels."""
     words = [(root.findtext(f"size/{key}") or "").strip() for key in ("height", "width")]
     try:
-        height, width = (int(float(word or 0)) for word in words)
-    except (OverflowError, ValueError):
-        notes.append(f"size {' x '.join(shown(word) for word in words)} is no size in pixels, left out")
+        sides = [float(word or 0) for word in words]
+    except ValueError:
+        sides = [math.nan]
+    if not all(0 <= side < MAX_SIDE for side in sides):
+        notes.append(f"size {' x '.join(map(shown, words))} is no size in pixels, left out")
         return None
-    return (height, width) if height > 0 and width > 0 else None
+    height, width = map(int, sides)
+    return (height, width) if height and width else None
 
 
 def _from_voc(first: float, last: float) -> tuple[float, float]:

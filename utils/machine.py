@@ -1,6 +1,8 @@
 """What this process may use of the machine."""
 
+import ctypes
 import os
+import sys
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
@@ -22,6 +24,14 @@ def free_memory(cgroup: Path = _CGROUP) -> int:
     import psutil
 
     return min(psutil.virtual_memory().available, _left_in(cgroup))
+
+
+def give_back_memory() -> None:
+    """Return what was freed to the system, which the C library of Linux keeps where later objects lie above it."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it
+        if trim is not None:
+            trim(0)
 
 
 def _left_in(cgroup: Path) -> float:

@@ -1,3 +1,4 @@
+import codecs
 from pathlib import Path
 
 import numpy as np
@@ -153,7 +154,7 @@ def test_voc_of_another_encoding_that_is_broken_is_named(
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("width", ["inf", "1e999", "nan", "wide"])
+@pytest.mark.parametrize("width", ["inf", "1e999", "1e300", "nan", "-200", "wide"])
 def test_voc_size_without_numbers_is_noted(tmp_path: Path, width: str) -> None:
     size = f"<size><width>{width}</width><height>100</height></size>"
     labels = read_voc(voc(tmp_path, thing(), size), SIZE, LABEL_OF)
@@ -174,6 +175,33 @@ def test_voc_a_very_long_name_makes_no_long_message(tmp_path: Path) -> None:
     labels = read_voc(voc(tmp_path, thing("x" * 10_000) + thing("y " * 5_000, box=("a", 1, 1, 1))), SIZE, LABEL_OF)
     assert len(labels.unknown[0]) < 100
     assert len(labels.notes[0]) < 150
+
+
+def test_voc_an_encoding_of_a_very_long_name_makes_no_long_message(tmp_path: Path) -> None:
+    path = tmp_path / "a.xml"
+    path.write_text(f'<?xml version="1.0" encoding="{"x" * 10_000}"?><annotation/>')
+    with pytest.raises(DataError, match=r"a\.xml:1: ") as error:
+        read_voc(path, SIZE, LABEL_OF)
+    assert len(str(error.value)) < 500 + len(str(tmp_path))
+
+
+def test_voc_a_name_that_a_terminal_obeys_is_shown_in_escapes(tmp_path: Path) -> None:
+    labels = read_voc(voc(tmp_path, thing("\x9b2J猫") + thing("a\u202eb", box=("a", 1, 1, 1))), SIZE, LABEL_OF)
+    assert labels.unknown == [r"'\x9b2J猫'"]
+    assert labels.notes == [r"object 2 (a\u202eb) has no bndbox of four numbers, dropped"]
+
+
+@pytest.mark.parametrize(
+    ("text", "root"),
+    [
+        ("<annotations><image><box label='cat' xtl='1' ytl='1' xbr='2' ybr='2'/></image></annotations>", "annotations"),
+        (f"<annotation xmlns='urn:x'>{thing()}</annotation>", "{urn:x}annotation"),
+    ],
+)
+def test_voc_xml_of_another_kind_is_not_an_image_without_objects(tmp_path: Path, text: str, root: str) -> None:
+    (tmp_path / "a.xml").write_text(text)
+    with pytest.raises(DataError, match=rf"a\.xml: starts with <{root}>, expected Pascal VOC's <annotation>"):
+        read_voc(tmp_path / "a.xml", SIZE, LABEL_OF)
 
 
 def yolo(folder: Path, text: str) -> Path:
@@ -219,9 +247,25 @@ def test_yolo_class_beyond_nc_is_told_apart(tmp_path: Path) -> None:
     assert labels.unknown == ["class 2"]
 
 
+def test_yolo_a_huge_class_number_makes_no_long_message(tmp_path: Path) -> None:
+    labels = read_yolo(yolo(tmp_path, "1e300 0.5 0.5 0.1 0.2\n1234567 0.5 0.5 0.1 0.2\n"), SIZE, LABEL_OF)
+    assert labels.unknown == ["class 1e+300", "class 1234567"]
+
+
 def test_yolo_byte_order_mark_costs_no_row(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(b"\xef\xbb\xbf0 0.5 0.5 0.1 0.2\r\n1 0.5 0.5 0.1 0.2\r\n")
+    labels = read_yolo(path, SIZE, LABEL_OF)
+    assert labels.labels == [1, 2]
+    assert labels.notes == []
+
+
+@pytest.mark.parametrize("mark", [codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE])
+def test_yolo_of_windows_powershell(tmp_path: Path, mark: bytes) -> None:
+    """Its `>` writes UTF-16."""
+    path = tmp_path / "a.txt"
+    encoding = "utf-16-le" if mark == codecs.BOM_UTF16_LE else "utf-16-be"
+    path.write_bytes(mark + "0 0.5 0.5 0.5 0.5\r\n1 0.5 0.5 0.5 0.5\r\n".encode(encoding))
     labels = read_yolo(path, SIZE, LABEL_OF)
     assert labels.labels == [1, 2]
     assert labels.notes == []
@@ -241,3 +285,14 @@ def test_a_huge_label_file_is_not_read(tmp_path: Path) -> None:
     path = yolo(tmp_path, "0" * (17 << 20))
     with pytest.raises(DataError, match="too large for a label file"):
         read_yolo(path, SIZE, LABEL_OF)
+
+
+def test_labels_of_another_kind_are_refused_soon(tmp_path: Path) -> None:
+    """16 MB of them would be eight million notes."""
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"x\n" * (8 << 20))
+    with pytest.raises(DataError, match=r"a\.txt: line 1 is not all numbers, and so on 10,000 times"):
+        read_yolo(path, SIZE, LABEL_OF)
+    path.write_bytes(b"<annotation>" + b"<object/>" * (1 << 20) + b"</annotation>")
+    with pytest.raises(DataError, match=r"a\.txt: object 1 has no name, and so on 10,000 times"):
+        read_voc(path, SIZE, LABEL_OF)

@@ -1,0 +1,12 @@
+from collections.abc import Iterator
+
+import pytest
+
+from tests.fuzz.guard import in_memory
+
+
+@pytest.fixture(autouse=True)
+def little_memory() -> Iterator[None]:
+    """No reader needs much, whatever the file says."""
+    with in_memory():
+        yield

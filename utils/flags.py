@@ -24,6 +24,7 @@ from typing import Annotated, Any, TypeVar
 from utils.errors import UserError
 
 OptionsType = TypeVar("OptionsType", bound="Options")
+_SWITCHES = (bool, bool | None)
 
 
 def flag(*names: str, default: Any = None, help: str, choices: Sequence[str] | None = None, metavar: str | None = None):
@@ -35,8 +36,11 @@ def flag(*names: str, default: Any = None, help: str, choices: Sequence[str] | N
     return field(default=default, metadata={"names": names, "help": help, "choices": choices, "metavar": metavar})
 
 
-def switch(*names: str, default: bool = False, help: str):
-    """A bool field whose flag takes no value and flips the default; `--no-` before its name flips it back."""
+def switch(*names: str, default: bool | None = False, help: str):
+    """A bool field whose flag takes no value and flips the default; `--no-` before its name flips it back.
+
+    With the default None, where the annotation is `bool | None`, one sees whether it was typed.
+    """
     return field(default=default, metadata={"names": names, "help": help})
 
 
@@ -91,7 +95,7 @@ def _frozen(value: Any) -> Any:
 
 def _checked(option: dataclasses.Field, hint: Any, value: Any) -> Any:
     """A value that as_dict() gave, parsed as if it had been typed."""
-    if (value is None and option.default is None) or (hint is bool and isinstance(value, bool)):
+    if (value is None and option.default is None) or (hint in _SWITCHES and isinstance(value, bool)):
         return value
     argument = _argument(option, hint)
     try:
@@ -107,7 +111,7 @@ def _checked(option: dataclasses.Field, hint: Any, value: Any) -> Any:
 def _argument(option: dataclasses.Field, hint: Any) -> dict[str, Any]:
     """The keyword arguments of argparse's add_argument for a field annotated with `hint`."""
     text = option.metadata["help"]
-    if hint is bool:
+    if hint in _SWITCHES:
         undoable = not option.metadata["names"][-1].startswith(("--no-", "--disable-"))  # by --no-... of its name
         plain = "store_false" if option.default else "store_true"
         return {"action": argparse.BooleanOptionalAction if undoable else plain, "help": text}

@@ -134,8 +134,8 @@ class AugmentationOptions(Options):
         "--flip", metavar="P", help="probability of a left-right flip; 0 where left and right differ"
     )
     mosaic: Fraction | None = flag("--mosaic", metavar="P", help="probability of a mosaic of four images")
-    multi_scale: bool = switch("--multi-scale", default=None, help="each sample at 0.75 to 1.25 times its size")
-    use_train_aug: bool = switch(
+    multi_scale: bool | None = switch("--multi-scale", default=None, help="each sample at 0.75 to 1.25 times its size")
+    use_train_aug: bool | None = switch(
         "-uta", "--use-train-aug", default=None, help="blur, grey, brightness and contrast, colour jitter, gamma"
     )
     aug_config: str | None = flag(

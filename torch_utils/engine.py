@@ -104,6 +104,9 @@ def evaluate(
 
     Args:
         new_labels: the model's label -> the index's label, negative for none; without it they are the same.
+
+    Raises:
+        UserError: no image can be decoded.
     """
     model.eval()
     share_buffers(processes, model)
@@ -123,6 +126,8 @@ def evaluate(
         if meter.due():
             meter.show({"model_time": f"{model_time / (meter.step + 1):.4f}"})
     detections = {image: found for part in gathered(processes, own) for image, found in part.items()}
+    if not detections:
+        raise UserError(f"{index.folder}: none of the {len(index)} images can be decoded")
     started = time.perf_counter()
     metrics = from_main(processes, lambda: coco_metrics(index, detections))
     log.info("Test:  evaluator_time: %.4f", time.perf_counter() - started)

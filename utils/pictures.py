@@ -15,7 +15,6 @@ TRAIN_BATCH = "train_batch_0.jpg"
 PREDICTIONS = "predictions.jpg"
 _MOST = 16  # images in one picture
 _THRESHOLD = 0.5  # score of a detection that is drawn
-_NOTHING = Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64))
 
 
 def batch_picture(batch: Batch, class_names: Sequence[str]) -> np.ndarray:
@@ -35,10 +34,12 @@ def write_prediction_pictures(
     """Write predictions.jpg, detections over thin white boxes of the labels, for images spread over the split.
 
     Args:
+        detections: image number in the index -> what was found there; only these images can be shown.
         single_batch: also write each as image_{i}_{batch}.jpg, numbered in batches of so many, as the predecessor did.
     """
-    spread = np.unique(np.linspace(0, len(index) - 1, min(_MOST, len(index))).astype(int))
-    drawn = [_prediction_picture(index, int(i), detections.get(int(i), _NOTHING)) for i in spread]
+    images = sorted(detections)
+    spread = np.unique(np.linspace(0, len(images) - 1, min(_MOST, len(images))).astype(int))
+    drawn = [_prediction_picture(index, images[i], detections[images[i]]) for i in spread]
     write_image(folder / PREDICTIONS, grid(drawn))
     for number, picture in enumerate(drawn if single_batch else ()):
         write_image(folder / f"image_{number % single_batch}_{number // single_batch}.jpg", picture)

@@ -19,7 +19,10 @@ def test_every_process_evaluates_the_network_that_is_saved(tmp_path: Path) -> No
         f"index = open_index(load_data_config(Path({str(data.yaml)!r})), 'valid', 'pascal_voc')\n"
         "norm = torch.nn.BatchNorm1d(2)\n"
         "norm.running_var += processes.rank\n"
-        "evaluate(norm, [], index, precision=Precision(torch.device('cpu')), processes=processes)\n"
+        "try:\n"
+        "    evaluate(norm, [], index, precision=Precision(torch.device('cpu')), processes=processes)\n"
+        "except UserError as error:\n"
+        "    assert str(error).endswith('none of the 1 images can be decoded')\n"
         "assert norm.running_var.tolist() == [1, 1]\n"
         "leave_processes()\n",
     )

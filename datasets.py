@@ -205,10 +205,7 @@ def convert_command(options: ConvertOptions) -> None:
 
 
 def check_command(options: CheckOptions) -> None:
-    """Say what is wrong with a data set and what a training does about it; with --fix write a mended copy.
-
-    The exit code is 2 if a training would not start, unless there is a mended copy to start it with.
-    """
+    """Say what is wrong with a data set, and what a training does about it; exit code 2 if none would start."""
     import json
 
     from utils.conversion import check_new_folder

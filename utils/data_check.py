@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from utils.boxes import CLIPPED, NO_AREA, NOT_FINITE, OUTSIDE, SWAPPED
-from utils.data_config import SPLITS, DataConfig
+from utils.data_config import SPLITS, DataConfig, Split
 from utils.errors import DataError
 from utils.file_names import Files, find_files
 from utils.image_notes import ALPHA, CMYK, EXIF, FRAMES, GREY, HUGE, SIXTEEN_BITS, image_notes
@@ -20,29 +20,31 @@ from utils.label_index import SplitFiles, SplitReading, find_split, nearest_clas
 from utils.label_readers import READERS, UNKNOWN
 from utils.near_duplicates import fingerprints, near_pairs, same_bytes
 from utils.progress import bar
+from utils.repeated_boxes import repeated_boxes
 
 STOPS, DROPPED, MENDED, NOTHING = "stops", "dropped", "mended", "nothing"
 
-_SPLIT = "splits that cannot be opened"
-_IMAGE = "images that cannot be read"
-_LABEL = "label files that cannot be read"
-_CLASS = "label files with a class that CLASSES lacks"
-_NUMBER = "label files with a class number that CLASSES lacks"
-_ROW_DROPPED = "entries of label files that make no sense"
-_ROW_MENDED = "entries of label files read in part"
-_NO_IMAGE = "labels without image"
-_NOT_THERE = "listed images that are not there"
-_FORMAT = "image files of a format that is not read"
-_COPY_ACROSS = "images that another split has too (leakage)"
-_NEAR_ACROSS = "images that look like one of another split (leakage)"
-_SIZE = "image sizes in label files that are not the image's"
-_SHARED = "images that share one label file"
-_TWO_LABELS = "label files of an image that has another"
-_NO_LABELS = "images without labels, taken as without objects"
-_REPEATED = "boxes that are there twice"
-_COPY = "images that are there twice"
-_NEAR = "images that look the same"
-_BOXES = {
+BAD_SPLIT = "splits that cannot be opened"
+BAD_IMAGE = "images that cannot be read"
+BAD_LABELS = "label files that cannot be read"
+CLASS = "label files with a class that CLASSES lacks"
+NUMBER = "label files with a class number that CLASSES lacks"
+CLASS_DROPPED = "label files with boxes of a class that CLASSES lacks"  # with --drop-unknown
+ROW_DROPPED = "entries of label files that make no sense"
+ROW_MENDED = "entries of label files read in part"
+NO_IMAGE = "labels without image"
+NOT_THERE = "listed images that are not there"
+FORMAT = "image files of a format that is not read"
+COPY_ACROSS = "images that another split has too (leakage)"
+NEAR_ACROSS = "images that look like one of another split (leakage)"
+SIZE = "image sizes in label files that are not the image's"
+SHARED = "images that share one label file"
+TWO_LABELS = "label files of an image that has another"
+NO_LABELS = "images without labels, taken as without objects"
+REPEATED = "boxes that are there twice"
+COPY = "images that are there twice"
+NEAR = "images that look the same"
+BOXES = {
     NOT_FINITE: "boxes that are no numbers",
     NO_AREA: "boxes without area",
     OUTSIDE: "boxes outside their image",
@@ -50,18 +52,16 @@ _BOXES = {
     CLIPPED: "boxes that leave their image",
 }
 KINDS: Mapping[str, str] = {  # kind -> what a training does about it; most serious first
-    **dict.fromkeys((_SPLIT, _CLASS, _NUMBER), STOPS),
-    **dict.fromkeys((_IMAGE, _LABEL), DROPPED),
-    **dict.fromkeys((_BOXES[NOT_FINITE], _BOXES[NO_AREA], _BOXES[OUTSIDE], _ROW_DROPPED), DROPPED),
-    **dict.fromkeys((_NO_IMAGE, _NOT_THERE, _FORMAT), DROPPED),
-    **dict.fromkeys((_BOXES[SWAPPED], _BOXES[CLIPPED], _ROW_MENDED), MENDED),
-    **dict.fromkeys((_COPY_ACROSS, _NEAR_ACROSS, _SIZE, _SHARED, _TWO_LABELS, _NO_LABELS, _REPEATED), NOTHING),
-    **dict.fromkeys((_COPY, _NEAR, EXIF, SIXTEEN_BITS, GREY, CMYK, ALPHA, FRAMES, HUGE), NOTHING),
+    **dict.fromkeys((BAD_SPLIT, CLASS, NUMBER), STOPS),
+    **dict.fromkeys((BAD_IMAGE, BAD_LABELS, CLASS_DROPPED), DROPPED),
+    **dict.fromkeys((BOXES[NOT_FINITE], BOXES[NO_AREA], BOXES[OUTSIDE], ROW_DROPPED), DROPPED),
+    **dict.fromkeys((NO_IMAGE, NOT_THERE, FORMAT), DROPPED),
+    **dict.fromkeys((BOXES[SWAPPED], BOXES[CLIPPED], ROW_MENDED), MENDED),
+    **dict.fromkeys((COPY_ACROSS, NEAR_ACROSS, SIZE, SHARED, TWO_LABELS, NO_LABELS, REPEATED), NOTHING),
+    **dict.fromkeys((COPY, NEAR, EXIF, SIXTEEN_BITS, GREY, CMYK, ALPHA, FRAMES, HUGE), NOTHING),
 }
 _TRAINED_ON = ("train", "valid")  # a training opens these
 _OTHER_FORMATS = frozenset({".avif", ".dng", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jxl", ".psd", ".tga"})
-_SAME = 0.5  # px between the corners of two boxes
-_BOX_NEIGHBOURS = 100  # boxes of an image and class, from left to right, that one is compared with
 
 
 class Problem(NamedTuple):
@@ -71,6 +71,7 @@ class Problem(NamedTuple):
     kind: str  # one of KINDS
     place: str  # path of the image, label file or list
     what: str  # "" where the kind says all
+    name: str = ""  # the place below the split's folder, "" for its last part
 
     @property
     def effect(self) -> str:
@@ -78,7 +79,7 @@ class Problem(NamedTuple):
         return KINDS[self.kind]
 
     def __str__(self) -> str:
-        return ": ".join(filter(None, (Path(self.place).name, self.what)))
+        return ": ".join(filter(None, (self.name or Path(self.place).name, self.what)))
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class DataCheck:
 
     @property
     def stops(self) -> bool:
-        """Whether a training would refuse to start, or end at an image that cannot be decoded."""
+        """Whether a training would refuse to start."""
         return any(problem.effect == STOPS and problem.split in _TRAINED_ON for problem in self.problems)
 
     def lines(self, limit: int | None = 20) -> list[str]:
@@ -157,45 +158,62 @@ class DataCheck:
             yield f"  {count} boxes of {name}, which CLASSES lacks{_hint(name, self.classes)}"
 
 
-def check_data(config: DataConfig, label_type: str, *, near_duplicates: bool = True) -> DataCheck:
+def check_data(
+    config: DataConfig, label_type: str, *, drop_unknown: bool = False, near_duplicates: bool = True
+) -> DataCheck:
     """Go through every split of a data set, whatever is wrong with it.
 
-    Labels and headers are read as a training reads them. With `near_duplicates` every image is decoded too, reduced:
-    that finds copies, also across splits, and images that a training cannot decode.
+    Labels and headers are read as a training reads them.
+
+    Args:
+        drop_unknown: the training would leave out boxes of classes that CLASSES lacks, see open_index.
+        near_duplicates: decode every image too, reduced: that finds copies, also across splits, and images that a
+            training cannot decode.
     """
     summaries, readings, problems = {}, {}, []
     for name in SPLITS:
         if name not in config.splits and name not in _TRAINED_ON:
             continue
         files, faults = _find(config, name, label_type)
-        problems += [Problem(name, _SPLIT, str(config.path), fault) for fault in faults]
+        problems += [Problem(name, BAD_SPLIT, str(config.path), fault) for fault in faults]
         reading = readings[name] = read_files(files, f"Reading {name} labels")
         mended, keep, box_problems = reading.mended()
         summaries[name] = _summary(config, name, reading, keep)
         if name in config.splits:
-            place = _Places(name, config.splits[name].labels, label_type)
+            place = _Places(name, config.splits[name], label_type)
             problems += _file_problems(place, reading)
-            problems += _class_problems(place, reading, config.classes)
+            problems += _class_problems(place, reading, config.classes, drop_unknown=drop_unknown)
             problems += _box_problems(place, reading, config.classes, box_problems)
             problems += _repeated(place, reading, mended, keep & (reading.labels != UNKNOWN))
-            problems += _image_problems(name, reading)
-    problems += _shared_labels(config, readings)
-    problems += _copies(readings, near_duplicates)
+            problems += _image_problems(place, reading)
+    places = {name: _Places(name, config.splits[name], label_type) for name in readings if name in config.splits}
+    problems += _shared_labels(places, readings)
+    problems += _copies(places, readings, near_duplicates)
     rank = {key: number for number, key in enumerate((*SPLITS, *KINDS))}
     problems.sort(key=lambda problem: (rank[problem.split], rank[problem.kind], problem.place))
     return DataCheck(str(config.path), label_type, config.classes[1:], summaries, problems, readings)
 
 
 class _Places(NamedTuple):
-    """Names the label files of one split."""
+    """Names the files of one split."""
 
     split: str
-    labels: Path
+    folders: Split
     label_type: str
 
-    def problem(self, kind: str, label_name: str, what: str = "") -> Problem:
-        folder = self.labels.parent if self.labels.is_file() else self.labels
-        return Problem(self.split, kind, f"{folder}/{label_name}", what)
+    def of_labels(self, kind: str, name: str, what: str = "") -> Problem:
+        """Of the label file of this name, or in COCO's json of this image."""
+        labels = self.folders.labels
+        folder = labels.parent if labels.is_file() else labels
+        return Problem(self.split, kind, f"{folder}/{name}", what, name)
+
+    def of_image(self, kind: str, name: str, what: str = "") -> Problem:
+        """Of the image of this name."""
+        return Problem(self.split, kind, str(self.folders.images / name), what, name)
+
+    def of_all_labels(self, kind: str, what: str) -> Problem:
+        """Of the labels as a whole."""
+        return Problem(self.split, kind, str(self.folders.labels), what)
 
 
 def _find(config: DataConfig, name: str, label_type: str) -> tuple[SplitFiles, list[str]]:
@@ -243,43 +261,44 @@ def _file_problems(place: _Places, reading: SplitReading) -> Iterator[Problem]:
     """What is wrong with whole files, and entries of label files."""
     files, names = reading.files, reading.label_names
     for image, label_name, message in reading.broken:
-        what = message.removeprefix(f"{place.labels / label_name if label_name else image}:")
+        what = message.removeprefix(f"{place.folders.labels / label_name if label_name else image}:")
         what = f"line {what}" if what[:1].isdigit() else what.strip()
         if label_name:
-            yield place.problem(_LABEL, label_name, what)
+            yield place.of_labels(BAD_LABELS, label_name, what)
         else:
-            yield Problem(place.split, _IMAGE, str(image), what)
+            yield place.of_image(BAD_IMAGE, image.relative_to(files.images.folder).as_posix(), what)
     for note in files.labels.notes if files.labels else ():
-        yield Problem(place.split, _ROW_DROPPED, str(place.labels), note)
+        yield place.of_all_labels(ROW_DROPPED, note)
     for image, note in reading.notes:
-        yield place.problem(_ROW_DROPPED if note.endswith("dropped") else _ROW_MENDED, names[image], note)
+        yield place.of_labels(ROW_DROPPED if note.endswith("dropped") else ROW_MENDED, names[image], note)
     for name in files.without_image:  # of files in a folder, or of images in COCO's json
         is_file = place.label_type in READERS
-        yield place.problem(_NO_IMAGE, name) if is_file else Problem(place.split, _NO_IMAGE, str(place.labels), name)
+        yield place.of_labels(NO_IMAGE, name) if is_file else place.of_all_labels(NO_IMAGE, name)
     for entry in files.not_there:
-        yield Problem(place.split, _NOT_THERE, *entry.split(": ", 1))
-    for image, name in zip(reading.images, names, strict=True):
+        yield Problem(place.split, NOT_THERE, *entry.split(": ", 1))
+    for image, name in enumerate(names):
         if name is None and files.labels:
-            yield Problem(place.split, _NO_LABELS, str(image), "")
+            yield place.of_image(NO_LABELS, reading.images.names[image])
     for image, (height, width) in reading.claimed.items():
         own = f"{reading.sizes[image, 1]}x{reading.sizes[image, 0]}"
-        yield place.problem(_SIZE, names[image], f"{width}x{height}, {reading.images[image].name} is {own}")
-    folder = files.images.folder
-    for name in find_files(folder, _is_of_another_format) if len(files.images) else ():
-        yield Problem(place.split, _FORMAT, str(folder / name), "save it as .jpg or .png")
+        yield place.of_labels(SIZE, names[image], f"{width}x{height}, {reading.images.names[image]} is {own}")
+    for name in find_files(files.images.folder, _is_of_another_format) if len(files.images) else ():
+        yield place.of_image(FORMAT, name, "save it as .jpg or .png")
     for name in files.labels.doubles if files.labels else ():
-        yield place.problem(_TWO_LABELS, name, "only the other is read")
+        yield place.of_labels(TWO_LABELS, name, "only the other is read")
 
 
 def _is_of_another_format(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in _OTHER_FORMATS
 
 
-def _class_problems(place: _Places, reading: SplitReading, classes: Sequence[str]) -> Iterator[Problem]:
+def _class_problems(
+    place: _Places, reading: SplitReading, classes: Sequence[str], *, drop_unknown: bool
+) -> Iterator[Problem]:
     for name, images in reading.unknown.items():
-        kind = _NUMBER if name.startswith("class ") else _CLASS
+        kind = CLASS_DROPPED if drop_unknown else NUMBER if name.startswith("class ") else CLASS
         for image, count in Counter(images).items():
-            yield place.problem(kind, reading.label_names[image], f"{count} of {name}{_hint(name, classes)}")
+            yield place.of_labels(kind, reading.label_names[image], f"{count} of {name}{_hint(name, classes)}")
 
 
 def _box_problems(
@@ -289,7 +308,7 @@ def _box_problems(
     for box in np.flatnonzero(problems != "").tolist():
         label, corners = int(reading.labels[box]), " ".join(f"{corner:g}" for corner in reading.boxes[box])
         name = "" if label == UNKNOWN else f"{classes[label]} "
-        yield _of_box(place, reading, _BOXES[problems[box]], box, f" ({name}{corners})")
+        yield _of_box(place, reading, BOXES[problems[box]], box, f" ({name}{corners})")
 
 
 def _repeated(place: _Places, reading: SplitReading, boxes: np.ndarray, wanted: np.ndarray) -> Iterator[Problem]:
@@ -297,12 +316,12 @@ def _repeated(place: _Places, reading: SplitReading, boxes: np.ndarray, wanted: 
     twins = repeated_boxes(reading.image_of_box[rows], reading.labels[rows], boxes[rows])
     for other in np.flatnonzero(twins >= 0).tolist():
         first = _number_in_image(reading, int(rows[twins[other]]))
-        yield _of_box(place, reading, _REPEATED, int(rows[other]), f" is box {first} again")
+        yield _of_box(place, reading, REPEATED, int(rows[other]), f" is box {first} again")
 
 
 def _of_box(place: _Places, reading: SplitReading, kind: str, box: int, what: str) -> Problem:
     name = reading.label_names[reading.image_of_box[box]]
-    return place.problem(kind, name, f"box {_number_in_image(reading, box)}{what}")
+    return place.of_labels(kind, name, f"box {_number_in_image(reading, box)}{what}")
 
 
 def _number_in_image(reading: SplitReading, box: int) -> int:
@@ -310,81 +329,59 @@ def _number_in_image(reading: SplitReading, box: int) -> int:
     return box - int(np.searchsorted(reading.image_of_box, reading.image_of_box[box])) + 1
 
 
-def repeated_boxes(images: np.ndarray, labels: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """(M,) int64: for every box another, before it, of its image and class whose corners are as good as its; else -1.
-
-    Args:
-        images: (M,) the image of every box.
-        labels: (M,)
-        boxes: (M, 4) x1 y1 x2 y2 in pixels.
-    """
-    twin = np.full(len(boxes), -1)
-    order = np.lexsort((boxes[:, 0], labels, images))
-    at = np.arange(len(order))
-    for step in range(1, _BOX_NEIGHBOURS + 1):
-        at = at[at + step < len(order)]
-        one, other = order[at], order[at + step]
-        near = (images[one] == images[other]) & (labels[one] == labels[other])
-        near &= boxes[other, 0] - boxes[one, 0] <= _SAME
-        at, one, other = at[near], one[near], other[near]
-        if not len(at):
-            break
-        same = (np.abs(boxes[one] - boxes[other]) <= _SAME).all(1)
-        twin[np.maximum(one, other)[same]] = np.minimum(one, other)[same]
-    return twin
-
-
-def _image_problems(name: str, reading: SplitReading) -> Iterator[Problem]:
-    for image, path in enumerate(bar(reading.images, f"Looking at {name} images")):
+def _image_problems(place: _Places, reading: SplitReading) -> Iterator[Problem]:
+    for image, path in enumerate(bar(reading.images, f"Looking at {place.split} images")):
         for kind, what in image_notes(path, as_stored=bool(reading.as_stored[image])):
-            yield Problem(name, kind, str(path), what)
+            yield place.of_image(kind, reading.images.names[image], what)
 
 
-def _shared_labels(config: DataConfig, readings: Mapping[str, SplitReading]) -> Iterator[Problem]:
+def _shared_labels(places: Mapping[str, _Places], readings: Mapping[str, SplitReading]) -> Iterator[Problem]:
     """Images of one stem, within a split or in two whose labels are in one folder."""
     first: dict[tuple[Path, str], Path] = {}
-    for name, reading in readings.items():
-        labels = config.splits[name].labels.resolve() if reading.files.labels else Path()
-        for path, label_name in zip(reading.images, reading.label_names, strict=True):
+    for name, place in places.items():
+        labels, reading = place.folders.labels.resolve(), readings[name]
+        for image, path, label_name in zip(reading.images.names, reading.images, reading.label_names, strict=True):
             if label_name is not None:
                 other = first.setdefault((labels, label_name), path)
                 if other != path:
-                    yield Problem(name, _SHARED, str(path), f"{label_name} is that of {other} too")
+                    yield place.of_image(SHARED, image, f"{label_name} is that of {other} too")
 
 
-def _copies(readings: Mapping[str, SplitReading], near: bool) -> Iterator[Problem]:
+def _copies(places: Mapping[str, _Places], readings: Mapping[str, SplitReading], near: bool) -> Iterator[Problem]:
     """Images that are there more than once, each named once a split that has it before; and what cannot be decoded."""
-    paths = [path for reading in readings.values() for path in reading.images]
-    split_of = [name for name, reading in readings.items() for _ in reading.images]
+    paths = [path for name in places for path in readings[name].images]
+    found_at = [(name, image) for name in places for image in range(len(readings[name].images))]
 
     def problem(first: int, second: int, across: str, within: str) -> Problem:
-        name, other = split_of[second], split_of[first]
+        (other, twin), (name, image) = found_at[first], found_at[second]
         kind, where = (within, "") if name == other else (across, f" of {other}")
-        return Problem(name, kind, str(paths[second]), f"the same as {paths[first].name}{where}")
+        twin_name = readings[other].images.names[twin]
+        return places[name].of_image(kind, readings[name].images.names[image], f"the same as {twin_name}{where}")
 
     content = np.arange(len(paths))  # the same number for the same bytes
     for group in same_bytes(paths):
         first_in: dict[str, int] = {}
         for second in group:
             content[second] = group[0]
-            yield from (problem(first, second, _COPY_ACROSS, _COPY) for first in first_in.values())
-            first_in.setdefault(split_of[second], second)
+            yield from (problem(first, second, COPY_ACROSS, COPY) for first in first_in.values())
+            first_in.setdefault(found_at[second][0], second)
     if not near or not paths:
         return
-    found = fingerprints(paths, np.concatenate([reading.sizes for reading in readings.values()]))
+    found = fingerprints(paths, np.concatenate([readings[name].sizes for name in places]))
     pairs = near_pairs(found)
     pairs = pairs[content[pairs[:, 0]] != content[pairs[:, 1]]]
-    number_of = np.repeat(np.arange(len(readings)), [len(reading.images) for reading in readings.values()])
-    once = np.unique(pairs[:, 1] * len(readings) + number_of[pairs[:, 0]], return_index=True)[1]
+    number_of = np.repeat(np.arange(len(places)), [len(readings[name].images) for name in places])
+    once = np.unique(pairs[:, 1] * len(places) + number_of[pairs[:, 0]], return_index=True)[1]
     for first, second in pairs[once].tolist():
-        yield problem(first, second, _NEAR_ACROSS, _NEAR)
-    for image in np.flatnonzero(~found.decoded).tolist():
-        yield from _undecodable(split_of[image], paths[image])
+        yield problem(first, second, NEAR_ACROSS, NEAR)
+    for number in np.flatnonzero(~found.decoded).tolist():
+        name, image = found_at[number]
+        yield from _undecodable(places[name], readings[name].images.names[image], paths[number])
 
 
-def _undecodable(name: str, path: Path) -> Iterator[Problem]:
+def _undecodable(place: _Places, name: str, path: Path) -> Iterator[Problem]:
     """What a training would say of an image that could not be decoded, reduced."""
     try:
         read_image(path)
     except DataError as error:
-        yield Problem(name, _IMAGE, str(path), str(error).removeprefix(f"{path}: "))
+        yield place.of_image(BAD_IMAGE, name, str(error).removeprefix(f"{path}: "))

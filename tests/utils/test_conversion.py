@@ -3,17 +3,19 @@ import json
 import logging
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import yaml
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from PIL import Image, ImageOps
 from pycocotools.coco import COCO
 
 from tests.conftest import CLASSES, DataSet, write_data_set
-from utils.conversion import CONFIG, convert
+from utils.conversion import convert, write_splits
 from utils.data_config import Split, load_data_config
-from utils.errors import DataError, UserError
+from utils.errors import UserError
 from utils.label_index import LabelIndex, open_index
 from utils.label_sources import open_labels
 from utils.label_writers import write_voc, write_yolo
@@ -89,21 +91,85 @@ def test_nothing_is_overwritten(make_data, tmp_path: Path) -> None:
     data = make_data()
     config = load_data_config(data.yaml)
     convert(config, "pascal_voc", "yolo", tmp_path / "yolo")
-    with pytest.raises(UserError, match=f"holds {CONFIG} of an earlier run"):
+    with pytest.raises(UserError, match=r"yolo is not empty .data.yaml is in it.: choose another folder"):
         convert(config, "pascal_voc", "coco", tmp_path / "yolo")
     for folder in (data.root, data.root / "train/images"):
-        with pytest.raises(UserError, match="holds the images to convert"):
+        with pytest.raises(UserError, match="holds the images of this data set"):
             convert(config, "pascal_voc", "yolo", folder)
+    with pytest.raises(UserError, match=r"is in .*, with the images of this data set"):
+        convert(config, "pascal_voc", "yolo", data.root / "train/images/yolo")
 
 
-def test_images_that_would_share_a_label_file_are_refused(make_data, tmp_path: Path) -> None:
+def test_a_file_that_vanishes_is_named(make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = make_data()
+
+    def convert_later(config, indexes, target, folder):
+        (data.root / "train/images/train_2.jpg").unlink()
+        return write_splits(config, indexes, target, folder)
+
+    monkeypatch.setattr("utils.conversion.write_splits", convert_later)
+    with pytest.raises(UserError, match=r"train_2\.jpg: No such file or directory: .*yolo is not complete, remove it"):
+        convert(load_data_config(data.yaml), "pascal_voc", "yolo", tmp_path / "yolo")
+
+
+@pytest.mark.parametrize("target", ["pascal_voc", "yolo"])
+def test_images_that_would_share_a_label_file_get_one_each(
+    make_data, tmp_path: Path, caplog: pytest.LogCaptureFixture, target: str
+) -> None:
     data = make_data()
     image = data.root / "train/images/train_0.jpg"
     image.with_suffix(".JPEG").write_bytes(image.read_bytes())
     config = load_data_config(data.yaml)
-    with pytest.raises(DataError, match="2 images are named train_0, and would share a label file"):
-        convert(config, "pascal_voc", "yolo", tmp_path / "yolo")
-    convert(config, "pascal_voc", "coco", tmp_path / "coco")
+    index = index_of(convert(config, "pascal_voc", target, tmp_path / "there"), target)
+    assert list(index.files.names)[:2] == ["train_0.JPEG", "train_0_jpg.jpg"]
+    assert (tmp_path / "there/train/images/train_0_jpg.jpg").read_bytes() == image.read_bytes()
+    np.testing.assert_array_equal(index.boxes[index.rows(0)], index.boxes[index.rows(1)])
+    assert "train_0.jpg is written as train_0_jpg.jpg, to have a label file of its own" in caplog.text
+    coco = convert(config, "pascal_voc", "coco", tmp_path / "coco")
+    assert list(index_of(coco, "coco").files.names)[:2] == ["train_0.JPEG", "train_0.jpg"]
+
+
+@pytest.mark.parametrize(("first", "second"), [*itertools.permutations(LABEL_TYPES, 2)])
+def test_folders_in_folders(make_data, tmp_path: Path, first: str, second: str) -> None:
+    """Two images of one name in different folders, as tools that turn images/ into labels/ expect them."""
+    data = make_data()
+    for number in range(4):
+        for kind, suffix in (("images", "jpg"), ("labels", "xml")):
+            path = data.root / "train" / kind / f"train_{number}.{suffix}"
+            new = path.parent / f"{'ab'[number % 2]}/deep/{number // 2}.{suffix}"
+            new.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(new)
+    before = index_of(data.yaml, "pascal_voc")
+    assert list(before.files.names) == ["a/deep/0.jpg", "a/deep/1.jpg", "b/deep/0.jpg", "b/deep/1.jpg"]
+    there = convert(load_data_config(data.yaml), "pascal_voc", first, tmp_path / "there")
+    back = convert(load_data_config(there), first, second, tmp_path / "back")
+    assert_same(before, index_of(back, second))
+    suffix = {"pascal_voc": ".xml", "yolo": ".txt"}.get(second)
+    if suffix:
+        images, labels = tmp_path / "back/train/images", tmp_path / "back/train/labels"
+        found = sorted(path.relative_to(labels).with_suffix(".jpg") for path in labels.rglob(f"*{suffix}"))
+        assert found == sorted(path.relative_to(images) for path in images.rglob("*.jpg"))
+
+
+@pytest.mark.parametrize("target", LABEL_TYPES)
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+def test_labels_of_the_stored_orientation_fit_every_reader(make_data, tmp_path: Path, target: str, suffix: str) -> None:
+    data = make_data()
+    path = data.root / "train/images/train_0.jpg"
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.open(path).save(path.with_suffix(suffix), exif=exif)
+    if suffix != ".jpg":
+        path.unlink()
+    before = index_of(data.yaml, "pascal_voc")
+    assert before.as_stored.tolist() == [True, False, False, False]
+    after = index_of(convert(load_data_config(data.yaml), "pascal_voc", target, tmp_path / "there"), target)
+    assert not after.as_stored.any()
+    assert_same(before, after)
+    np.testing.assert_array_equal(before.pixels(0), after.pixels(0))
+    turned = ImageOps.exif_transpose(Image.open(after.path(0)))
+    assert turned.size == (80, 64)
+    assert cv2.imread(str(after.path(0))).shape == (64, 80, 3)
 
 
 def test_as_a_script(make_data, run) -> None:

@@ -1,76 +1,38 @@
-import copy
 import json
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import yaml
-from PIL import Image
 
-from tests.conftest import CLASSES, ROOT
-from utils.data_check import KINDS, DataCheck, check_data, repeated_boxes
+from tests.broken_samples import (
+    COCO,
+    GOOD,
+    IMAGE,
+    LABEL_TYPES,
+    OF_TYPE,
+    ROW,
+    SAMPLES,
+    SIZE,
+    VOC,
+    YOLO,
+    Folder,
+    broken_folder,
+    truncate,
+    voc,
+)
+from tests.conftest import ROOT
+from utils.data_check import KINDS, DataCheck, check_data
 from utils.data_config import load_data_config
 from utils.errors import DataError
-from utils.label_index import open_index
+from utils.label_index import LabelIndex, open_index
 
+GREEN = "; did you mean 'green'?"
 BCCD = ROOT.parent / "shared" / "datasets" / "bccd"
-SIZE = (96, 128)  # height, width
-GOOD = (10, 10, 40, 40)
-
-
-def picture(seed: int, size: tuple[int, int] = SIZE) -> np.ndarray:
-    """(H, W, 3) uint8, blots of all colours; no two alike."""
-    cells = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
-    return cv2.resize(cells, size[::-1], interpolation=cv2.INTER_CUBIC)
-
-
-def voc(*objects: tuple, size: tuple[int, int] | None = SIZE) -> str:
-    """The text of a label file with objects (name, x1, y1, x2, y2)."""
-    text = f"<size><width>{size[1]}</width><height>{size[0]}</height></size>" if size else ""
-    for name, *box in objects:
-        corners = "".join(f"<{k}>{v}</{k}>" for k, v in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=False))
-        text += f"<object><name>{name}</name><bndbox>{corners}</bndbox></object>"
-    return f"<annotation>{text}</annotation>"
-
-
-class Folder:
-    """A data set in the making: train/ and valid/ with images/ and labels/."""
-
-    def __init__(self, root: Path) -> None:
-        self.root, self.seed = root, 0
-        keys = {
-            f"{s.upper()}_DIR_{k.upper()}": str(root / s / k) for s in ("train", "valid") for k in ("images", "labels")
-        }
-        for folder in keys.values():
-            Path(folder).mkdir(parents=True)
-        self.yaml = root / "data.yaml"
-        self.rewrite(CLASSES=CLASSES, **keys)
-
-    def rewrite(self, **changes: object) -> None:
-        old = yaml.safe_load(self.yaml.read_text()) if self.yaml.is_file() else {}
-        self.yaml.write_text(yaml.safe_dump({k: v for k, v in {**old, **changes}.items() if v is not None}))
-
-    def image(self, name: str, split: str = "train", size: tuple[int, int] = SIZE, **how: object) -> Path:
-        """Save a new picture; `mode` converts it."""
-        self.seed += 1
-        path = self.root / split / "images" / name
-        Image.fromarray(picture(self.seed, size)).convert(how.pop("mode", "RGB")).save(path, **how)
-        return path
-
-    def label(self, name: str, text: str | None = None, split: str = "train") -> None:
-        (self.root / split / "labels" / name).write_text(voc(("red", *GOOD)) if text is None else text)
-
-    def pair(self, stem: str, *objects: tuple, split: str = "train", size: tuple[int, int] | None = SIZE) -> Path:
-        """A sound image with these objects and a good one."""
-        self.label(f"{stem}.xml", voc(("red", *GOOD), *objects, size=size), split)
-        return self.image(f"{stem}.jpg", split)
-
-    def check(self, label_type: str = "pascal_voc") -> DataCheck:
-        return check_data(load_data_config(self.yaml), label_type)
 
 
 @pytest.fixture
@@ -78,183 +40,99 @@ def folder(tmp_path: Path) -> Folder:
     return Folder(tmp_path)
 
 
-def exif(orientation: int) -> Image.Exif:
-    tags = Image.Exif()
-    tags[274] = orientation
-    return tags
-
-
-def truncate(path: Path, size: int) -> None:
-    path.write_bytes(path.read_bytes()[:size])
-
-
-def spoil_pixels(path: Path) -> None:
-    """Header and end of a PNG stay, the compressed pixels become nonsense."""
-    data = bytearray(path.read_bytes())
-    start = data.index(b"IDAT") + 4
-    data[start : start + 60] = b"\xff" * 60
-    path.write_bytes(data)
-
-
-def deep(path: Path, *, grey: bool = False) -> None:
-    pixels = picture(len(path.name)).astype(np.uint16) * 257
-    cv2.imwrite(str(path), pixels[:, :, 0] if grey else pixels)
-
-
-# What breaks the folder, and the problem that must be named: place, kind, words.
-Sample = tuple[Callable[[Folder], object], str, str, str]
-IMAGE, LABEL = "images that cannot be read", "label files that cannot be read"
-ROW, COPY, NEAR = (
-    "entries of label files that make no sense",
-    "images that are there twice",
-    "images that look the same",
-)
-EXIF, DEEP, ALPHA = (
-    "images that EXIF turns",
-    "images of more than 8 bits a channel",
-    "images with transparency or a palette",
-)
-SAMPLES: dict[str, Sample] = {
-    "empty image": (lambda f: f.pair("a").write_bytes(b""), "a.jpg", IMAGE, ""),
-    "no image": (lambda f: f.pair("b").write_bytes(b"<html>404"), "b.jpg", IMAGE, "not an image"),
-    "cut off jpeg": (lambda f: truncate(f.pair("c"), 900), "c.jpg", IMAGE, "cut off"),
-    "cut off png": (lambda f: (f.label("d.xml"), truncate(f.image("d.png"), 900)), "d.png", IMAGE, "cut off"),
-    "spoilt pixels": (lambda f: (f.label("e.xml"), spoil_pixels(f.image("e.png"))), "e.png", IMAGE, "as an image"),
-    "empty label file": (lambda f: (f.pair("f"), f.label("f.xml", "")), "f.xml", LABEL, "not valid XML"),
-    "half a label file": (lambda f: (f.pair("g"), f.label("g.xml", "<annotation>\n<size>")), "g.xml", LABEL, "line 2:"),
-    "entities": (
-        lambda f: (f.pair("h"), f.label("h.xml", '<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>')),
-        "h.xml", LABEL, "DOCTYPE",
-    ),
-    "image and labels broken": (
-        lambda f: (f.pair("i").write_bytes(b""), f.label("i.xml", "")), "i.xml", LABEL, "not valid XML"),
-    "no labels": (lambda f: f.image("j.jpg"), "j.jpg", "images without labels, taken as without objects", ""),
-    "no image for labels": (lambda f: f.label("k.xml"), "k.xml", "labels without image", ""),
-    "one stem, two suffixes": (
-        lambda f: (f.pair("l"), f.image("l.png")), "l.png", "images that share one label file", "l.xml is that of"),
-    "two label files": (
-        lambda f: (f.pair("m"), f.label("m.XML")), "m.", "label files of an image that has another", "only the other"),
-    "other size": (
-        lambda f: f.pair("n", size=(96, 100)), "n.xml", "image sizes in label files that are not the image's",
-        "100x96, n.jpg is 128x96",
-    ),
-    "unknown class": (
-        lambda f: f.pair("o", ("reed", *GOOD), ("reed", *GOOD)), "o.xml", "label files with a class that CLASSES lacks",
-        "2 of 'reed'; did you mean 'red'?",
-    ),
-    "reversed": (
-        lambda f: f.pair("p", ("red", 60, 60, 50, 50)), "p.xml", "boxes with reversed corners",
-        "box 2 (red 60 60 49 49)",
-    ),
-    "no width": (lambda f: f.pair("q", ("red", 9, 9, 9, 30)), "q.xml", "boxes without area", "box 2 (red 9 8 9 30)"),
-    "a point": (lambda f: f.pair("q2", ("red", 0, 0, 0, 0)), "q2.xml", "boxes without area", "box 2 (red 0 0 0 0)"),
-    "far outside": (lambda f: f.pair("r", ("red", 500, 9, 520, 20)), "r.xml", "boxes outside their image", "box 2"),
-    "half outside": (lambda f: f.pair("s", ("red", 90, 9, 180, 20)), "s.xml", "boxes that leave their image", "box 2"),
-    "negative": (lambda f: f.pair("s2", ("red", -40, 9, 20, 20)), "s2.xml", "boxes that leave their image", "box 2"),
-    "nan": (lambda f: f.pair("t", ("red", "nan", 9, 20, 20)), "t.xml", "boxes that are no numbers", "box 2 (red nan"),
-    "infinite": (lambda f: f.pair("t2", ("red", 1, 9, "1e999", 20)), "t2.xml", "boxes that are no numbers", "box 2"),
-    "twice": (lambda f: f.pair("u", ("red", 10, 10.4, 40, 40)), "u.xml", "boxes that are there twice", "2 is box 1"),
-    "no corner": (lambda f: f.pair("v", ("red", 1, 2, 3)), "v.xml", ROW, "object 2 (red) has no bndbox of four"),
-    "words for corners": (lambda f: f.pair("w", ("red", "a", 2, 3, 4)), "w.xml", ROW, "no bndbox of four numbers"),
-    "no name": (lambda f: f.pair("x", ("", 1, 2, 30, 40)), "x.xml", ROW, "object 2 has no name"),
-    "size in words": (
-        lambda f: (f.pair("y"), f.label("y.xml", voc(("red", *GOOD), size=("big", "small")))), "y.xml",
-        "entries of label files read in part", "size big x small",
-    ),
-    "exif sideways": (lambda f: (f.label("z.xml"), f.image("z.jpg", exif=exif(6))), "z.jpg", EXIF, "ion 6: boxes"),
-    "exif 180": (lambda f: (f.label("z3.xml"), f.image("z3.jpg", exif=exif(3))), "z3.jpg", EXIF, "orientation 3"),
-    "exif in png": (lambda f: (f.label("z2.xml"), f.image("z2.png", exif=exif(8))), "z2.png", EXIF, "orientation 8"),
-    "16 bits": (lambda f: (f.label("a1.xml"), deep(f.image("a1.png"))), "a1.png", DEEP, "read as 8 bits"),
-    "16 bits grey": (lambda f: (f.label("a2x.xml"), deep(f.image("a2x.tif"), grey=True)), "a2x.tif", DEEP, "8 bits"),
-    "16 bits ppm": (lambda f: (f.label("a3xx.xml"), deep(f.image("a3xx.ppm"))), "a3xx.ppm", DEEP, "8 bits"),
-    "grey": (lambda f: (f.label("a4.xml"), f.image("a4.jpg", mode="L")), "a4.jpg", "grey images", "read as RGB"),
-    "cmyk": (lambda f: (f.label("a5.xml"), f.image("a5.jpg", mode="CMYK")), "a5.jpg", "CMYK images", "read as RGB"),
-    "rgba": (lambda f: (f.label("a6.xml"), f.image("a6.png", mode="RGBA")), "a6.png", ALPHA, "RGBA"),
-    "palette": (lambda f: (f.label("a7.xml"), f.image("a7.png", mode="P")), "a7.png", ALPHA, "P, read as opaque RGB"),
-    "animated": (
-        lambda f: (f.label("a8.xml"),
-                   f.image("a8.webp", save_all=True, append_images=[Image.fromarray(picture(999))])),
-        "a8.webp", "images of several frames", "2, the first is read",
-    ),
-    "huge": (
-        lambda f: (f.label("a9.xml", voc(size=None)), f.image("a9.png", mode="1", size=(7100, 7100))),
-        "a9.png", "images over 50 megapixels", "7100x7100",
-    ),
-    "other format": (lambda f: f.image("b1.gif"), "b1.gif", "image files of a format that is not read", "save it as"),
-    "copy": (lambda f: shutil.copy(f.pair("b2"), f.pair("b3")), "b3.jpg", COPY, "the same as b2.jpg"),
-    "re-compressed": (
-        lambda f: Image.open(f.pair("b4")).save(f.pair("b5"), quality=60), "b5.jpg", NEAR, "the same as b4.jpg"),
-    "resized": (
-        lambda f: Image.open(f.pair("b6")).resize((120, 90)).save(f.pair("b7")), "b7.jpg", NEAR, "the same as b6.jpg"),
-    "leaked": (
-        lambda f: shutil.copy(f.pair("b8"), f.pair("b9", split="valid")), "b9.jpg",
-        "images that another split has too (leakage)", "the same as b8.jpg of train",
-    ),
-    "leaked as png": (
-        lambda f: (f.label("c2.xml", split="valid"), Image.open(f.pair("c1")).save(f.root / "valid/images/c2.png")),
-        "c2.png", "images that look like one of another split (leakage)", "the same as c1.jpg of train",
-    ),
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def broken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Folder, DataCheck]:
-    folder = Folder(tmp_path_factory.mktemp("broken"))
-    for split in ("train", "valid"):
-        for i in range(4):
-            folder.pair(f"good_{split}_{i}", ("green", 50, 50, 90, 80), split=split)
-    for spoil, *_ in SAMPLES.values():
-        spoil(folder)
+@pytest.fixture(scope="module", params=LABEL_TYPES)
+def broken(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Folder, DataCheck]:
+    folder = broken_folder(tmp_path_factory.mktemp("broken"), request.param)
     return folder, folder.check()
 
 
-@pytest.mark.parametrize("name", SAMPLES)
-def test_every_broken_sample_is_named(broken: tuple[Folder, DataCheck], name: str) -> None:
-    _, place, kind, words = SAMPLES[name]
-    problems = [p for p in broken[1].problems if Path(p.place).name.startswith(place)]
-    assert [p for p in problems if p.kind == kind and words in p.what], problems
-    assert any(Path(p.place).name.startswith(place) and Path(p.place).is_file() for p in problems)
+def test_there_are_enough_of_them() -> None:
+    assert len(SAMPLES) >= 100
+    assert min(map(len, OF_TYPE.values())) >= 85
 
 
-def test_good_samples_are_not_named(broken: tuple[Folder, DataCheck]) -> None:
-    check = broken[1]
-    named = (*(name for _, name, *_ in SAMPLES.values()), "b7.xml", "i.jpg")
-    assert [p for p in check.problems if not Path(p.place).name.startswith(named)] == []
-    assert [p for p in check.problems if "good" in p.place] == []
+def test_every_broken_sample_is_named(broken: tuple[Folder, DataCheck]) -> None:
+    folder, check = broken
+    samples = OF_TYPE[folder.label_type]
+    expected = Counter((sample.kind, sample.words) for sample in samples.values() if sample.kind)
+    for name, sample in samples.items():
+        named = [problem for problem in check.problems if sample.names(problem)]
+        assert bool(named) == bool(sample.kind), (name, [p for p in check.problems if sample.owns(p.name)])
+        if sample.kind == ROW and folder.label_type == COCO:  # named for all of the json
+            assert len(named) >= expected[sample.kind, sample.words], name
+
+
+def test_what_is_not_broken_is_not_named(broken: tuple[Folder, DataCheck]) -> None:
+    folder, check = broken
+    samples = OF_TYPE[folder.label_type].values()
+    extra = [p for p in check.problems if not any(s.names(p) for s in samples)]
+    beside = {"grey images", "boxes that are there twice", IMAGE, ROW}  # of samples that are named for something else
+    assert {p.kind for p in extra} <= beside, extra
+    for problem in extra:
+        assert any(sample.kind and sample.owns(problem.name) for sample in samples) or problem.kind == ROW, problem
+    assert not any("good" in problem.place for problem in check.problems)
     assert check.splits["valid"].boxes_per_class == {"red": 6, "green": 4}
     assert check.splits["valid"].boxes_per_image == {"least": 1, "mean": 10 / 6, "median": 2, "most": 2}
+
+
+def decodes(index: LabelIndex, i: int) -> bool:
+    try:
+        index.pixels(i)
+    except DataError:
+        return False
+    return True
 
 
 def test_a_training_gets_the_boxes_that_the_check_counts(broken: tuple[Folder, DataCheck]) -> None:
     """No good one is lost; what cannot be decoded is named."""
     folder, check = broken
-    assert check.stops  # for classes that CLASSES lacks
+    damaged = []
     for split in ("train", "valid"):
-        index = open_index(load_data_config(folder.yaml), split, "pascal_voc", drop_unknown=True)
+        index = open_index(load_data_config(folder.yaml), split, folder.label_type, drop_unknown=True)
         assert (len(index), len(index.boxes)) == (check.splits[split].images, check.splits[split].boxes)
         for i in range(len(index)):
-            try:
-                index.pixels(i)
-            except DataError:
-                assert any(problem.place == str(index.path(i)) for problem in check.problems)
+            if not decodes(index, i):
+                damaged.append(index.files.names[i])
+                assert any(p.place == str(index.path(i)) and p.kind == IMAGE for p in check.problems)
         good = [i for i, name in enumerate(index.files.names) if name.startswith("good")]
         assert [np.diff(index.offsets)[i] for i in good] == [2] * 4
+    samples = OF_TYPE[folder.label_type].values()
+    assert all(any(sample.owns(name) and not sample.decodes for sample in samples) for name in damaged)
+    assert len(damaged) == sum(not sample.decodes for sample in samples)
 
 
 def test_text_and_json_have_everything(broken: tuple[Folder, DataCheck]) -> None:
-    check = broken[1]
+    folder, check = broken
     text = check.lines(None)
     for problem in check.problems:
         assert f"    {problem}" in text
     content = json.loads(json.dumps(check.as_dict()))
     assert len(content["problems"]) == len(check.problems)
     assert content["stops"] is True
-    assert content["splits"]["train"]["unknown_classes"] == {"'reed'": 2}
+    unknown = {
+        VOC: {"'reed'": 2},
+        YOLO: {"class 2": 1, "class 7": 1},
+        COCO: {"'reed'": 2, "'pink'": 1, "category 99": 1, "category None": 1},
+    }
+    assert content["splits"]["train"]["unknown_classes"] == unknown[folder.label_type]
     short = check.lines(1)
     count = Counter(p.kind for p in check.problems if p.split == "train")[ROW]
     at = short.index(f"  dropped: {count} {ROW}")
     assert short[at + 2] == f"    and {count - 1} more"
-    assert "  2 boxes of 'reed', which CLASSES lacks; did you mean 'red'?" in short
+    hint = "; did you mean 'red'?" if folder.label_type != YOLO else ""
+    name = {VOC: "'reed'", COCO: "'reed'", YOLO: "class 7"}[folder.label_type]
+    assert f"  {unknown[folder.label_type][name]} boxes of {name}, which CLASSES lacks{hint}" in short
+
+
+def test_unknown_classes_stop_nothing_where_they_are_dropped(broken: tuple[Folder, DataCheck]) -> None:
+    folder, check = broken
+    dropping = folder.check(drop_unknown=True, near_duplicates=False)
+    unknown = [p for p in dropping.problems if p.kind == "label files with boxes of a class that CLASSES lacks"]
+    before = [p for p in check.problems if p.effect == "stops"]
+    assert [(p.place, p.what) for p in unknown] == [(p.place, p.what) for p in before]
+    assert {p.effect for p in unknown} == {"dropped"}
+    assert (check.stops, dropping.stops) == (True, False)
+    assert dropping.splits == check.splits
 
 
 def test_the_most_serious_comes_first(broken: tuple[Folder, DataCheck]) -> None:
@@ -409,11 +287,43 @@ def test_a_fault_of_the_test_split_stops_no_training(folder: Folder) -> None:
     assert not check.stops
 
 
-def test_repeated_boxes() -> None:
-    boxes = np.array([[0, 0, 9, 9], [5, 5, 9, 9], [0.4, 0, 9, 9], [0, 0, 9, 9], [0, 0, 9, 9], [0, 0.6, 9, 9.0]])
-    images, labels = np.array([0, 0, 0, 0, 1, 0]), np.array([1, 1, 1, 2, 1, 1])
-    assert repeated_boxes(images, labels, boxes).tolist() == [-1, -1, 0, -1, -1, -1]
-    assert repeated_boxes(images[:0], labels[:0], boxes[:0]).tolist() == []
+@pytest.mark.parametrize("label_type", LABEL_TYPES)
+def test_places_are_named_below_their_folders(tmp_path: Path, label_type: str) -> None:
+    folder = Folder(tmp_path, label_type)
+    truncate(folder.pair("n/a"), 900)
+    shutil.copy(folder.pair("n/b", ("red", 9, 9, 9, 30)), folder.pair("m/b", split="valid"))
+    shutil.copy(folder.root / "train/images/n/b.jpg", folder.pair("n/o/c"))
+    folder.image("n/d.jpg")
+    folder.image("n/e.gif")
+    folder.pair("v", split="valid")
+    start, suffix = {VOC: ("", "xml"), YOLO: ("", "txt"), COCO: ("train.json: ", "jpg")}[label_type]
+    broken, *others = folder.check().problems
+    assert str(broken).startswith("n/a.jpg: ")
+    assert [(p.split, str(p).partition(" (red")[0]) for p in others] == [
+        ("train", f"{start}n/b.{suffix}: box 2"),
+        ("train", "n/e.gif: save it as .jpg or .png"),
+        ("train", "n/d.jpg"),
+        ("train", "n/o/c.jpg: the same as n/b.jpg"),
+        ("valid", "m/b.jpg: the same as n/b.jpg of train"),
+        ("valid", "m/b.jpg: the same as n/b.jpg of train"),
+    ][: len(others)]
+    assert len(others) >= 5
+
+
+@pytest.mark.parametrize("label_type", [VOC, COCO])
+@pytest.mark.parametrize(("name", "near"), [("Green", GREEN), ("gren", GREEN), ("sky", "")])
+def test_the_nearest_class_is_named_with_counts(tmp_path: Path, label_type: str, name: str, near: str) -> None:
+    folder = Folder(tmp_path, label_type)
+    for split in ("train", "valid"):
+        folder.coco[split]["categories"].append({"id": 50, "name": name})
+        folder.image(f"{split}.jpg", split)
+        folder.label(f"{split}.xml", voc(("red", *GOOD), *3 * [(name, *GOOD)], size=SIZE), split)
+        folder.entry(f"{split}.jpg", {}, *3 * [{"category_id": 50}], split=split)
+    check = folder.check()
+    assert [p.what for p in check.problems if p.effect == "stops"] == 2 * [f"3 of '{name}'{near}"]
+    assert f"  3 boxes of '{name}', which CLASSES lacks{near}" in check.lines()
+    with pytest.raises(DataError, match=rf"'{name}' \(3 boxes, first in [^;]*{re.escape(near)}\)"):
+        open_index(load_data_config(folder.yaml), "train", label_type)
 
 
 @pytest.mark.skipif(not BCCD.is_dir(), reason="the BCCD data set is not beside the project")

@@ -1,0 +1,64 @@
+"""The scripts on data sets with every fault that we know, in every label format."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.broken_samples import COCO, LABEL_TYPES, OF_TYPE, ROW, broken_folder
+from tests.test_train import FAST, run_folder
+from utils.data_check import DROPPED, KINDS, MENDED, STOPS
+from utils.data_config import load_data_config
+from utils.label_index import open_index
+
+# A training does not look for files that are neither images that it reads nor labels: only the check names them.
+FOR_THE_CHECK = {"other format"}
+
+
+def unnamed(label_type: str, text: str, effects: tuple[str, ...]) -> set[str]:
+    """The samples with a fault of these effects that a text does not name."""
+    words = [word.strip() for word in re.split(r"[\n(,]|: ", text)]
+    return {
+        name
+        for name, sample in OF_TYPE[label_type].items()
+        if KINDS.get(sample.kind) in effects
+        and not any(map(sample.owns, words))
+        and not (label_type == COCO and sample.kind == ROW and sample.words in text)  # by its place in the json
+    }
+
+
+@pytest.mark.parametrize("label_type", LABEL_TYPES)
+def test_check_names_and_mends_every_sample(tmp_path: Path, run: Callable, label_type: str) -> None:
+    folder = broken_folder(tmp_path / "broken", label_type)
+    arguments = ("--label-type", label_type, "--limit", 999)
+    done = run("datasets.py", "check", "--data", folder.yaml, *arguments)
+    assert done.returncode == 2
+    assert done.stderr.endswith("a training would not start: see the faults above that stop it\n")
+    assert unnamed(label_type, done.stdout, tuple(KINDS.values())) == set()
+    assert f"{STOPS}: " in done.stdout
+
+    fixing = run("datasets.py", "check", "--data", folder.yaml, *arguments, "--fix", "copy")
+    assert fixing.returncode == 0, fixing.stderr
+    done = run("datasets.py", "check", "--data", "copy/data_config.yaml", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert not re.search(rf"^  ({STOPS}|{DROPPED}|{MENDED}):", done.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize("label_type", LABEL_TYPES)
+def test_training_goes_on_and_names_what_it_leaves_out(tmp_path: Path, run: Callable, label_type: str) -> None:
+    folder = broken_folder(tmp_path / "broken", label_type)
+    done = run(
+        "train.py", "--data", folder.yaml, "--label-type", label_type, *FAST, "--epochs", 1, "--name", "broken",
+        "--drop-unknown", "--batch", 24,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    faults = (run_folder(tmp_path, "broken") / "data_faults.txt").read_text()
+    assert unnamed(label_type, done.stdout + faults, (STOPS, DROPPED, MENDED)) == FOR_THE_CHECK
+    for split, purpose in (("train", "training"), ("valid", "validation")):
+        index = open_index(load_data_config(folder.yaml), split, label_type, drop_unknown=True)
+        assert f"Number of {purpose} samples: {len(index)}\n  {len(index.boxes)} boxes" in done.stdout
+        for name, sample in OF_TYPE[label_type].items():
+            images = [i for i, image in enumerate(index.files.names) if sample.owns(image)]
+            found = sum(len(index.boxes[index.rows(i)]) for i in images)
+            assert (name, found) == (name, sample.boxes if images else 0)

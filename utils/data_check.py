@@ -16,7 +16,7 @@ from utils.errors import DataError
 from utils.file_names import Files, find_files
 from utils.image_notes import ALPHA, CMYK, EXIF, FRAMES, GREY, HUGE, SIXTEEN_BITS, image_notes
 from utils.images import is_image_name, read_image
-from utils.label_index import SplitFiles, SplitReading, find_split, nearest_class, read_files
+from utils.label_index import SplitFiles, SplitReading, class_hint, find_split, read_files
 from utils.label_readers import READERS, UNKNOWN
 from utils.near_duplicates import fingerprints, near_pairs, same_bytes
 from utils.progress import bar
@@ -155,7 +155,7 @@ class DataCheck:
 
     def _lines_of_classes(self, summary: SplitSummary) -> Iterator[str]:
         for name, count in summary.unknown_classes.items():
-            yield f"  {count} boxes of {name}, which CLASSES lacks{_hint(name, self.classes)}"
+            yield f"  {count} boxes of {name}, which CLASSES lacks{class_hint(name, self.classes)}"
 
 
 def check_data(
@@ -252,11 +252,6 @@ def _summary(config: DataConfig, name: str, reading: SplitReading, keep: np.ndar
     )
 
 
-def _hint(unknown: str, classes: Sequence[str]) -> str:
-    near = nearest_class(unknown, classes)
-    return f"; did you mean {near!r}?" if near else ""
-
-
 def _file_problems(place: _Places, reading: SplitReading) -> Iterator[Problem]:
     """What is wrong with whole files, and entries of label files."""
     files, names = reading.files, reading.label_names
@@ -298,7 +293,7 @@ def _class_problems(
     for name, images in reading.unknown.items():
         kind = CLASS_DROPPED if drop_unknown else NUMBER if name.startswith("class ") else CLASS
         for image, count in Counter(images).items():
-            yield place.of_labels(kind, reading.label_names[image], f"{count} of {name}{_hint(name, classes)}")
+            yield place.of_labels(kind, reading.label_names[image], f"{count} of {name}{class_hint(name, classes)}")
 
 
 def _box_problems(

@@ -93,9 +93,9 @@ def find_targets(checked: DataCheck, problems: Iterable[Problem]) -> dict[Proble
             for place in (str(target.path), label_place):
                 if (split, place) in places:
                     at.setdefault((split, place), target)
-            if (split, target.path.name) in names:
-                key = split, target.path.name
-                by_name[key] = None if key in by_name else target  # of two with that name, either may be meant
+            key = split, target.path.relative_to(reading.images.folder).as_posix()
+            if key in names:
+                by_name[key] = target
     found: dict[Problem, list[Target]] = {}
     for problem in problems:
         path = Path(problem.place)

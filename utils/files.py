@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+_KEPT = 50  # characters of a name in that of its temporary file: a name has at most 255 bytes
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
 
 
@@ -29,7 +30,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
     Raises:
         OSError: what is at `path` is then as it was.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name[:_KEPT]}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
             write(file)

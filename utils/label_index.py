@@ -17,7 +17,7 @@ from utils.data_config import DataConfig
 from utils.errors import DataError
 from utils.file_names import Files, find_files, match, stem
 from utils.files import file_size
-from utils.images import ImageHeader, is_image_name, read_header, read_image
+from utils.images import DamagedImageError, ImageHeader, is_image_name, read_header, read_image
 from utils.label_readers import UNKNOWN, LabelFile, shown
 from utils.label_sources import LabelSource, open_labels
 from utils.machine import give_back_memory
@@ -79,13 +79,14 @@ class LabelIndex:
         """Decode image i: (H, W, 3) uint8 RGB, in the orientation that its boxes mean.
 
         Raises:
-            DataError: it cannot be decoded, or not to the size that its header had when the labels were read.
+            DataError: the file is missing or cannot be opened.
+            DamagedImageError: it cannot be decoded, or not to the size that its header had when the labels were read.
         """
         path, (height, width) = self.path(i), self.sizes[i]
         image = read_image(path, as_stored=bool(self.as_stored[i]))
         if image.shape[:2] != (height, width):
             found = f"{image.shape[1]}x{image.shape[0]}"
-            raise DataError(
+            raise DamagedImageError(
                 f"{path}: decodes to {found}, its header said {width}x{height} when the labels were read: "
                 "start again if the file was replaced, else save it anew"
             )
@@ -302,7 +303,7 @@ def _listed(folder: Path, images: Sequence[str], list_file: Path) -> tuple[list[
 
 def _assemble(reading: SplitReading, classes: tuple[str, ...]) -> LabelIndex:
     boxes, keep, problems = reading.mended()
-    report = _report(reading, problems)
+    report = _report(reading, problems, classes)
     keep &= reading.labels != UNKNOWN
     kept = np.bincount(reading.image_of_box[keep], minlength=len(reading.images))
     return LabelIndex(
@@ -318,18 +319,22 @@ def _assemble(reading: SplitReading, classes: tuple[str, ...]) -> LabelIndex:
     )
 
 
-def _report(reading: SplitReading, box_problems: np.ndarray) -> LabelReport:
+def _report(reading: SplitReading, box_problems: np.ndarray, classes: Sequence[str]) -> LabelReport:
     report, names, source = LabelReport(), reading.label_names, reading.files.labels
     notes = [f"{names[image]}: {note}" for image, note in reading.notes]
     report.add("files that cannot be read, their images left out", [broken.message for broken in reading.broken])
     for name, images in reading.unknown.items():
         places = [f"{names[image]}: {count}" for image, count in Counter(images).items()]
-        report.add(f"label files with boxes of {name}, which CLASSES lacks, dropped", places)
+        report.add(f"label files with boxes of {name}, which CLASSES lacks{class_hint(name, classes)}, dropped", places)
     report.add("listed images that are not there", reading.files.not_there)
     report.add("rows of label files", [*(source.notes if source else []), *notes])
     report.add("labels without image", reading.files.without_image)
     without = [reading.images.names[image] for image, name in enumerate(names) if name is None]
     report.add("no labels, taken as without objects", without)
+    doubles = [f"{name}: only the other is read" for name in source.doubles] if source else []
+    report.add("label files of an image that has another", doubles)
+    shared = [name for name, count in Counter(filter(None, names)).items() if count > 1]
+    report.add("label files that several images share", shared)
     report.add("image size in the label file is not the file's", [names[image] for image in reading.claimed])
     for box in np.flatnonzero(box_problems != ""):
         kind = "boxes dropped" if box_problems[box] in DROPPED else "boxes mended"
@@ -337,9 +342,10 @@ def _report(reading: SplitReading, box_problems: np.ndarray) -> LabelReport:
     return report
 
 
-def nearest_class(unknown: str, classes: Sequence[str]) -> str | None:
+def class_hint(unknown: str, classes: Sequence[str]) -> str:
     """The class that a name in quotes, as a reader gives those that CLASSES lacks, may have been meant to be."""
-    return next(iter(difflib.get_close_matches(unknown.strip("'"), classes, n=1)), None)
+    near = difflib.get_close_matches(unknown.strip("'"), classes, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _check_classes(config: DataConfig, split_name: str, reading: SplitReading) -> None:
@@ -349,8 +355,7 @@ def _check_classes(config: DataConfig, split_name: str, reading: SplitReading) -
         return
     shown = []
     for name, images in unknown[:_NAMES_SHOWN]:
-        near = nearest_class(name, config.classes)
-        hint = f"; did you mean {near!r}?" if near else ""
+        hint = class_hint(name, config.classes)
         shown.append(f"{name} ({len(images)} boxes, first in {reading.label_names[images[0]]}{hint})")
     more = f" and {len(unknown) - len(shown)} more" if len(shown) < len(unknown) else ""
     raise DataError(

@@ -287,7 +287,8 @@ def test_unknown_class_is_named_with_its_first_file_its_count_and_the_nearest_na
     index = open_index(load_data_config(data.yaml), "train", "pascal_voc", drop_unknown=True)
     assert np.diff(index.offsets).tolist() == [1, 2, 3, 0]
     assert index.report.lines() == [
-        "label files with boxes of 'reed', which CLASSES lacks, dropped: 2 (train_1.xml: 1, train_2.xml: 1)",
+        "label files with boxes of 'reed', which CLASSES lacks; did you mean 'red'?, dropped: 2 "
+        "(train_1.xml: 1, train_2.xml: 1)",
         "label files with boxes of 'blue', which CLASSES lacks, dropped: 1 (train_2.xml: 1)",
     ]
 
@@ -433,7 +434,7 @@ def test_nested_folders(make_data, kinds: tuple[str, ...]) -> None:
     assert nested.report.lines() == []
     assert sorted(path.name for path in nested.files) == list(flat.files.names)
     for i in range(4):
-        rows = nested.rows(list(path.name for path in nested.files).index(f"train_{i}.jpg"))
+        rows = nested.rows([path.name for path in nested.files].index(f"train_{i}.jpg"))
         np.testing.assert_array_equal(nested.boxes[rows], flat.boxes[flat.rows(i)])
 
 

@@ -1,11 +1,13 @@
-"""Images per second of one core through the data path, ours against the predecessor's, in one process.
+"""Images per second of one core through the data path, ours against the predecessor's, in turns.
 
 OMP_NUM_THREADS=1 taskset -c 0 python -m benchmarks.data --data bccd.yaml
 """
 
 import argparse
+import multiprocessing
 import time
 from collections.abc import Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 from typing import Protocol
@@ -22,6 +24,7 @@ from utils.batch import Sample, collate
 from utils.data_config import load_data_config
 from utils.image_cache import cache_size, make_cache_files
 from utils.label_index import open_index
+from utils.machine import keep_memory
 from utils.options import LABEL_TYPES
 from utils.size_rule import SizeRule
 
@@ -41,12 +44,30 @@ class Samples(Protocol):
     def __getitem__(self, i: int) -> object: ...
 
 
-def milliseconds(samples: Samples, numbers: Sequence[int]) -> float:
-    """Per sample."""
-    started = time.perf_counter()
-    for i in numbers:
-        samples[i]
-    return (time.perf_counter() - started) / len(numbers) * 1e3
+class Runner:
+    """A process that loads samples, as a worker of a loader does; the memory of one way is so none of another's."""
+
+    def __init__(self, samples: Samples, *, is_ours: bool) -> None:
+        self._pipe, theirs = multiprocessing.get_context("fork").Pipe()
+        arguments = (samples, is_ours, theirs)
+        multiprocessing.get_context("fork").Process(target=_serve, args=arguments, daemon=True).start()
+
+    def milliseconds(self, numbers: Sequence[int]) -> float:
+        """Per sample."""
+        self._pipe.send(numbers)
+        return self._pipe.recv()
+
+
+def _serve(samples: Samples, is_ours: bool, pipe: Connection) -> None:
+    cv2.setNumThreads(0)
+    if is_ours:
+        keep_memory()  # as our workers do
+    while True:
+        numbers = pipe.recv()
+        started = time.perf_counter()
+        for i in numbers:
+            samples[i]
+        pipe.send((time.perf_counter() - started) / len(numbers) * 1e3)
 
 
 def main() -> None:
@@ -69,10 +90,10 @@ def main() -> None:
         (path,), _ = make_cache_files("ram", [cache_size(cached.base_sizes())], Path())
         cached.keep_images(path)
         theirs = FloatDataset(config.splits["train"], config.classes, options.imgsz, **arguments)
-        for i in range(len(index)):
-            cached[i]
-        milliseconds(ours, numbers[:3]), milliseconds(theirs, numbers[:3])  # imports
-        rounds = [[milliseconds(way, numbers) for way in (theirs, ours, cached)] for _ in range(options.rounds)]
+        ways = (Runner(theirs, is_ours=False), Runner(ours, is_ours=True), Runner(cached, is_ours=True))
+        for way in ways:
+            way.milliseconds(range(len(index)))  # imports; fills the cache
+        rounds = [[way.milliseconds(numbers) for way in ways] for _ in range(options.rounds)]
         old, new, kept = (median(times) for times in zip(*rounds, strict=True))
         print(
             f"{name}: predecessor's way {old:.2f}, ours {new:.2f} ms an image, {old / new:.1f} times as fast; "

@@ -23,6 +23,7 @@ import torch
 
 from utils.batch import Batch, Sample, block_size, collate
 from utils.errors import UserError
+from utils.machine import keep_memory
 from utils.shared_memory import SharedBlock
 
 log = logging.getLogger(__name__)
@@ -229,6 +230,7 @@ def _work(dataset: Samples, ring: SharedBlock, slot_bytes: int, pipe: Connection
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process: the main one ends this one
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     cv2.setNumThreads(0)
+    keep_memory()
     torch.set_num_threads(1)
     parent = os.getppid()
     while True:

@@ -5,6 +5,9 @@ import os
 import sys
 from pathlib import Path
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
+_LARGEST_KEPT = 32 << 20  # bytes, the most that glibc allows
+_MOST_KEPT = 256 << 20  # bytes
 _CGROUP = Path("/sys/fs/cgroup")
 _CGROUP_FILES = (  # limit, usage, statistics; of version 2 and 1
     ("memory.max", "memory.current", "memory.stat"),
@@ -28,10 +31,21 @@ def free_memory(cgroup: Path = _CGROUP) -> int:
 
 def give_back_memory() -> None:
     """Return what was freed to the system, which the C library of Linux keeps where later objects lie above it."""
+    _glibc("malloc_trim", 0)
+
+
+def keep_memory() -> None:
+    """Keep what is freed for the next image; without it each is mapped anew, and its pages are filled with zeros."""
+    _glibc("mallopt", _M_MMAP_THRESHOLD, _LARGEST_KEPT)
+    _glibc("mallopt", _M_TRIM_THRESHOLD, _MOST_KEPT)
+
+
+def _glibc(function: str, *arguments: int) -> None:
+    """Call it, where the C library has it."""
     if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it
-        if trim is not None:
-            trim(0)
+        call = getattr(ctypes.CDLL(None), function, None)
+        if call is not None:
+            call(*arguments)
 
 
 def _left_in(cgroup: Path) -> float:

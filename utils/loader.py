@@ -7,6 +7,7 @@ as the loader.
 
 import logging
 import math
+import mmap
 import multiprocessing
 import os
 import pickle
@@ -85,7 +86,7 @@ class Loader:
         self.dataset, self.batches = dataset, batches
         self._on_gpu = device.type == "cuda"
         self._slots = workers * _AHEAD + _IN_USE
-        self._slot_bytes = block_size(*largest)
+        self._slot_bytes = -(-block_size(*largest) // mmap.PAGESIZE) * mmap.PAGESIZE  # no two slots lock one page
         self._count = workers
         self._workers: list[_Worker] = []
         self._ring: SharedBlock | None = None

@@ -1,11 +1,19 @@
 """Memory that several processes see."""
 
+import atexit
 import mmap
 import multiprocessing
 from multiprocessing.shared_memory import SharedMemory
 from typing import Any
 
 import numpy as np
+
+
+class _Memory(SharedMemory):
+    """Mapped until the process ends, for arrays of it may live as long; Python's own would complain about them."""
+
+    def __del__(self) -> None:
+        pass
 
 
 class SharedBlock:
@@ -20,7 +28,9 @@ class SharedBlock:
     def __init__(self, size: int) -> None:
         self.size = max(1, size)
         forked = multiprocessing.get_start_method() == "fork"
-        self._memory = None if forked else SharedMemory(create=True, size=self.size)
+        self._memory = None if forked else _Memory(create=True, size=self.size)
+        if self._memory is not None:
+            atexit.register(self._memory.unlink)
         self.array = np.frombuffer(mmap.mmap(-1, self.size) if forked else self._memory.buf, np.uint8, self.size)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -39,6 +49,6 @@ class SharedBlock:
 
 def _attach(size: int, name: str) -> SharedBlock:
     block = SharedBlock.__new__(SharedBlock)
-    block.size, block._memory = size, SharedMemory(name)
+    block.size, block._memory = size, _Memory(name)
     block.array = np.frombuffer(block._memory.buf, np.uint8, size)
     return block

@@ -173,8 +173,8 @@ def test_where_processes_are_spawned() -> None:
         "    multiprocessing.set_start_method('spawn')\n"
         "    made = loader(2)\n"
         "    print(sum(int(batch.images.sum()) for batch in made), sum(int(b.images.sum()) for b in loader(0)))\n"
-        "    made.close()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
     one, other = done.stdout.split()
     assert (done.returncode, one) == (0, other), done.stderr
+    assert set(done.stderr.splitlines()) == {"b.jpg: cut off; it is left out"}

@@ -104,13 +104,13 @@ class DetectionDataset:
         """Image i, or the next that can be decoded; `faults` gets what was wrong."""
         from utils.images import DamagedImageError
 
-        try:
-            return self._load(i)
-        except DamagedImageError as error:
-            faults.append(str(error))
-            if len(faults) == _MOST_DAMAGED:
-                raise DataError(f"{len(faults)} images in a row cannot be decoded; {error}") from None
-            return self._load_or_next((i + 1) % len(self), faults)
+        tries = min(_MOST_DAMAGED, len(self))
+        for k in range(i, i + tries):
+            try:
+                return self._load(k % len(self))
+            except DamagedImageError as error:  # noqa: PERF203 - rare
+                faults.append(str(error))
+        raise DataError(f"{tries} images in a row cannot be decoded; {faults[-1]}")
 
     def _base_image(self, i: int) -> np.ndarray:
         """The pixels of it: (H, W, 3) uint8 RGB, never changed by anyone."""
@@ -188,7 +188,7 @@ def make_loader(
     """A loader whose workers, at most one a core, live as long as it does."""
     from utils.loader import Loader
 
-    largest = (batches.batch_size, *dataset.base_sizes().max(0).tolist())
+    largest = (min(batches.batch_size, len(dataset)), *dataset.base_sizes().max(0).tolist())
     return Loader(dataset, batches, largest=largest, workers=min(workers, cores()), device=device)
 
 

@@ -230,6 +230,7 @@ EXIF, DEEP, ALPHA = (
 )
 CLASS, NUMBER = "label files with a class that CLASSES lacks", "label files with a class number that CLASSES lacks"
 NO_IMAGE, NO_LABELS = "labels without image", "images without labels, taken as without objects"
+NOT_LISTED = "images that COCO's json does not list"
 SHARED, SIZES = "images that share one label file", "image sizes in label files that are not the image's"
 NO_AREA, OUTSIDE, CLIPPED = "boxes without area", "boxes outside their image", "boxes that leave their image"
 NO_NUMBERS, REVERSED, TWICE = "boxes that are no numbers", "boxes with reversed corners", "boxes that are there twice"
@@ -467,10 +468,11 @@ JSON: dict[str, Sample] = {
 }  # fmt: skip
 
 SAMPLES: Mapping[str, Sample] = {**IMAGES, **BOXES, **SIZED, **FILES, **PASCAL}  # of Pascal VOC
+_NOT_LISTED = IMAGES["no labels"]._replace(kind=NOT_LISTED)
 OF_TYPE: Mapping[str, Mapping[str, Sample]] = {
     VOC: SAMPLES,
     YOLO: {**IMAGES, **BOXES, **FILES, **DARKNET},
-    COCO: {**IMAGES, **BOXES, **SIZED, **JSON},
+    COCO: {**IMAGES, **BOXES, **SIZED, **JSON, "no labels": _NOT_LISTED},
 }
 
 

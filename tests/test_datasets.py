@@ -163,7 +163,7 @@ def test_images_of_which_none_can_be_decoded(make_data) -> None:
     index = open_train(data)
     for path in index.files:
         path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(DataError, match="16 images in a row cannot be decoded"):
+    with pytest.raises(DataError, match="4 images in a row cannot be decoded"):
         DetectionDataset(index, SizeRule(64), policy=AugmentationPolicy())[0]
 
 
@@ -195,6 +195,24 @@ def test_multi_scale_changes_the_size_of_samples(make_data) -> None:
         sides = np.sort(sample.boxes[:, 2:] - sample.boxes[:, :2], 0)
         original = dataset.index.boxes[dataset.index.rows(1)]
         np.testing.assert_allclose(sides, np.sort((original[:, 2:] - original[:, :2]) * scale, 0), rtol=0.02)
+
+
+def test_damaged_images_scattered_over_a_mosaic_end_nothing(make_data) -> None:
+    data = make_data(images=60)
+    index = open_train(data)
+    for i, path in enumerate(index.files):
+        if i % 7 < 6:  # six in a row, and four images in a mosaic
+            path.write_bytes(path.read_bytes()[:-100])
+    dataset = DetectionDataset(index, SizeRule(64), policy=AugmentationPolicy(mosaic=1.0))
+    for i in range(60):
+        assert dataset[i].faults
+
+
+def test_a_batch_larger_than_the_data_set_takes_no_room(make_data) -> None:
+    dataset = DetectionDataset(open_train(make_data()), SizeRule(64), policy=AugmentationPolicy())
+    loader = make_loader(dataset, TrainBatches(4, 1 << 40, seed=0), 1, CPU)
+    assert [len(batch) for batch in loader] == [4]
+    loader.close()
 
 
 def test_the_loader_leaves_the_random_state_alone(make_data) -> None:

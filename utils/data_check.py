@@ -34,6 +34,7 @@ ROW_DROPPED = "entries of label files that make no sense"
 ROW_MENDED = "entries of label files read in part"
 NO_IMAGE = "labels without image"
 NOT_THERE = "listed images that are not there"
+NOT_LISTED = "images that COCO's json does not list"
 FORMAT = "image files of a format that is not read"
 COPY_ACROSS = "images that another split has too (leakage)"
 NEAR_ACROSS = "images that look like one of another split (leakage)"
@@ -55,7 +56,7 @@ KINDS: Mapping[str, str] = {  # kind -> what a training does about it; most seri
     **dict.fromkeys((BAD_SPLIT, CLASS, NUMBER), STOPS),
     **dict.fromkeys((BAD_IMAGE, BAD_LABELS, CLASS_DROPPED), DROPPED),
     **dict.fromkeys((BOXES[NOT_FINITE], BOXES[NO_AREA], BOXES[OUTSIDE], ROW_DROPPED), DROPPED),
-    **dict.fromkeys((NO_IMAGE, NOT_THERE, FORMAT), DROPPED),
+    **dict.fromkeys((NO_IMAGE, NOT_THERE, NOT_LISTED, FORMAT), DROPPED),
     **dict.fromkeys((BOXES[SWAPPED], BOXES[CLIPPED], ROW_MENDED), MENDED),
     **dict.fromkeys((COPY_ACROSS, NEAR_ACROSS, SIZE, SHARED, TWO_LABELS, NO_LABELS, REPEATED), NOTHING),
     **dict.fromkeys((COPY, NEAR, EXIF, SIXTEEN_BITS, GREY, CMYK, ALPHA, FRAMES, HUGE), NOTHING),
@@ -271,6 +272,8 @@ def _file_problems(place: _Places, reading: SplitReading) -> Iterator[Problem]:
         yield place.of_labels(NO_IMAGE, name) if is_file else place.of_all_labels(NO_IMAGE, name)
     for entry in files.not_there:
         yield Problem(place.split, NOT_THERE, *entry.split(": ", 1))
+    for name in files.not_listed:
+        yield Problem(place.split, NOT_LISTED, str(files.images.folder / name), "", name)
     for image, name in enumerate(names):
         if name is None and files.labels:
             yield place.of_image(NO_LABELS, reading.images.names[image])

@@ -7,7 +7,7 @@ import os
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
+from itertools import chain, takewhile
 from pathlib import Path, PurePosixPath
 from typing import overload
 
@@ -105,12 +105,27 @@ def match(names: Sequence[str], others: Sequence[str]) -> np.ndarray:
     """Which of `others` belongs to each of `names`.
 
     The same path belongs to it. Of what is left on both sides, the last parts must be the same but for case and Unicode
-    form (a disk of another system may have changed them), and be the only two of that kind, or the only two whose
-    folders agree as far as both have them: a/1 and train/a/1, not b/1.
+    form (a disk of another system may have changed them), and be the only two of that kind whose folders agree as far
+    as both have them: a/1 and train/a/1, not b/1. Where nothing matches so, the folder that all names are in and that
+    of all the others are left out: images/1 and labels/1.
 
     Returns:
         (len(names),) int64, position in `others`, the first where a name is there twice, or -1.
     """
+    found = _match(names, others)
+    if (found >= 0).any():
+        return found
+    return _match(_below_common_folder(names), _below_common_folder(others))
+
+
+def _below_common_folder(names: Sequence[str]) -> list[str]:
+    """The names without the folders that all of them begin with."""
+    folders = zip(*(name.split("/")[:-1] for name in names), strict=False)
+    depth = sum(1 for _ in takewhile(lambda parts: len(set(parts)) == 1, folders))
+    return [name.split("/", depth)[-1] for name in names]
+
+
+def _match(names: Sequence[str], others: Sequence[str]) -> np.ndarray:
     position: dict[str, int] = {}
     for i, other in enumerate(others):
         position.setdefault(other, i)
@@ -134,8 +149,6 @@ def match(names: Sequence[str], others: Sequence[str]) -> np.ndarray:
 
 def _pairs(names: list[str], others: list[str]) -> list[tuple[str, str]]:
     """Which two belong together, of names with the same last part."""
-    if len(names) == len(others) == 1:
-        return [(names[0], others[0])]
     whole: dict[tuple[str, ...], list[str]] = defaultdict(list)
     ending: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for other in others:

@@ -81,10 +81,15 @@ def make_cache_files(kind: str, needs: Sequence[int], folder: Path) -> tuple[lis
     if kind == "off":
         return [None] * len(needs), "Resized images are not kept (--cache off)"
     if kind == "disk":
-        free = shutil.disk_usage(folder).free
-        if total > free:
-            raise UserError(f"--cache disk needs {size} in {folder}, where {free / _GIB:.2f} GiB are free: --cache off")
-        return [_on_disk(need, folder) for need in needs], f"Resized images are kept on disk once made, up to {size}"
+        try:
+            free = shutil.disk_usage(folder).free
+            if total > free:
+                raise UserError(f"--cache disk needs {size} in {folder}, which has {free / _GIB:.2f} GiB: --cache off")
+            return [
+                _on_disk(need, folder) for need in needs
+            ], f"Resized images are kept on disk once made, up to {size}"
+        except OSError as error:
+            raise UserError(f"--cache disk: {folder}: {error.strerror}: --cache off") from None
     of_memory = f"of {memory / _GIB:.2f} GiB free memory"
     if kind == "ram" and total > memory:
         raise UserError(f"--cache ram needs {size} {of_memory}: --cache disk or off, or a smaller --imgsz")
@@ -108,10 +113,7 @@ def _on_disk(size: int, folder: Path) -> str:
         return _temporary(size, folder)
     file, name = tempfile.mkstemp(prefix=".images.", dir=folder)
     os.unlink(name)  # it is gone when the last process that has it open is, however that ends
-    try:
-        os.posix_fallocate(file, 0, size)  # a disk that fills up later would end the process with SIGBUS
-    except OSError as error:
-        raise UserError(f"--cache disk: {folder}: {error.strerror}: --cache off") from None
+    os.posix_fallocate(file, 0, size)  # a disk that fills up later would end the process with SIGBUS
     return f"/proc/{os.getpid()}/fd/{file}"
 
 

@@ -19,7 +19,7 @@ from utils.file_names import Files, find_files, match, stem
 from utils.files import file_size
 from utils.images import DamagedImageError, ImageHeader, is_image_name, read_header, read_image
 from utils.label_readers import UNKNOWN, LabelFile, shown
-from utils.label_sources import LabelSource, open_labels
+from utils.label_sources import COCO, LabelSource, open_labels
 from utils.machine import give_back_memory
 from utils.progress import bar
 
@@ -120,6 +120,7 @@ class SplitFiles:
     matched: np.ndarray  # (N,) int64, the labels of every image, -1 where it has none
     without_image: list[str] = field(default_factory=list)  # labels
     not_there: list[str] = field(default_factory=list)  # entries of the split list
+    not_listed: list[str] = field(default_factory=list)  # images that COCO's json does not have
 
     def label_name(self, image: int) -> str | None:
         """What messages call the labels of an image; None if it has none."""
@@ -205,8 +206,13 @@ def find_split(config: DataConfig, split_name: str, label_type: str) -> SplitFil
     unused = np.ones(len(source.names), bool)
     unused[matched[matched >= 0]] = False
     without_image = sorted(source.names[i] for i in np.flatnonzero(unused).tolist())
+    not_listed = []
+    if label_type == COCO:  # its "images" says which belong to the split, those without objects too
+        not_listed = [there[i] for i in np.flatnonzero(matched < 0).tolist()]
+        there = [there[i] for i in np.flatnonzero(matched >= 0).tolist()]
+        matched = matched[matched >= 0]
     if split.list is None:
-        return SplitFiles(Files(split.images, there), source, matched, without_image)
+        return SplitFiles(Files(split.images, there), source, matched, without_image, not_listed=not_listed)
     chosen, not_there = _listed(split.images, there, split.list)
     images = Files(split.images, (there[i] for i in chosen))
     return SplitFiles(images, source, matched[chosen], without_image, not_there)
@@ -327,6 +333,7 @@ def _report(reading: SplitReading, box_problems: np.ndarray, classes: Sequence[s
         places = [f"{names[image]}: {count}" for image, count in Counter(images).items()]
         report.add(f"label files with boxes of {name}, which CLASSES lacks{class_hint(name, classes)}, dropped", places)
     report.add("listed images that are not there", reading.files.not_there)
+    report.add("images that COCO's json does not list, not of this split", reading.files.not_listed)
     report.add("rows of label files", [*(source.notes if source else []), *notes])
     report.add("labels without image", reading.files.without_image)
     without = [reading.images.names[image] for image, name in enumerate(names) if name is None]

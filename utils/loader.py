@@ -90,7 +90,9 @@ class Loader:
         self._count = workers
         self._workers: list[_Worker] = []
         self._ring: SharedBlock | None = None
-        self._locked = [0] * self._slots  # bytes of each slot that are page-locked
+        self._locked: set[int] = set()  # slots that are page-locked
+        self._handed_out: deque[tuple[int, Any]] = deque()  # slots, and when copies of them have ended
+        self._iteration = 0
         self._named: set[str] = set()  # faults that were logged
 
     def __len__(self) -> int:
@@ -110,6 +112,7 @@ class Loader:
         workers, self._workers = self._workers, []
         for worker in workers:
             worker.pipe.close()
+            worker.process.terminate()  # workers that were started later hold the pipe open
         for worker in workers:
             worker.process.join(_GRACE)
             if worker.process.is_alive():
@@ -123,8 +126,10 @@ class Loader:
 
     def _from_workers(self) -> Iterator[Batch]:
         self._start()
+        self._iteration += 1
+        iteration, in_use = self._iteration, {slot for slot, _ in self._handed_out}
+        free = deque(slot for slot in range(self._slots) if slot not in in_use)
         keys, step = enumerate(self.batches), 0
-        free, handed_out = deque(range(self._slots)), deque()
         slot_of: dict[int, int] = {}
         done: dict[int, Batch] = {}
         while True:
@@ -136,19 +141,30 @@ class Loader:
             while step not in done:
                 done.update(self._receive(slot_of))
             slot, batch = slot_of.pop(step), done.pop(step)
-            yield batch
-            step += 1
-            handed_out.append((slot, self._copied()))
-            if len(handed_out) == _IN_USE - 1:
-                slot, copied = handed_out.popleft()
+            while len(self._handed_out) >= _IN_USE - 1:
+                before, copied = self._handed_out.popleft()
                 if copied is not None:
                     copied.synchronize()
-                free.append(slot)
+                free.append(before)
+            self._handed_out.append((slot, None))
+            try:
+                yield batch
+            finally:  # where the iteration is left in the middle too
+                if iteration == self._iteration:
+                    self._handed_out[-1] = slot, self._copied()
+            if iteration != self._iteration:
+                raise RuntimeError("another iteration over this loader has begun")
+            step += 1
 
     def _start(self) -> None:
         """Start the workers, or wait for what they still do for an iteration that was left in the middle."""
         if self._ring is None:
-            self._ring = SharedBlock(self._slots * self._slot_bytes)
+            size = self._slots * self._slot_bytes
+            try:
+                self._ring = SharedBlock(size)
+            except OSError as error:
+                room = f"{size / (1 << 30):.1f} GiB for batches that are loaded"
+                raise UserError(f"no {room} ({error.strerror}): lower --batch or --workers") from None
         context = multiprocessing.get_context()
         while len(self._workers) < self._count:
             ours, theirs = context.Pipe()
@@ -197,14 +213,14 @@ class Loader:
         if block is not None:
             return Batch.from_parts(torch.from_numpy(block), parts)
         start, length = slot * self._slot_bytes, math.prod(shape)
-        if self._on_gpu and length > self._locked[slot]:
-            self._ring.lock_pages(start, length, before=self._locked[slot])
-            self._locked[slot] = length
+        if self._on_gpu and slot not in self._locked:
+            self._ring.lock_pages(start, self._slot_bytes)
+            self._locked.add(slot)
         images = torch.from_numpy(self._ring.array[start : start + length].reshape(shape))
         return Batch.from_parts(images, parts)
 
     def _copied(self) -> "torch.cuda.Event | None":
-        """When this has happened, all that was asked of the GPU so far is done: copies of a slot too."""
+        """When this has happened, all that the current stream was asked is done: copies of a slot too."""
         if not self._on_gpu:
             return None
         event = torch.cuda.Event()
@@ -250,7 +266,7 @@ def _work(dataset: Samples, ring: SharedBlock, slot_bytes: int, pipe: Connection
             message = error
         try:
             pipe.send_bytes(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
-        except BrokenPipeError:
+        except OSError:
             return
 
 

@@ -24,7 +24,8 @@ LEFT_OUT, MENDED, AS_BEFORE = "left out", "mended", "as before"
 DONE: Mapping[str, str] = {  # kind of problem -> what the copy does about it
     **dict.fromkeys((kinds.BAD_IMAGE, kinds.BAD_LABELS, kinds.CLASS, kinds.NUMBER, kinds.CLASS_DROPPED), LEFT_OUT),
     **dict.fromkeys((kinds.BOXES[NOT_FINITE], kinds.BOXES[NO_AREA], kinds.BOXES[OUTSIDE]), LEFT_OUT),
-    **dict.fromkeys((kinds.ROW_DROPPED, kinds.NO_IMAGE, kinds.NOT_THERE, kinds.FORMAT), LEFT_OUT),
+    **dict.fromkeys((kinds.ROW_DROPPED, kinds.NO_IMAGE, kinds.NOT_THERE), LEFT_OUT),
+    **dict.fromkeys((kinds.NOT_LISTED, kinds.FORMAT), LEFT_OUT),
     **dict.fromkeys((kinds.TWO_LABELS, kinds.REPEATED, kinds.COPY), LEFT_OUT),
     **dict.fromkeys((kinds.BOXES[SWAPPED], kinds.BOXES[CLIPPED], kinds.ROW_MENDED, kinds.SIZE), MENDED),
     **dict.fromkeys((kinds.SHARED, kinds.NO_LABELS), MENDED),

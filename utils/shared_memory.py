@@ -36,15 +36,12 @@ class SharedBlock:
     def __reduce__(self) -> tuple[Any, ...]:
         return _attach, (self.size, self._memory.name)
 
-    def lock_pages(self, start: int, length: int, *, before: int = 0) -> None:
-        """Page-lock a part for copies to a GPU; `before` bytes from its start are locked already."""
+    def lock_pages(self, start: int, length: int) -> None:
+        """Page-lock a part, for copies to a GPU that nobody waits for."""
         import torch
 
         address = self.array[start:].ctypes.data
-        runtime = torch.cuda.cudart()
-        if before:
-            torch.cuda.check_error(runtime.cudaHostUnregister(address))
-        torch.cuda.check_error(runtime.cudaHostRegister(address, length, 0))
+        torch.cuda.check_error(torch.cuda.cudart().cudaHostRegister(address, length, 0))
 
 
 def _attach(size: int, name: str) -> SharedBlock:

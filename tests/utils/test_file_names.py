@@ -56,6 +56,9 @@ def test_stem(name: str, expected: str) -> None:
         (["a", "a"], ["s/a"], [0, 0]),  # a.jpg and a.png
         (["Straße_É"], [unicodedata.normalize("NFD", "straße_é")], [0]),
         (["A", "a"], ["a"], [-1, 0]),
+        (["x/1", "y/1"], ["y/1", "z/1"], [-1, 0]),  # what is left on both sides lies in other folders
+        (["A/4", "A/5", "B/4"], ["A/4", "B/4", "B/5"], [0, -1, 1]),
+        (["A/4", "A/5"], ["A/4", "B/4", "B/5"], [0, -1]),
         ([], ["a"], []),
         (["a"], [], [-1]),
     ],

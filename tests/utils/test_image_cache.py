@@ -73,5 +73,7 @@ def test_too_little_room_is_refused(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(image_cache, "free_memory", lambda: 1 << 30)
     with pytest.raises(UserError, match=r"--cache ram needs 2\.00 GiB of 1\.00 GiB free memory: --cache disk or off"):
         make_cache_files("ram", [2 << 30], tmp_path)
-    with pytest.raises(UserError, match=r"--cache disk needs .* GiB are free: --cache off"):
+    with pytest.raises(UserError, match=r"--cache disk needs .* GiB: --cache off"):
         make_cache_files("disk", [1 << 60], tmp_path)
+    with pytest.raises(UserError, match=r"--cache disk: .*nothing: No such file or directory: --cache off"):
+        make_cache_files("disk", [1], tmp_path / "nothing")

@@ -78,6 +78,21 @@ def test_coco_gives_the_same_index(make_data) -> None:
         np.testing.assert_array_equal(getattr(coco, name), getattr(voc, name))
 
 
+def test_coco_json_says_which_images_of_a_folder_are_the_splits(make_data) -> None:
+    """train.json and val.json over one folder: what one does not list is no image without objects."""
+    data = make_data()
+    to_coco(data)
+    path = data.root / "train.json"
+    content = json.loads(path.read_text())
+    content["images"] = [entry for entry in content["images"] if entry["file_name"] != "train_1.jpg"]
+    content["annotations"] = [entry for entry in content["annotations"] if entry["image_id"] != 101]
+    path.write_text(json.dumps(content))
+    index = open_train(data, "coco")
+    assert list(index.files.names) == ["train_0.jpg", "train_2.jpg", "train_3.jpg"]
+    assert np.diff(index.offsets).tolist() == [1, 3, 0]
+    assert index.report.lines() == ["images that COCO's json does not list, not of this split: 1 (train_1.jpg)"]
+
+
 def test_a_split_list_chooses_images(make_data, tmp_path: Path) -> None:
     """As Pascal VOC's ImageSets do: one folder for all splits; a word after the name is ignored."""
     data = make_data()

@@ -12,7 +12,7 @@ import torch
 
 from tests.conftest import ROOT
 from utils.batch import Batch, Sample
-from utils.errors import DataError
+from utils.errors import DataError, UserError
 from utils.loader import Loader, LoaderError
 
 CPU = torch.device("cpu")
@@ -68,6 +68,43 @@ def test_a_batch_is_good_while_the_next_is_made() -> None:
         before = batch, 3 * number + 1, batch.clone()
         time.sleep(0.002)
     made.close()
+
+
+def test_the_last_batch_is_good_while_the_next_iteration_starts() -> None:
+    made = loader(2)
+    for _ in range(5):
+        *_, last = made
+        kept, following = last.clone(), iter(made)
+        next(following)
+        time.sleep(0.02)
+        assert_same(last, kept)
+        next(following)  # and left in the middle
+    made.close()
+
+
+def test_one_iteration_at_a_time() -> None:
+    made = loader(2)
+    first = iter(made)
+    next(first)
+    assert len(list(made)) == 4
+    with pytest.raises(RuntimeError, match="another iteration over this loader has begun"):
+        next(first)
+    made.close()
+
+
+def test_closing_one_of_two_waits_for_nobody() -> None:
+    one, other = loader(2), loader(2)
+    for made in (one, other):
+        list(made)
+    started = time.monotonic()
+    one.close()
+    other.close()
+    assert time.monotonic() - started < 4  # workers that are waited for in vain take 5 s each
+
+
+def test_no_room_for_the_ring_is_a_users_mistake() -> None:
+    with pytest.raises(UserError, match=r"GiB for batches that are loaded .*: lower --batch or --workers"):
+        list(loader(2, largest=(1 << 30, 1 << 12, 1 << 12)))
 
 
 def test_padding_of_an_earlier_batch_is_wiped() -> None:

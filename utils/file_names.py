@@ -62,9 +62,8 @@ class Files(Sequence[Path]):
     def __getitem__(self, i: slice) -> list[Path]: ...
 
     def __getitem__(self, i: int | slice) -> Path | list[Path]:
-        if isinstance(i, slice):
-            return [self.folder / name for name in self.names[i]]
-        return self.folder / self.names[i]
+        found = self.names[i]
+        return self.folder / found if isinstance(found, str) else [self.folder / name for name in found]
 
 
 def find_files(folder: Path, wanted: Callable[[str], bool]) -> list[str]:

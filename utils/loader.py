@@ -234,6 +234,8 @@ class Loader:
             name = signal.Signals(-code).name
             hint = " (most often because the memory was full: fewer --workers)" if name == "SIGKILL" else ""
             how = f"was ended by signal {name}{hint}"
+        elif code is None:
+            how = "does not answer any more"
         else:
             how = f"ended with exit code {code}; its error stands above"
         return LoaderError(f"{worker.process.name}, a process that loads images, {how}")

@@ -211,7 +211,7 @@ def _augmentation_config(options: TrainOptions, checkpoint: Mapping[str, Any] | 
 
 def _model(options: TrainOptions, checkpoint: Mapping[str, Any] | None, num_classes: int) -> "FasterRCNN":
     """The model of --model, or of the checkpoint: with its weights, and with a new box predictor for other classes."""
-    from models.builder import PUBLISHED, RANDOM
+    from models.build_options import PUBLISHED, RANDOM
     from models.create_fasterrcnn_model import create_from_checkpoint, create_model
 
     training = {"rois_per_image": options.rois_per_image, "proposals": options.proposals}
@@ -295,7 +295,7 @@ def _in_parallel(model: "FasterRCNN", processes: "Processes", *, sync_bn: bool) 
     if not processes.several:
         return model
     if sync_bn:
-        from models.builder import with_synchronized_batchnorm
+        from models.norms import with_synchronized_batchnorm
 
         model = with_synchronized_batchnorm(model)
     return nn.parallel.DistributedDataParallel(

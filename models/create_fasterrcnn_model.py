@@ -1,16 +1,23 @@
 """The registry: model name -> builder, one file each, imported when asked for.
 
 create_model["fasterrcnn_resnet18"](num_classes=5, pretrained=False)
+create_model["timm/resnet18.a1_in1k"](num_classes=5)
+
+python -m models.create_fasterrcnn_model lists the models.
 """
 
+import argparse
 import difflib
 import importlib
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.errors import ModelError, WeightsNotHereError
+from models.headers import read_header, text_table, update_readme
 
 if TYPE_CHECKING:
     from models.rcnn.detector import FasterRCNN
@@ -19,24 +26,41 @@ COCO_CLASSES = 91
 DEFAULT_COCO_MODEL = "fasterrcnn_resnet50_fpn_v2"
 
 
+_FAMILIES = {"timm/": "models.timm_fpn", "torchvision/": "models.torchvision_fpn"}  # any net of a library, by its name
+
+
 class _Registry(Mapping[str, "Callable[..., FasterRCNN]"]):
-    """Names are the files models/fasterrcnn_*.py; listing them imports none."""
+    """Names are the files models/fasterrcnn_*.py; listing them imports none. Beside them, any timm/ and torchvision/."""
 
     def __getitem__(self, name: str) -> "Callable[..., FasterRCNN]":
-        if name not in self:
+        family = _family(name)
+        if family is not None:
+            return partial(importlib.import_module(_FAMILIES[family]).create_model, name.removeprefix(family))
+        if name not in list(self):
             near = difflib.get_close_matches(name, list(self), n=1)
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(self)}"
             raise ModelError(f"unknown model {name!r}: {hint}")
-        return importlib.import_module(f"models.{name}").create_model
+        try:
+            return importlib.import_module(f"models.{name}").create_model
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.startswith("models"):
+                raise
+            package = error.name.split(".")[0]
+            raise ModelError(f"{name} needs the package {package}: pip install {package}") from None
 
     def __contains__(self, name: object) -> bool:
-        return name in list(self)
+        return name in list(self) or (isinstance(name, str) and _family(name) is not None)
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(path.stem for path in Path(__file__).parent.glob("fasterrcnn_*.py")))
 
     def __len__(self) -> int:
         return len(list(iter(self)))
+
+
+def _family(name: str) -> str | None:
+    """The prefix of a name that stands for a net of a library."""
+    return next((prefix for prefix in _FAMILIES if name.startswith(prefix)), None)
 
 
 create_model = _Registry()
@@ -95,8 +119,8 @@ def create_coco_model(name: str) -> "FasterRCNN":
         ModelError: unknown name, no such weights, or no way to fetch them.
     """
     builder = create_model[name]
-    if not getattr(importlib.import_module(builder.__module__), "COCO_WEIGHTS", None):
-        with_weights = [n for n in create_model if hasattr(importlib.import_module(f"models.{n}"), "COCO_WEIGHTS")]
+    with_weights = [header.name for header in map(read_header, create_model) if header.has_coco_weights]
+    if name not in with_weights:
         raise ModelError(
             f"{name} has no published COCO weights: pass --weights with a checkpoint of your own, "
             f"or one of {', '.join(with_weights)}"
@@ -127,10 +151,33 @@ def create_from_checkpoint(
     saved_classes = count_classes(state)
     options = replace(saved_options(checkpoint), **changes)
     classes = num_classes or saved_classes or 1  # without any, load_state will say what is missing
-    detector = create_model[checkpoint["model_name"]](classes, pretrained=False, options=options)
+    build = create_model[checkpoint["model_name"]]
+    legacy_layout = getattr(sys.modules.get(f"models.{checkpoint['model_name']}"), "legacy_layout", None)
+    if legacy_layout is not None and (renamed := legacy_layout(state)) is not None:
+        build, state = partial(build, layout="legacy"), renamed
+    detector = build(classes, pretrained=False, options=options)
     if num_classes in (None, saved_classes):
         load_state(detector, state)
     else:
         kept = {key: value for key, value in state.items() if not key.startswith(PREDICTOR)}
         load_state(detector, kept, missing_allowed=PREDICTOR)
     return detector
+
+
+def main() -> None:
+    """Print the table of models; with --readme write it into README.md."""
+    parser = argparse.ArgumentParser("python -m models.create_fasterrcnn_model", description=main.__doc__)
+    parser.add_argument("--readme", action="store_true", help="write the table into README.md")
+    headers = [read_header(name) for name in create_model]
+    if parser.parse_args().readme:
+        update_readme(Path(__file__).parent.parent / "README.md", headers)
+        return
+    print(text_table(headers))
+    print(
+        "\nand timm/NAME, torchvision/NAME: a feature pyramid on any of their nets. Parameters at 21 classes; GFLOPs of "
+        "one image\nof 640 x 640 px, multiplications with an addition; strides of the maps that have anchors."
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,15 +1,16 @@
 """Faster R-CNN on MobileNetV3-Large with a feature pyramid.
 
 Paper: Howard et al. 2019, https://arxiv.org/abs/1905.02244
-Weights: torchvision FasterRCNN_MobileNet_V3_Large_FPN_Weights.COCO_V1 (BSD-3-Clause), box mAP 32.8 on COCO val2017.
+Weights: COCO, torchvision FasterRCNN_MobileNet_V3_Large_FPN_Weights.COCO_V1 (BSD-3-Clause), mAP 32.8 on val2017.
 """
 
 from typing import Any
 
 from torchvision.models.detection import FasterRCNN_MobileNet_V3_Large_FPN_Weights
 
-from models.builder import PUBLISHED, BackboneSpec, BuildOptions, build_fasterrcnn
-from models.mobilenetv3_fpn import STRIDES, mobilenet_with_fpn
+from models.build_options import BuildOptions, start
+from models.builder import BackboneSpec, build_fasterrcnn
+from models.mobilenetv3_fpn import FROZEN_STAGES, STAGES, STRIDES, mobilenet_with_fpn
 from models.pretrained import load_coco
 from models.rcnn.detector import FasterRCNN
 
@@ -18,6 +19,8 @@ SPEC = BackboneSpec(
     out_channels=256,
     strides=STRIDES,
     extra_levels=1,
+    stages=STAGES,
+    frozen_stages=FROZEN_STAGES,
     detector={"rpn_score_thresh": 0.05},
 )
 
@@ -26,7 +29,7 @@ def create_model(
     num_classes: int, pretrained: bool = True, options: BuildOptions | None = None, **detector_options: Any
 ) -> FasterRCNN:
     """See build_fasterrcnn; `pretrained` loads COCO weights."""
-    options = options or (PUBLISHED if pretrained else BuildOptions())
+    options = options or start(pretrained)
     detector = build_fasterrcnn(mobilenet_with_fpn(options), SPEC, num_classes, options, **detector_options)
     if pretrained:
         load_coco(detector, COCO_WEIGHTS, num_classes)

@@ -6,7 +6,8 @@ Weights: none, random.
 
 from typing import Any
 
-from models.builder import BackboneSpec, BuildOptions, build_fasterrcnn
+from models.build_options import BuildOptions, start
+from models.builder import BackboneSpec, build_fasterrcnn
 from models.darknet import POOL, conv_stack
 from models.rcnn.detector import FasterRCNN
 
@@ -18,5 +19,4 @@ def create_model(
     num_classes: int, pretrained: bool = True, options: BuildOptions | None = None, **detector_options: Any
 ) -> FasterRCNN:
     """See build_fasterrcnn; there are no weights, whatever `pretrained` says."""
-    del pretrained
-    return build_fasterrcnn(conv_stack(LAYERS), SPEC, num_classes, options or BuildOptions(), **detector_options)
+    return build_fasterrcnn(conv_stack(LAYERS), SPEC, num_classes, options or start(pretrained), **detector_options)

@@ -1,7 +1,7 @@
 """Faster R-CNN on the last map of ResNet-18.
 
 Paper: He et al. 2016, https://arxiv.org/abs/1512.03385
-Weights: torchvision ResNet18_Weights.IMAGENET1K_V1 (BSD-3-Clause).
+Weights: ImageNet, torchvision ResNet18_Weights.IMAGENET1K_V1 (BSD-3-Clause).
 """
 
 from typing import Any
@@ -9,7 +9,8 @@ from typing import Any
 from torch import nn
 from torchvision.models import ResNet18_Weights, resnet18
 
-from models.builder import BackboneSpec, BuildOptions, build_fasterrcnn
+from models.build_options import BuildOptions, start
+from models.builder import BackboneSpec, build_fasterrcnn
 from models.pretrained import load_state, published_weights
 from models.rcnn.detector import FasterRCNN
 
@@ -24,4 +25,4 @@ def create_model(
     if pretrained:
         load_state(net, published_weights(ResNet18_Weights.IMAGENET1K_V1))
     backbone = nn.Sequential(*list(net.children())[:-2])  # without average pool and classifier
-    return build_fasterrcnn(backbone, SPEC, num_classes, options or BuildOptions(), **detector_options)
+    return build_fasterrcnn(backbone, SPEC, num_classes, options or start(pretrained), **detector_options)

@@ -1,7 +1,7 @@
 """Faster R-CNN on ResNet-50 with a feature pyramid.
 
 Paper: Lin et al. 2017, https://arxiv.org/abs/1612.03144
-Weights: torchvision FasterRCNN_ResNet50_FPN_Weights.COCO_V1 (BSD-3-Clause), box mAP 37.0 on COCO val2017.
+Weights: COCO, torchvision FasterRCNN_ResNet50_FPN_Weights.COCO_V1 (BSD-3-Clause), mAP 37.0 on val2017.
 """
 
 from functools import partial
@@ -10,24 +10,33 @@ from typing import Any
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 from torchvision.ops import FrozenBatchNorm2d
 
-from models.builder import PUBLISHED, BackboneSpec, BuildOptions, build_fasterrcnn
+from models.build_options import BuildOptions, start
+from models.builder import BackboneSpec, build_fasterrcnn
+from models.norms import published_norm
 from models.pretrained import load_coco
 from models.rcnn.detector import FasterRCNN
-from models.resnet50_fpn import resnet50_with_fpn
+from models.resnet50_fpn import STAGES, resnet50_with_fpn
 
 COCO_WEIGHTS = FasterRCNN_ResNet50_FPN_Weights.COCO_V1
-SPEC = BackboneSpec(out_channels=256, strides=(4, 8, 16, 32), extra_levels=1, one_anchor_size_per_level=True)
+SPEC = BackboneSpec(
+    out_channels=256,
+    strides=(4, 8, 16, 32),
+    extra_levels=1,
+    one_anchor_size_per_level=True,
+    stages=STAGES,
+    frozen_stages=2,
+)
 
 
 def create_model(
     num_classes: int, pretrained: bool = True, options: BuildOptions | None = None, **detector_options: Any
 ) -> FasterRCNN:
     """See build_fasterrcnn; `pretrained` loads COCO weights."""
-    options = options or (PUBLISHED if pretrained else BuildOptions())
-    norm = options.norm_layer
+    options = options or start(pretrained)
+    norm = published_norm(options.norm)
     if norm is FrozenBatchNorm2d:
         norm = partial(norm, eps=0.0)  # as the published weights were trained
-    backbone = resnet50_with_fpn(options, norm)
+    backbone = resnet50_with_fpn(norm)
     detector = build_fasterrcnn(backbone, SPEC, num_classes, options, **detector_options)
     if pretrained:
         load_coco(detector, COCO_WEIGHTS, num_classes)

@@ -1,7 +1,7 @@
 """Faster R-CNN on ResNet-50 with a feature pyramid, a deeper RPN and a convolutional box head, batch norm throughout.
 
 Paper: Li et al. 2021, https://arxiv.org/abs/2111.11429
-Weights: torchvision FasterRCNN_ResNet50_FPN_V2_Weights.COCO_V1 (BSD-3-Clause), box mAP 46.7 on COCO val2017.
+Weights: COCO, torchvision FasterRCNN_ResNet50_FPN_V2_Weights.COCO_V1 (BSD-3-Clause), mAP 46.7 on val2017.
 """
 
 from typing import Any
@@ -10,11 +10,12 @@ from torch import nn
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_V2_Weights
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead
 
-from models.builder import PUBLISHED, BackboneSpec, BuildOptions, build_fasterrcnn
+from models.build_options import BuildOptions, start
+from models.builder import BackboneSpec, build_fasterrcnn
 from models.pretrained import load_coco
 from models.rcnn.detector import FasterRCNN
 from models.rcnn.roi_pool import SIDE
-from models.resnet50_fpn import resnet50_with_fpn
+from models.resnet50_fpn import STAGES, resnet50_with_fpn
 
 COCO_WEIGHTS = FasterRCNN_ResNet50_FPN_V2_Weights.COCO_V1
 
@@ -30,6 +31,8 @@ SPEC = BackboneSpec(
     one_anchor_size_per_level=True,
     rpn_convs=2,
     head=_box_head,
+    stages=STAGES,
+    frozen_stages=2,
 )
 
 
@@ -37,8 +40,8 @@ def create_model(
     num_classes: int, pretrained: bool = True, options: BuildOptions | None = None, **detector_options: Any
 ) -> FasterRCNN:
     """See build_fasterrcnn; `pretrained` loads COCO weights. Its batch norms are trained in any case."""
-    options = options or (PUBLISHED if pretrained else BuildOptions())
-    backbone = resnet50_with_fpn(options, nn.BatchNorm2d, nn.BatchNorm2d)
+    options = options or start(pretrained)
+    backbone = resnet50_with_fpn(nn.BatchNorm2d, nn.BatchNorm2d)
     detector = build_fasterrcnn(backbone, SPEC, num_classes, options, **detector_options)
     if pretrained:
         load_coco(detector, COCO_WEIGHTS, num_classes)

@@ -1,14 +1,15 @@
 """Faster R-CNN on SqueezeNet 1.1, with a 512-wide box head ("small").
 
 Paper: Iandola et al. 2016, https://arxiv.org/abs/1602.07360
-Weights: torchvision SqueezeNet1_1_Weights.IMAGENET1K_V1 (BSD-3-Clause).
+Weights: ImageNet, torchvision SqueezeNet1_1_Weights.IMAGENET1K_V1 (BSD-3-Clause).
 """
 
 from typing import Any
 
 from torchvision.models import SqueezeNet1_1_Weights, squeezenet1_1
 
-from models.builder import BackboneSpec, BuildOptions, build_fasterrcnn
+from models.build_options import BuildOptions, start
+from models.builder import BackboneSpec, build_fasterrcnn
 from models.pretrained import load_state, published_weights
 from models.rcnn.detector import FasterRCNN
 
@@ -22,4 +23,4 @@ def create_model(
     net = squeezenet1_1()
     if pretrained:
         load_state(net, published_weights(SqueezeNet1_1_Weights.IMAGENET1K_V1))
-    return build_fasterrcnn(net.features, SPEC, num_classes, options or BuildOptions(), **detector_options)
+    return build_fasterrcnn(net.features, SPEC, num_classes, options or start(pretrained), **detector_options)

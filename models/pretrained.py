@@ -24,25 +24,57 @@ log = logging.getLogger(__name__)
 
 
 def published_weights(weights: WeightsEnum) -> dict[str, Tensor]:
-    """State dict of a published weights file.
+    """State dict of a weights file that torchvision publishes; see `weights_file` and `read_state` for errors."""
+    name = weights.url.rsplit("/", 1)[-1]
+    digest = Path(name).stem.rsplit("-", 1)[-1]  # torchvision's names end in the first 8 digits of the SHA-256
+    return read_state(weights_file(name, weights.url, digest=digest))
+
+
+def weights_file(name: str, url: str | None, *, digest: str | None = None, remedy: str = "") -> Path:
+    """Where a published file is: in weights/, in torch.hub's cache, or there once it is fetched.
+
+    Args:
+        name: of the file.
+        url: where it is published; None where nobody may fetch it without asking.
+        digest: first digits of its SHA-256, which a fetched file must have.
+        remedy: how to come by it, where there is no url.
 
     Raises:
         WeightsNotHereError: it is not on disk and cannot be fetched.
-        ModelError: it is damaged, or no state dict.
     """
-    name = weights.url.rsplit("/", 1)[-1]
     cached = Path(get_dir()) / "checkpoints" / name
     path = next((p for p in (WEIGHTS_FOLDER / name, cached) if p.is_file()), None)
-    if path is None:
-        path = cached
-        _fetch(weights.url, path)
+    if path is not None:
+        return path
+    if url is None:
+        raise WeightsNotHereError(
+            f"the pretrained weights {name} are not here: {remedy} and put it into {WEIGHTS_FOLDER}"
+        )
+    _fetch(url, cached, digest)
+    return cached
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """State dict of a file, read without running any code that is in it.
+
+    Raises:
+        ModelError: it is damaged, or no state dict.
+    """
+    return checked_state(read_weights(path), f"{path}: the content")
+
+
+def read_weights(path: Path) -> object:
+    """Content of a file of tensors, whatever its form.
+
+    Raises:
+        ModelError: it is damaged, or holds more than tensors and plain values.
+    """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except _DAMAGED as error:
         raise ModelError(
             f"{path}: not a weights file, or damaged ({type(error).__name__}): delete it and run again"
         ) from None
-    return checked_state(state, f"{path}: the content")
 
 
 def load_coco(detector: nn.Module, weights: WeightsEnum, num_classes: int) -> None:
@@ -93,8 +125,7 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], *, missing_allowe
     module.load_state_dict(dict(state), strict=False)
 
 
-def _fetch(url: str, path: Path) -> None:
-    digest = path.stem.rsplit("-", 1)[-1]  # torchvision's names end in the first 8 digits of the SHA-256
+def _fetch(url: str, path: Path, digest: str | None) -> None:
     log.info("fetching %s to %s", url, path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

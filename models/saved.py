@@ -9,11 +9,12 @@ from typing import Any
 
 from torch import Tensor
 
-from models.builder import PUBLISHED, BuildOptions
+from models.build_options import PUBLISHED, BuildOptions
 from models.errors import ModelError
 from models.pretrained import PREDICTOR, checked_state
 
 SIZE_RULE = ("size", "max_size", "square")  # the fields of utils/size_rule.py; all but the first have defaults
+_FORMAT_1 = ("trainable_layers",)  # model_options that only the first format has
 _CHANGED = "the file is damaged or was changed by hand, use another"
 
 
@@ -36,11 +37,20 @@ def saved_options(checkpoint: Mapping[str, Any]) -> BuildOptions:
     saved = checkpoint.get("model_options")
     if saved is None:
         return PUBLISHED
-    _check_keys("model_options", saved, [field.name for field in fields(BuildOptions)])
+    known = [field.name for field in fields(BuildOptions)]
+    _check_keys("model_options", saved, [*known, *_FORMAT_1] if checkpoint.get("format") == 1 else known)
     try:
-        return BuildOptions(**saved)
+        return BuildOptions(**_from_format_1(saved) if checkpoint.get("format") == 1 else saved)
     except ModelError as error:
         raise ModelError(f"model_options of the checkpoint: {error}: {_CHANGED}") from None
+
+
+def _from_format_1(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Frozen norms were the models' own then, and layers were counted from the end: 3 of the backbone, or all."""
+    kept = {key: value for key, value in saved.items() if key not in _FORMAT_1}
+    if kept.get("norm") == "frozen":
+        kept["norm"] = "own"
+    return kept | {"freeze": 0 if saved.get("trainable_layers") is None else None}
 
 
 def saved_class_names(checkpoint: Mapping[str, Any], count: int) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ import torch
 from utils.errors import UserError
 from utils.files import write_atomically
 
-FORMAT = 1
+FORMAT = 2  # 1: model_options counted trainable layers, not frozen ones
 _MODEL = {"model_state_dict": Mapping, "data": Mapping, "model_name": str}  # key -> type, in every file
 _DICTS = ("options",)  # where they are there
 _RUN = {"optimizer_state_dict": Mapping, "epoch": int}  # in last_model.pth besides

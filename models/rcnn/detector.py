@@ -54,6 +54,19 @@ class Float32Predictor(FastRCNNPredictor):
             return super().forward(x.float())
 
 
+class ClassAgnosticPredictor(Float32Predictor):
+    """A box predictor with one box regression that holds for all classes (R-FCN, https://arxiv.org/abs/1605.06409)."""
+
+    def __init__(self, in_channels: int, num_classes: int) -> None:
+        super().__init__(in_channels, num_classes)
+        self.bbox_pred = nn.Linear(in_channels, 4)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores (N, num_classes), and the same regression for each class, (N, 4 num_classes)."""
+        scores, deltas = super().forward(x)
+        return scores, deltas.repeat(1, scores.shape[1])
+
+
 class TrainableRPN(RegionProposalNetwork):
     """torchvision's RPN, with a proposal for every training image: the box head's losses are means over proposals."""
 
@@ -84,7 +97,13 @@ class FasterRCNN(TorchvisionFasterRCNN):
         scores (N,) float32, best first.
     Called with a list of float (3, H, W) images in 0..1, and targets in training, it is torchvision's FasterRCNN:
     min_size, max_size and fixed_size of its transform apply.
+
+    stages: names of the backbone's parameters or modules in groups, from the image on.
+    kept_in_eval: names of modules that training leaves in eval mode, because they are frozen.
     """
+
+    stages: tuple[tuple[str, ...], ...] = ()
+    kept_in_eval: tuple[str, ...] = ()
 
     def __init__(self, backbone: nn.Module, **torchvision_options: object) -> None:
         super().__init__(backbone, **torchvision_options)
@@ -92,6 +111,13 @@ class FasterRCNN(TorchvisionFasterRCNN):
         mean, std = (torch.tensor(values) for values in (self.transform.image_mean, self.transform.image_std))
         self.register_buffer("pixel_scale", 1 / (255 * std), persistent=False)
         self.register_buffer("pixel_shift", -mean / std, persistent=False)
+
+    def train(self, mode: bool = True) -> "FasterRCNN":
+        """See nn.Module; frozen modules stay in eval mode: their batch norms keep their statistics."""
+        super().train(mode)
+        for name in self.kept_in_eval:
+            self.get_submodule(name).eval()
+        return self
 
     def forward(
         self, images: UintBatch | Sequence[Tensor], targets: list[Mapping[str, Tensor]] | None = None

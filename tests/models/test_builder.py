@@ -3,17 +3,11 @@ import pytest
 import torch
 from torch import nn
 
-from models.builder import (
-    PUBLISHED,
-    RANDOM,
-    BackboneSpec,
-    BuildOptions,
-    UncountedBatchNorm2d,
-    build_fasterrcnn,
-    with_synchronized_batchnorm,
-)
+from models.build_options import PUBLISHED, RANDOM, BuildOptions
+from models.builder import BackboneSpec, build_fasterrcnn
 from models.create_fasterrcnn_model import create_model
 from models.errors import ModelError
+from models.norms import UncountedBatchNorm2d, with_synchronized_batchnorm
 from tests.models.test_create_fasterrcnn_model import PARAMETERS
 from utils.batch import Batch, Sample, collate
 
@@ -80,7 +74,7 @@ def test_detector_arguments_override_the_models_own() -> None:
 
 
 def test_an_unknown_norm_is_refused() -> None:
-    with pytest.raises(ModelError, match="norm is 'layer', expected one of frozen, batch"):
+    with pytest.raises(ModelError, match="norm is 'layer', expected one of own, frozen, batch, group"):
         BuildOptions(norm="layer")
 
 

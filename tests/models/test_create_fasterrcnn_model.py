@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from models.builder import BuildOptions
+from models.build_options import BuildOptions
 from models.create_fasterrcnn_model import (
     create_coco_model,
     create_from_checkpoint,

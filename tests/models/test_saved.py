@@ -3,7 +3,7 @@ from dataclasses import fields
 import pytest
 import torch
 
-from models.builder import BuildOptions
+from models.build_options import BuildOptions
 from models.create_fasterrcnn_model import create_from_checkpoint, create_model, open_detector
 from models.errors import ModelError
 from models.saved import SIZE_RULE
@@ -27,11 +27,14 @@ def nano():
         ),
         ({1: 2}, "model_options of the checkpoint has 1, expected only"),
         (["batch"], "model_options of the checkpoint is a list, expected a dict"),
-        ({"norm": ["batch"]}, r"model_options of the checkpoint: norm is \['batch'\], expected one of frozen, batch"),
+        (
+            {"norm": ["batch"]},
+            r"model_options of the checkpoint: norm is \['batch'\], expected one of own, frozen, batch",
+        ),
         ({"rois_per_image": None}, "rois_per_image is None, expected a whole number of at least 1"),
         ({"proposals": "many"}, "proposals is 'many', expected a whole number of at least 1"),
-        ({"trainable_layers": -1}, "trainable_layers is -1, expected a whole number of at least 0"),
-        ({"trainable_layers": True}, "trainable_layers is True, expected a whole number"),
+        ({"freeze": -1}, "freeze is -1, expected a whole number of at least 0"),
+        ({"freeze": True}, "freeze is True, expected a whole number"),
     ],
 )
 def test_model_options_that_this_version_does_not_know(nano, options, message: str) -> None:
@@ -44,9 +47,9 @@ def test_model_options_may_lack_what_a_later_version_added(nano) -> None:
     assert again.build_options == BuildOptions(norm="batch")
 
 
-def test_more_trainable_layers_than_the_backbone_has() -> None:
-    with pytest.raises(ModelError, match="trainable_layers is 7, and this backbone has 5: give at most those"):
-        create_model["fasterrcnn_resnet50_fpn"](3, pretrained=False, options=BuildOptions(trainable_layers=7))
+def test_more_frozen_stages_than_the_backbone_has() -> None:
+    with pytest.raises(ModelError, match="freeze is 7, and this backbone has 5 stages: give at most those"):
+        create_model["fasterrcnn_resnet50_fpn"](3, pretrained=False, options=BuildOptions(freeze=7))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn, 
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import MultiScaleRoIAlign
 
-from models.builder import RANDOM, BuildOptions
+from models.build_options import RANDOM, BuildOptions
 from models.create_fasterrcnn_model import create_model
 from models.errors import ModelError
 from models.rcnn.detector import Float32Predictor
@@ -249,5 +249,5 @@ def test_batch_norm_on_one_image_of_one_cell_is_refused_in_words(name: str) -> N
 
 @pytest.mark.parametrize("name", ["fasterrcnn_mini_darknet_nano_head", "fasterrcnn_resnet50_fpn"])
 def test_one_image_of_one_cell_trains_a_model_without_batch_norm(name: str) -> None:
-    model = create_model[name](3, pretrained=False, options=BuildOptions(norm="frozen")).train()
+    model = create_model[name](3, pretrained=False, options=BuildOptions()).train()
     assert all(loss.isfinite() for loss in model(batch_of([0], (32, 32))).values())

@@ -17,6 +17,7 @@ from utils.options import TrainOptions
 from utils.script import run_script
 
 if TYPE_CHECKING:  # heavy imports wait until they are needed, so that --help answers at once
+    import numpy as np
     from torch import nn
 
     from datasets import DetectionDataset
@@ -26,6 +27,7 @@ if TYPE_CHECKING:  # heavy imports wait until they are needed, so that --help an
     from utils.data_config import DataConfig
     from utils.label_index import LabelIndex
 
+_UNFROZEN_DECAY = 0.7  # layer-wise, of --unfreeze; ViTDet's for ViT-B, https://arxiv.org/abs/2203.16527, table 9
 _DRAWN = 16  # samples in the picture of them
 DATA_FAULTS = "data_faults.txt"  # in the run's folder
 log = logging.getLogger("train")
@@ -41,6 +43,7 @@ def main(options: TrainOptions) -> None:
     from torch_utils.precision import pick_precision
     from torch_utils.run import BEST, Run, restore
     from torch_utils.training_state import TrainingState
+    from utils.anchors import network_boxes
     from utils.label_index import open_index
     from utils.logs import setup_logging
     from utils.pictures import PREDICTIONS, write_prediction_pictures
@@ -58,7 +61,9 @@ def main(options: TrainOptions) -> None:
     train_set = DetectionDataset(train_index, size_rule, policy=policy, seed=options.seed)
     train_set.try_policy()
     seed_everything(options.seed, processes.rank)
-    model = _model(options, checkpoint, len(config.classes)).to(processes.device)
+    model = _model(options, checkpoint, len(config.classes))
+    anchors = _anchors(model, options, network_boxes(train_index, size_rule))
+    model.to(processes.device)
 
     folder = from_main(processes, lambda: _run_folder(options))
     setup_logging(log_file=folder / "train.log" if processes.is_main else None, quiet=not processes.is_main)
@@ -67,6 +72,7 @@ def main(options: TrainOptions) -> None:
         _log_data(folder, {"training": train_index, "validation": valid_index})
     for line in policy.lines():
         log.info("Augmentation (--aug %s): %s", options.aug, line)
+    log.info(anchors)
     log.info("%s total parameters.", f"{sum(p.numel() for p in model.parameters()):,}")
     log.info("%s training parameters.", f"{sum(p.numel() for p in model.parameters() if p.requires_grad):,}")
 
@@ -78,7 +84,8 @@ def main(options: TrainOptions) -> None:
     train_loader = make_loader(train_set, train_batches, options.workers, processes.device)
     valid_loader = make_loader(valid_set, valid_batches, options.workers, processes.device)
 
-    optimizer = make_optimizer(model, options.optimizer, options.lr)
+    decay = options.layer_decay or (_UNFROZEN_DECAY if options.unfreeze else 1.0)
+    optimizer = make_optimizer(model, options.optimizer, options.lr, stages=model.stages, layer_decay=decay)
     schedule = Schedule(options.lr, len(train_loader), options.epochs, cosine=options.cosine_annealing)
     precision = pick_precision(processes.device, amp=options.amp)
     state = restore(checkpoint, optimizer, precision, processes) if options.resume_training else TrainingState()
@@ -214,13 +221,28 @@ def _model(options: TrainOptions, checkpoint: Mapping[str, Any] | None, num_clas
     from models.build_options import PUBLISHED, RANDOM
     from models.create_fasterrcnn_model import create_from_checkpoint, create_model
 
-    training = {"rois_per_image": options.rois_per_image, "proposals": options.proposals}
+    wishes = options.network()
     if options.resume_training:
-        return create_from_checkpoint(checkpoint, **training)
+        return create_from_checkpoint(checkpoint, **wishes)
     if checkpoint is not None:
-        return create_from_checkpoint(checkpoint, num_classes=num_classes, **training)
-    start = PUBLISHED if options.pretrained else RANDOM
-    return create_model[options.model](num_classes, pretrained=options.pretrained, options=replace(start, **training))
+        return create_from_checkpoint(checkpoint, num_classes=num_classes, **wishes)
+    start = replace(PUBLISHED if options.pretrained else RANDOM, **wishes)
+    return create_model[options.model](num_classes, pretrained=options.pretrained, options=start)
+
+
+def _anchors(model: "FasterRCNN", options: TrainOptions, boxes: "np.ndarray") -> str:
+    """Fit the anchors to the training boxes where --anchors auto says so; what to log about them."""
+    from models.builder import set_anchors
+    from utils.anchors import AnchorGrid, fit
+
+    sizes = dict.fromkeys(size for level in model.rpn.anchor_generator.sizes for size in level)
+    ratios = model.rpn.anchor_generator.aspect_ratios[0]
+    given = AnchorGrid(tuple(sizes), ratios, model.spec.levels, shared_out=model.spec.one_anchor_size_per_level)
+    if options.anchors == "default" or options.resume_training:
+        return f"Anchors: {given.words(boxes)}"
+    fitted = fit(given, boxes)
+    set_anchors(model, fitted.sizes, fitted.ratios)
+    return f"Anchors (--anchors auto): {fitted.words(boxes)}\n  before: {given.words(boxes)}"
 
 
 def _run_folder(options: TrainOptions) -> Path:

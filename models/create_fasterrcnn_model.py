@@ -30,7 +30,7 @@ _FAMILIES = {"timm/": "models.timm_fpn", "torchvision/": "models.torchvision_fpn
 
 
 class _Registry(Mapping[str, "Callable[..., FasterRCNN]"]):
-    """Names are the files models/fasterrcnn_*.py; listing them imports none. Beside them, any timm/ and torchvision/."""
+    """Names are the files models/fasterrcnn_*.py, and any timm/NAME and torchvision/NAME; listing imports none."""
 
     def __getitem__(self, name: str) -> "Callable[..., FasterRCNN]":
         family = _family(name)
@@ -174,8 +174,8 @@ def main() -> None:
         return
     print(text_table(headers))
     print(
-        "\nand timm/NAME, torchvision/NAME: a feature pyramid on any of their nets. Parameters at 21 classes; GFLOPs of "
-        "one image\nof 640 x 640 px, multiplications with an addition; strides of the maps that have anchors."
+        "\nand timm/NAME, torchvision/NAME: a feature pyramid on any of their nets. Parameters at 21 classes; GFLOPs\n"
+        "(a multiplication with an addition) of an image of 640 x 640 px; strides of the maps that have anchors."
     )
 
 

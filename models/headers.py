@@ -68,11 +68,8 @@ def read_header(name: str) -> Header:
 def text_table(headers: list[Header]) -> str:
     """Aligned columns for a terminal."""
     rows = [("model", "M params", "GFLOPs", "strides", "weights", "licence"), *map(_cells, headers)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    right = (1, 2)
-    lines = ("  ".join(c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
-             for row in rows)  # fmt: skip
-    return "\n".join(line.rstrip() for line in lines)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
 def readme_table(headers: list[Header]) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from torch_utils.coco_eval import CocoMetrics, coco_metrics
 from torch_utils.distributed import Processes, from_main, gathered, share_buffers
-from torch_utils.optimization import Schedule
+from torch_utils.optimization import Schedule, set_learning_rate
 from torch_utils.precision import Precision
 from torch_utils.training_state import LOSS_TERMS
 from utils.batch import DAMAGED
@@ -56,8 +56,7 @@ def train_one_epoch(
     meter = StepMeter(f"Epoch: [{epoch}]", loader)
     for batch in meter:
         lr = schedule.at(epoch * len(loader) + meter.step)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
+        set_learning_rate(optimizer, lr)
         with precision.autocast():
             terms: Mapping[str, Tensor] = model(batch.to(device))
             loss = sum(terms.values())

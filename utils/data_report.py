@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from utils.anchors import Anchors
 from utils.data_charts import bubbles, heat_map, histogram, octaves, span, span_heading, span_scale, steps
 from utils.data_check import DROPPED, MENDED, STOPS, DataCheck
 from utils.data_config import SPLITS
 from utils.data_pictures import Album
 from utils.data_report_problems import EFFECTS, problems_section
-from utils.data_statistics import Anchors, SplitBoxes, quantiles_of_classes, training_boxes, typical_images
+from utils.data_statistics import SplitBoxes, quantiles_of_classes, training_boxes, typical_images
 from utils.files import write_text
 from utils.markup import counted, listed, percent, table, text
 from utils.progress import bar

@@ -11,38 +11,6 @@ from utils.size_rule import SizeRule
 
 
 @dataclass(frozen=True)
-class Anchors:
-    """The boxes that a detector starts from, in network pixels: those of models/builder.py, which a test compares."""
-
-    sizes: tuple[int, ...] = (32, 64, 128, 256, 512)  # px, sqrt(area)
-    ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # height / width
-
-    @property
-    def small(self) -> float:
-        """Boxes below this size meet no anchor well."""
-        return self.sizes[0] / 2
-
-    @property
-    def large(self) -> float:
-        """Boxes above this size meet no anchor well."""
-        return self.sizes[-1]
-
-    def best_overlap(self, sides: np.ndarray) -> np.ndarray:
-        """(M,) IoU of boxes with the anchor that suits each best, centred on it.
-
-        Args:
-            sides: (M, 2) width and height in network pixels.
-        """
-        best = np.zeros(len(sides))
-        for size in self.sizes:
-            for ratio in self.ratios:
-                width, height = size / ratio**0.5, size * ratio**0.5
-                common = np.minimum(sides[:, 0], width) * np.minimum(sides[:, 1], height)
-                best = np.maximum(best, common / (sides.prod(1) + width * height - common))
-        return best
-
-
-@dataclass(frozen=True)
 class SplitBoxes:
     """The boxes of one split that a training gets: mended, of a known class."""
 

@@ -147,3 +147,4 @@ PositiveInt = Annotated[int, _bounded(int, lambda v: v > 0, "a whole number abov
 NaturalInt = Annotated[int, _bounded(int, lambda v: v >= 0, "a whole number of at least 0")]
 PositiveFloat = Annotated[float, _bounded(float, lambda v: 0 < v < float("inf"), "a number above 0")]
 Fraction = Annotated[float, _bounded(float, lambda v: 0 <= v <= 1, "a number from 0 to 1")]
+Share = Annotated[float, _bounded(float, lambda v: 0 < v <= 1, "a number above 0, at most 1")]

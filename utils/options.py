@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from utils.augmentation_policy import POLICIES, SCALES, AugmentationPolicy
-from utils.flags import Fraction, NaturalInt, Options, PositiveFloat, PositiveInt, flag, switch
+from utils.errors import UserError
+from utils.flags import Fraction, NaturalInt, Options, PositiveFloat, PositiveInt, Share, flag, switch
 from utils.size_rule import SizeRule
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ log = logging.getLogger(__name__)
 
 LABEL_TYPES = ("pascal_voc", "yolo", "coco")
 CACHES = ("auto", "ram", "disk", "off")
+NORMS = ("own", "frozen", "batch", "group")
+ANCHORS = ("default", "auto")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +75,11 @@ class DataOptions(LabelOptions):
         help="one XML file per image, one YOLO txt file per image, or one COCO json for all",
     )
     model: str = flag(
-        "-m", "--model", default="fasterrcnn_resnet50_fpn_v2", metavar="NAME", help="model name; README.md lists them"
+        "-m",
+        "--model",
+        default="fasterrcnn_resnet50_fpn_v2",
+        metavar="NAME",
+        help="README.md lists the names; timm/NAME and torchvision/NAME for any other backbone",
     )
     weights: str | None = flag(
         "-w", "--weights", metavar="PTH", help="checkpoint to start from, or with --resume-training to go on with"
@@ -106,18 +113,76 @@ class RecipeOptions(Options):
     patience: PositiveInt = flag(
         "--patience", default=10, metavar="N", help="stop after N epochs without a better validation mAP"
     )
-    rois_per_image: PositiveInt = flag(
+    layer_decay: Share | None = flag(
+        "--layer-decay",
+        metavar="F",
+        help="each stage of the backbone learns F times as fast as the next; without it 0.7 with --unfreeze, else 1",
+    )
+    seed: NaturalInt = flag("--seed", default=0, help="seed of every random choice")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions(Options):
+    """network; checkpoints remember it"""
+
+    freeze: NaturalInt | None = flag(
+        "--freeze", metavar="N", help="leave the first N stages of the backbone untrained; without it the model's own"
+    )
+    unfreeze: bool = switch("--unfreeze", help="train all of the backbone, also where the model freezes it")
+    norm: str | None = flag(
+        "--norm",
+        choices=NORMS,
+        help="batch norms of the backbone: as published (own), fixed, trained, or replaced by group norms",
+    )
+    anchors: str = flag(
+        "--anchors", default="default", choices=ANCHORS, help="auto: fit sizes and ratios to the training boxes"
+    )
+    anchor_sizes: tuple[PositiveFloat, ...] | None = flag(
+        "--anchor-sizes", metavar="PX", help="sides of square anchors; without it 32 64 128 256 512"
+    )
+    anchor_ratios: tuple[PositiveFloat, ...] | None = flag(
+        "--anchor-ratios", metavar="R", help="height / width of anchors; without it 0.5 1 2"
+    )
+    head_width: PositiveInt | None = flag("--head-width", metavar="N", help="outputs of the box head")
+    class_agnostic: bool = switch("--class-agnostic", help="one box regression for all classes, not one each")
+    rois_per_image: PositiveInt | None = flag(
         "--rois-per-image",
-        default=512,
         metavar="N",
-        help="proposals per image that train the box head; fewer is faster",
+        help="proposals per image that train the box head; fewer is faster; without it 512",
     )
     proposals: PositiveInt | None = flag(
         "--proposals",
         metavar="N",
         help="proposals per image that the RPN hands on; without it mostly 2000 in training, 1000 in use",
     )
-    seed: NaturalInt = flag("--seed", default=0, help="seed of every random choice")
+    rpn_nms: Fraction | None = flag(
+        "--rpn-nms", metavar="IOU", help="proposals that overlap more are dropped; without it 0.7"
+    )
+    nms: Fraction | None = flag(
+        "--nms", metavar="IOU", help="detections of a class that overlap more are dropped; without it 0.5"
+    )
+    detections: PositiveInt | None = flag(
+        "--max-detections", metavar="N", help="detections per image at most; without it 100"
+    )
+    activation_checkpointing: bool = switch(
+        "--activation-checkpointing", help="less memory, slower: transformers and timm/ models"
+    )
+
+    def network(self) -> dict[str, Any]:
+        """What is wished of the network, as arguments of models.BuildOptions."""
+        wishes = {name: getattr(self, name) for name in _NETWORK}
+        wishes["aspect_ratios"] = self.anchor_ratios
+        if self.unfreeze and self.freeze:
+            raise UserError(f"--unfreeze contradicts --freeze {self.freeze}: drop one of them")
+        if self.unfreeze:
+            wishes["freeze"] = 0
+        return {name: value for name, value in wishes.items() if value is not None and value is not False}
+
+
+_NETWORK = (
+    "freeze", "norm", "anchor_sizes", "head_width", "class_agnostic", "rois_per_image", "proposals", "rpn_nms", "nms",
+    "detections", "activation_checkpointing",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +247,9 @@ class DistributedOptions(LoaderOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(CacheOptions, DistributedOptions, RunOptions, AugmentationOptions, RecipeOptions, DataOptions):
+class TrainOptions(
+    CacheOptions, DistributedOptions, RunOptions, AugmentationOptions, NetworkOptions, RecipeOptions, DataOptions
+):
     """Options of train.py."""
 
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from torch_utils.optimization import Schedule, make_optimizer
+from torch_utils.optimization import Schedule, make_optimizer, set_learning_rate
 
 
 def test_rises_over_the_warmup_and_stays() -> None:
@@ -62,3 +62,25 @@ def test_parameter_order_is_the_models() -> None:
     (group,) = make_optimizer(model, "SGD", 0.1).param_groups
     assert [p.shape for p in group["params"]] == [p.shape for p in model.parameters()]
     assert (group["momentum"], group["nesterov"]) == (0.9, True)
+
+
+def test_earlier_stages_learn_more_slowly() -> None:
+    model = nn.ModuleDict({"body": nn.ModuleList([nn.Linear(1, 1) for _ in range(12)]), "head": nn.Linear(1, 1)})
+    stages = [("body.0", "body.10"), ("body.1",)]  # body.11 is none of them: prefixes end at a dot
+    optimizer = make_optimizer(model, "AdamW", 0.1, stages=stages, layer_decay=0.5)
+    set_learning_rate(optimizer, 0.1)
+    rates = {p: group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert len(rates) == len(list(model.parameters()))
+    expected = {"body.0": 0.025, "body.10": 0.025, "body.1": 0.05, "body.11": 0.1, "head": 0.1}
+    for name, rate in expected.items():
+        assert [rates[p] for p in model.get_submodule(name).parameters()] == pytest.approx([rate, rate])
+
+
+def test_without_decay_there_is_one_group() -> None:
+    model = nn.ModuleDict({"a": nn.Linear(1, 1), "b": nn.Linear(1, 1)})
+    (group,) = make_optimizer(model, "SGD", 0.1, stages=[("a",)]).param_groups
+    assert len(group["params"]) == 4
+    del group["lr_scale"]  # as in a file of the predecessor
+    optimizer = torch.optim.SGD([group], lr=1.0)
+    set_learning_rate(optimizer, 0.25)
+    assert optimizer.param_groups[0]["lr"] == 0.25

@@ -19,7 +19,8 @@ from tests.utils.test_data_check import GOOD, SAMPLES, SIZE, Folder, voc
 from utils.data_charts import Scale, heat_map, histogram, octaves, steps
 from utils.data_check import KINDS, DataCheck, Problem
 from utils.data_report import report_page, write_report
-from utils.data_statistics import Anchors, quantiles_of_classes, training_boxes, typical_images
+from utils.anchors import Anchors
+from utils.data_statistics import quantiles_of_classes, training_boxes, typical_images
 from utils.markup import counted, listed, percent, text
 from utils.size_rule import SizeRule
 

@@ -166,3 +166,55 @@ def test_without_arguments_it_is_the_coco_model_on_the_example(tmp_path: Path) -
     assert done.returncode == 2
     for part in ("fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth", "https://download.pytorch.org", "weights"):
         assert part in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "rule"),
+    [
+        (
+            "fasterrcnn_mobilenetv3_large_fpn",
+            "fasterrcnn_mobilenet_v3_large_fpn-fb6a3cc7.pth",
+            "800 px (longer side at most 1333)",
+        ),
+        (
+            "fasterrcnn_mobilenetv3_large_320_fpn",
+            "fasterrcnn_mobilenet_v3_large_320_fpn-907ea3f9.pth",
+            "320 px (longer side at most 640)",
+        ),
+    ],
+)
+def test_coco_weights_from_the_hubs_cache_detect_cocos_classes_as_torchvision_does(
+    pictures: Path, run, tmp_path: Path, name: str, file: str, rule: str
+) -> None:
+    """The file is one that we made: torchvision's own net with weights that find something."""
+    from torchvision.models import detection
+
+    torch.manual_seed(0)
+    theirs = getattr(detection, name.replace("mobilenetv3", "mobilenet_v3"))(weights=None, weights_backbone=None)
+    theirs.load_state_dict(create_model[name](91, pretrained=False).state_dict(), strict=False)
+    with torch.no_grad():
+        theirs.roi_heads.box_predictor.cls_score.bias[[1, 18]] = 6.0  # person, dog
+        theirs.rpn.head.cls_logits.bias += 5  # above the model's own threshold of 0.05
+    state = {key: value for key, value in theirs.state_dict().items() if not key.endswith("num_batches_tracked")}
+    cache = tmp_path / "hub" / "checkpoints"
+    cache.mkdir(parents=True)
+    torch.save(state, cache / file)
+
+    image = pictures / "a.v2.jpg"
+    done = run(
+        "inference.py", "--model", name, "-i", image, "--log-json", "-o", "out", "-d", "cpu", TORCH_HOME=str(tmp_path)
+    )
+    assert done.returncode == 0, done.stderr
+    assert rule in done.stderr + done.stdout
+    found = json.loads((tmp_path / "out/log.json").read_text())
+    names = {c["id"]: c["name"] for c in found["categories"]}
+    assert {names[a["category_id"]] for a in found["annotations"]} <= {"person", "dog"}
+    assert found["annotations"]
+
+    rgb = cv2.cvtColor(cv2.imread(str(image)), cv2.COLOR_BGR2RGB)
+    with torch.inference_mode():
+        (expected,) = theirs.eval()([torch.from_numpy(rgb).permute(2, 0, 1) / 255])
+    ours = sorted(a["score"] for a in found["annotations"])
+    kept = sorted(s for s in expected["scores"].tolist() if s >= 0.3)
+    assert len(ours) == pytest.approx(len(kept), abs=2)  # images are resized in 8 bits here, in floats there
+    assert ours[-1] == pytest.approx(kept[-1], abs=0.02)

@@ -11,6 +11,13 @@ SLOPE = 0.1
 _MEAN = (1 - SLOPE) / math.sqrt(2 * math.pi)  # of LeakyReLU(x), x normal with variance 1
 _VARIANCE = (1 + SLOPE**2) / 2 - _MEAN**2
 POOL = "pool"  # 2 x 2 maximum, stride 2
+MINI_LAYERS = (  # YOLOv1's order of layers, with a quarter of its channels and less
+    (4, 7, 2), POOL,
+    (8, 3), POOL,
+    (16, 1), (32, 3), (64, 1), (128, 3), POOL,
+    *((64, 1), (128, 3)) * 4, (128, 1), (256, 3), POOL,
+    (128, 1), (256, 3), (128, 1), (128, 3),
+)  # fmt: skip
 
 
 def conv_stack(layers: Sequence[tuple[int, int] | tuple[int, int, int] | str], *, last_bare: bool = False) -> nn.Module:

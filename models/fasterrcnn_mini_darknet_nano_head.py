@@ -1,4 +1,4 @@
-"""Faster R-CNN on a narrow YOLOv1 network, with a 128-wide box head ("nano"): stride 32, the fastest of all.
+"""Faster R-CNN on a narrow YOLOv1 network, with a 128-wide box head ("nano"): stride 32.
 
 Paper: Redmon et al. 2016, https://arxiv.org/abs/1506.02640, with a quarter of the channels and less
 Weights: none, random.
@@ -8,23 +8,15 @@ from typing import Any
 
 from models.build_options import BuildOptions, start
 from models.builder import BackboneSpec, build_fasterrcnn
-from models.darknet import POOL, conv_stack
+from models.darknet import MINI_LAYERS, conv_stack
 from models.rcnn.detector import FasterRCNN
 
 SPEC = BackboneSpec(out_channels=128, strides=(32,), head_width=128)
-LAYERS = (
-    (4, 7, 2), POOL,
-    (8, 3), POOL,
-    (16, 1), (32, 3), (64, 1), (128, 3), POOL,
-    *((64, 1), (128, 3)) * 4, (128, 1), (256, 3), POOL,
-    (128, 1), (256, 3), (128, 1), (128, 3),
-)  # fmt: skip
 
 
 def create_model(
     num_classes: int, pretrained: bool = True, options: BuildOptions | None = None, **detector_options: Any
 ) -> FasterRCNN:
     """See build_fasterrcnn; there are no weights, whatever `pretrained` says."""
-    return build_fasterrcnn(
-        conv_stack(LAYERS, last_bare=True), SPEC, num_classes, options or start(pretrained), **detector_options
-    )
+    backbone = conv_stack(MINI_LAYERS, last_bare=True)
+    return build_fasterrcnn(backbone, SPEC, num_classes, options or start(pretrained), **detector_options)

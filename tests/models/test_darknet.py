@@ -1,14 +1,13 @@
 import torch
 from torch import nn
 
-from models.darknet import POOL, conv_stack
-from models.fasterrcnn_mini_darknet_nano_head import LAYERS
+from models.darknet import MINI_LAYERS, POOL, conv_stack
 
 
 def test_a_signal_passes_a_deep_stack() -> None:
     """With PyTorch's own weights it fades to 1e-8 of its size, and the network does not learn."""
     torch.manual_seed(0)
-    stack = conv_stack(LAYERS, last_bare=True)
+    stack = conv_stack(MINI_LAYERS, last_bare=True)
     out = stack(torch.randn(2, 3, 128, 128))
     assert out.shape == (2, 128, 4, 4)
     assert 0.05 < out.std() < 20

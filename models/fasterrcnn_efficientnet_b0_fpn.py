@@ -1,0 +1,30 @@
+"""Faster R-CNN on EfficientNet-B0 with a feature pyramid.
+
+Paper: Tan and Le 2019, https://arxiv.org/abs/1905.11946, and Lin et al. 2017, https://arxiv.org/abs/1612.03144
+Weights: ImageNet, torchvision EfficientNet_B0_Weights.IMAGENET1K_V1 (BSD-3-Clause).
+"""
+
+from typing import Any
+
+from torchvision.models import EfficientNet_B0_Weights, efficientnet_b0
+
+from models.build_options import BuildOptions, start
+from models.builder import build_fasterrcnn
+from models.efficientnet import STAGES, efficientnet_with_fpn
+from models.pretrained import load_state, published_weights
+from models.pyramid import pyramid_spec
+from models.rcnn.detector import FasterRCNN
+
+SPEC = pyramid_spec(STAGES)
+
+
+def create_model(
+    num_classes: int, pretrained: bool = True, options: BuildOptions | None = None, **detector_options: Any
+) -> FasterRCNN:
+    """See build_fasterrcnn; `pretrained` loads ImageNet weights into the backbone."""
+    net = efficientnet_b0()
+    if pretrained:
+        load_state(net, published_weights(EfficientNet_B0_Weights.IMAGENET1K_V1))
+    return build_fasterrcnn(
+        efficientnet_with_fpn(net), SPEC, num_classes, options or start(pretrained), **detector_options
+    )

@@ -1,0 +1,33 @@
+"""Faster R-CNN on RegNetY-400MF with a feature pyramid.
+
+Paper: Radosavovic et al. 2020, https://arxiv.org/abs/2003.13678, and Lin et al. 2017, https://arxiv.org/abs/1612.03144
+Weights: ImageNet, torchvision RegNet_Y_400MF_Weights.IMAGENET1K_V2 (BSD-3-Clause).
+"""
+
+from collections import OrderedDict
+from typing import Any
+
+from torch import nn
+from torchvision.models import RegNet_Y_400MF_Weights
+
+from models.build_options import BuildOptions, start
+from models.builder import build_fasterrcnn, with_fpn
+from models.pretrained import load_state, published_weights
+from models.pyramid import pyramid_spec
+from models.rcnn.detector import FasterRCNN
+from models.regnet import regnet_y_400mf
+
+MAPS = {"block1": 48, "block2": 104, "block3": 208, "block4": 440}
+SPEC = pyramid_spec((("stem",), *((block,) for block in MAPS)))
+
+
+def create_model(
+    num_classes: int, pretrained: bool = True, options: BuildOptions | None = None, **detector_options: Any
+) -> FasterRCNN:
+    """See build_fasterrcnn; `pretrained` loads ImageNet weights into the backbone."""
+    net = regnet_y_400mf()
+    if pretrained:
+        load_state(net, published_weights(RegNet_Y_400MF_Weights.IMAGENET1K_V2))
+    body = nn.Sequential(OrderedDict([("stem", net.stem), *net.trunk_output.named_children()]))
+    backbone = with_fpn(body, MAPS)
+    return build_fasterrcnn(backbone, SPEC, num_classes, options or start(pretrained), **detector_options)

@@ -1,0 +1,28 @@
+"""Faster R-CNN on the last map of ResNet-152.
+
+Paper: He et al. 2016, https://arxiv.org/abs/1512.03385
+Weights: ImageNet, torchvision ResNet152_Weights.IMAGENET1K_V2 (BSD-3-Clause).
+"""
+
+from typing import Any
+
+from torch import nn
+from torchvision.models import ResNet152_Weights, resnet152
+
+from models.build_options import BuildOptions, start
+from models.builder import BackboneSpec, build_fasterrcnn
+from models.pretrained import load_state, published_weights
+from models.rcnn.detector import FasterRCNN
+
+SPEC = BackboneSpec(out_channels=2048, strides=(32,))
+
+
+def create_model(
+    num_classes: int, pretrained: bool = True, options: BuildOptions | None = None, **detector_options: Any
+) -> FasterRCNN:
+    """See build_fasterrcnn; `pretrained` loads ImageNet weights into the backbone."""
+    net = resnet152()
+    if pretrained:
+        load_state(net, published_weights(ResNet152_Weights.IMAGENET1K_V2))
+    backbone = nn.Sequential(*list(net.children())[:-2])  # without average pool and classifier
+    return build_fasterrcnn(backbone, SPEC, num_classes, options or start(pretrained), **detector_options)

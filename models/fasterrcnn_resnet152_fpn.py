@@ -1,0 +1,28 @@
+"""Faster R-CNN on ResNet-152 with a feature pyramid.
+
+Paper: He et al. 2016, https://arxiv.org/abs/1512.03385, and Lin et al. 2017, https://arxiv.org/abs/1612.03144
+Weights: ImageNet, torchvision ResNet152_Weights.IMAGENET1K_V2 (BSD-3-Clause).
+"""
+
+from typing import Any
+
+from torchvision.models import ResNet152_Weights, resnet152
+
+from models.build_options import BuildOptions, start
+from models.builder import build_fasterrcnn
+from models.pretrained import load_state, published_weights
+from models.pyramid import pyramid_spec
+from models.rcnn.detector import FasterRCNN
+from models.resnet import STAGES, resnet_with_fpn
+
+SPEC = pyramid_spec(STAGES, frozen_stages=2)  # as torchvision's detectors on ResNet-50
+
+
+def create_model(
+    num_classes: int, pretrained: bool = True, options: BuildOptions | None = None, **detector_options: Any
+) -> FasterRCNN:
+    """See build_fasterrcnn; `pretrained` loads ImageNet weights into the backbone."""
+    net = resnet152()
+    if pretrained:
+        load_state(net, published_weights(ResNet152_Weights.IMAGENET1K_V2))
+    return build_fasterrcnn(resnet_with_fpn(net), SPEC, num_classes, options or start(pretrained), **detector_options)

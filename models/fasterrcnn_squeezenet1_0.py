@@ -1,0 +1,26 @@
+"""Faster R-CNN on SqueezeNet 1.0.
+
+Paper: Iandola et al. 2016, https://arxiv.org/abs/1602.07360
+Weights: ImageNet, torchvision SqueezeNet1_0_Weights.IMAGENET1K_V1 (BSD-3-Clause).
+"""
+
+from typing import Any
+
+from torchvision.models import SqueezeNet1_0_Weights, squeezenet1_0
+
+from models.build_options import BuildOptions, start
+from models.builder import BackboneSpec, build_fasterrcnn
+from models.pretrained import load_state, published_weights
+from models.rcnn.detector import FasterRCNN
+
+SPEC = BackboneSpec(out_channels=512, strides=(16,))
+
+
+def create_model(
+    num_classes: int, pretrained: bool = True, options: BuildOptions | None = None, **detector_options: Any
+) -> FasterRCNN:
+    """See build_fasterrcnn; `pretrained` loads ImageNet weights into the backbone."""
+    net = squeezenet1_0()
+    if pretrained:
+        load_state(net, published_weights(SqueezeNet1_0_Weights.IMAGENET1K_V1))
+    return build_fasterrcnn(net.features, SPEC, num_classes, options or start(pretrained), **detector_options)

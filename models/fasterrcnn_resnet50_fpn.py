@@ -7,25 +7,20 @@ Weights: COCO, torchvision FasterRCNN_ResNet50_FPN_Weights.COCO_V1 (BSD-3-Clause
 from functools import partial
 from typing import Any
 
+from torchvision.models import resnet50
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 from torchvision.ops import FrozenBatchNorm2d
 
 from models.build_options import BuildOptions, start
-from models.builder import BackboneSpec, build_fasterrcnn
+from models.builder import build_fasterrcnn
 from models.norms import published_norm
 from models.pretrained import load_coco
+from models.pyramid import pyramid_spec
 from models.rcnn.detector import FasterRCNN
-from models.resnet50_fpn import STAGES, resnet50_with_fpn
+from models.resnet import STAGES, resnet_with_fpn
 
 COCO_WEIGHTS = FasterRCNN_ResNet50_FPN_Weights.COCO_V1
-SPEC = BackboneSpec(
-    out_channels=256,
-    strides=(4, 8, 16, 32),
-    extra_levels=1,
-    one_anchor_size_per_level=True,
-    stages=STAGES,
-    frozen_stages=2,
-)
+SPEC = pyramid_spec(STAGES, frozen_stages=2)
 
 
 def create_model(
@@ -36,7 +31,7 @@ def create_model(
     norm = published_norm(options.norm)
     if norm is FrozenBatchNorm2d:
         norm = partial(norm, eps=0.0)  # as the published weights were trained
-    backbone = resnet50_with_fpn(norm)
+    backbone = resnet_with_fpn(resnet50(norm_layer=norm))
     detector = build_fasterrcnn(backbone, SPEC, num_classes, options, **detector_options)
     if pretrained:
         load_coco(detector, COCO_WEIGHTS, num_classes)

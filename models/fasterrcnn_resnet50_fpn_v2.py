@@ -4,18 +4,21 @@ Paper: Li et al. 2021, https://arxiv.org/abs/2111.11429
 Weights: COCO, torchvision FasterRCNN_ResNet50_FPN_V2_Weights.COCO_V1 (BSD-3-Clause), mAP 46.7 on val2017.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
+from torchvision.models import resnet50
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_V2_Weights
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead
 
 from models.build_options import BuildOptions, start
-from models.builder import BackboneSpec, build_fasterrcnn
+from models.builder import build_fasterrcnn
 from models.pretrained import load_coco
+from models.pyramid import pyramid_spec
 from models.rcnn.detector import FasterRCNN
 from models.rcnn.roi_pool import SIDE
-from models.resnet50_fpn import STAGES, resnet50_with_fpn
+from models.resnet import STAGES, resnet_with_fpn
 
 COCO_WEIGHTS = FasterRCNN_ResNet50_FPN_V2_Weights.COCO_V1
 
@@ -24,16 +27,7 @@ def _box_head(channels: int, width: int) -> nn.Module:
     return FastRCNNConvFCHead((channels, SIDE, SIDE), [channels] * 4, [width], norm_layer=nn.BatchNorm2d)
 
 
-SPEC = BackboneSpec(
-    out_channels=256,
-    strides=(4, 8, 16, 32),
-    extra_levels=1,
-    one_anchor_size_per_level=True,
-    rpn_convs=2,
-    head=_box_head,
-    stages=STAGES,
-    frozen_stages=2,
-)
+SPEC = replace(pyramid_spec(STAGES, frozen_stages=2), frozen_norm=False, rpn_convs=2, head=_box_head)
 
 
 def create_model(
@@ -41,7 +35,7 @@ def create_model(
 ) -> FasterRCNN:
     """See build_fasterrcnn; `pretrained` loads COCO weights. Its batch norms are trained in any case."""
     options = options or start(pretrained)
-    backbone = resnet50_with_fpn(nn.BatchNorm2d, nn.BatchNorm2d)
+    backbone = resnet_with_fpn(resnet50(), norm_layer=nn.BatchNorm2d)
     detector = build_fasterrcnn(backbone, SPEC, num_classes, options, **detector_options)
     if pretrained:
         load_coco(detector, COCO_WEIGHTS, num_classes)

@@ -141,7 +141,7 @@ def choose(maps: Sequence[FeatureMap], what: str, advice: str) -> list[FeatureMa
     return [last[stride] for stride in strides]
 
 
-def pyramid_spec(
+def map_pyramid_spec(
     maps: Sequence[FeatureMap], stages: Mapping[int, tuple[str, ...]], mean: Iterable[float], std: Iterable[float]
 ) -> BackboneSpec:
     """What MapPyramid(body, maps) gives.

@@ -113,7 +113,7 @@ class VisionTransformer(_Network):
             embed_dim), all normalised; x_prenorm, the tokens in this order, not normalised; masks.
         """
         (tokens,) = self._outputs(x, [self.n_blocks - 1], masks)
-        return self._features(self.norm(tokens)) | {"x_prenorm": tokens, "masks": masks}
+        return {**self._features(self.norm(tokens)), "x_prenorm": tokens, "masks": masks}
 
     def get_intermediate_layers(
         self,
@@ -203,7 +203,7 @@ class ConvNeXt(_Network):
         (last,) = self._outputs(x, [self.n_blocks - 1])
         tokens = last.flatten(2).transpose(1, 2)
         normed = self.norm(torch.cat([last.mean((-2, -1)).unsqueeze(1), tokens], dim=1))
-        return self._features(normed) | {"x_prenorm": tokens, "masks": masks}
+        return {**self._features(normed), "x_prenorm": tokens, "masks": masks}
 
     def get_intermediate_layers(
         self,

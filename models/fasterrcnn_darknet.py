@@ -2,6 +2,7 @@
 
 Paper: Redmon et al. 2016, https://arxiv.org/abs/1506.02640
 Weights: none, random.
+Cost: 84.5 M parameters, 90.7 GFLOPs, strides 32.
 """
 
 from typing import Any

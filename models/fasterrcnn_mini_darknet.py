@@ -2,6 +2,7 @@
 
 Paper: Redmon et al. 2016, https://arxiv.org/abs/1506.02640, with a quarter of the channels and less
 Weights: none, random.
+Cost: 9.0 M parameters, 9.4 GFLOPs, strides 32.
 """
 
 from typing import Any

@@ -2,6 +2,7 @@
 
 Paper: Iandola et al. 2016, https://arxiv.org/abs/1602.07360
 Weights: ImageNet, torchvision SqueezeNet1_1_Weights.IMAGENET1K_V1 (BSD-3-Clause), but for the last module.
+Cost: 2.4 M parameters, 4.0 GFLOPs, strides 16.
 """
 
 from typing import Any

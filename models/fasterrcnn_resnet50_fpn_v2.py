@@ -2,6 +2,7 @@
 
 Paper: Li et al. 2021, https://arxiv.org/abs/2111.11429
 Weights: COCO, torchvision FasterRCNN_ResNet50_FPN_V2_Weights.COCO_V1 (BSD-3-Clause), mAP 46.7 on val2017.
+Cost: 43.4 M parameters, 225.5 GFLOPs, strides 4 8 16 32 64.
 """
 
 from dataclasses import replace

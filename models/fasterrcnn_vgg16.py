@@ -2,6 +2,7 @@
 
 Paper: Simonyan and Zisserman 2015, https://arxiv.org/abs/1409.1556
 Weights: ImageNet, torchvision VGG16_BN_Weights.IMAGENET1K_V1 (BSD-3-Clause).
+Cost: 44.0 M parameters, 153.1 GFLOPs, strides 32.
 """
 
 from typing import Any

@@ -2,6 +2,7 @@
 
 Paper: Simonyan and Zisserman 2015, https://arxiv.org/abs/1409.1556, and Lin et al. 2017, https://arxiv.org/abs/1612.03144
 Weights: ImageNet, torchvision VGG16_BN_Weights.IMAGENET1K_V1 (BSD-3-Clause).
+Cost: 32.1 M parameters, 182.4 GFLOPs, strides 4 8 16 32 64.
 """
 
 from typing import Any

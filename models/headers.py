@@ -18,7 +18,7 @@ MODELS = Path(__file__).parent
 _WEIGHTS = re.compile(r"(?P<data>[^,(]+), (?P<source>[^(]+) \((?P<licence>[^)]+)\)(?P<more>.*)\.", re.DOTALL)
 _COST = re.compile(r"(?P<parameters>[\d.]+) M parameters, (?P<gflops>[\d.]+) GFLOPs, strides (?P<strides>[\d ]+)\.")
 _README = re.compile(r"(<!-- models: begin -->\n).*?(<!-- models: end -->)", re.DOTALL)
-_COLUMNS = ("model (`--model`)", "parameters, M", "GFLOPs", "strides", "pretrained on", "licence of the weights")
+_COLUMNS = ("model (`--model`)", "parameters, M", "GFLOPs", "strides", "published weights", "their licence")
 
 
 @dataclass(frozen=True)
@@ -93,4 +93,5 @@ def update_readme(path: Path, headers: list[Header]) -> None:
 
 
 def _cells(header: Header) -> tuple[str, ...]:
-    return (header.name, header.parameters, header.gflops, header.strides, header.weights, header.licence)
+    weights = f"{header.weights}: {header.source}" if header.source else header.weights
+    return (header.name, header.parameters, header.gflops, header.strides, weights, header.licence)

@@ -133,5 +133,5 @@ def _fetch(url: str, path: Path, digest: str | None) -> None:
     except (urllib.error.URLError, OSError, RuntimeError) as error:
         raise WeightsNotHereError(
             f"the pretrained weights {path.name} are not here and cannot be fetched from {url} ({error}): "
-            f"fetch that file elsewhere and put it into {WEIGHTS_FOLDER}"
+            f"fetch that file elsewhere and put it into {WEIGHTS_FOLDER} as {path.name}"
         ) from None

@@ -21,15 +21,15 @@ from models.any_fpn import (
     FeatureMap,
     MapPyramid,
     choose,
+    map_pyramid_spec,
     measure,
     normalisation,
-    pyramid_spec,
     recompute_activations,
     unknown_name,
 )
 from models.build_options import BuildOptions, start
 from models.builder import FPN_CHANNELS, BackboneSpec, build_fasterrcnn
-from models.errors import ModelError, WeightsNotHereError
+from models.errors import ModelError
 from models.pretrained import read_weights, weights_file
 from models.rcnn.detector import FasterRCNN
 from models.simple_feature_pyramid import SimpleFeaturePyramid
@@ -82,7 +82,7 @@ def create_model(
         stages: dict[int, tuple[str, ...]] = {}
         for stride, prefixes in _stages(net, "body"):
             stages[stride] = stages.get(stride, ()) + prefixes
-        spec = pyramid_spec(plan.maps, stages, config.mean, config.std)
+        spec = map_pyramid_spec(plan.maps, stages, config.mean, config.std)
     else:
         backbone = SimpleFeaturePyramid(net, plan.measured[-1].channels, FPN_CHANNELS)
         spec = BackboneSpec(
@@ -210,10 +210,7 @@ def _file(config: Any, name: str) -> Path:
         cached = hub.try_to_load_from_cache(config.hf_hub_id, _HUB_FILE)
         if isinstance(cached, str) and not (published.WEIGHTS_FOLDER / name).is_file():
             return Path(cached)
-        try:
-            return weights_file(name, hub.hf_hub_url(config.hf_hub_id, _HUB_FILE))
-        except WeightsNotHereError as error:
-            raise WeightsNotHereError(f"{error.situation} as {name}") from None
+        return weights_file(name, hub.hf_hub_url(config.hf_hub_id, _HUB_FILE))
     if config.url:
         return weights_file(config.url.rsplit("/", 1)[-1], config.url)
     raise ModelError(f"{PREFIX}{name} has no published weights: start it from random ones with --no-pretrained")

@@ -2,7 +2,7 @@
 
 Paper: of the net, see https://docs.pytorch.org/vision/stable/models.html; pyramid: Lin et al. 2017,
     https://arxiv.org/abs/1612.03144
-Weights: torchvision's default weights of the net, ImageNet (BSD-3-Clause; SWAG and other origins as torchvision says).
+Weights: ImageNet, torchvision's default weights of the net (BSD-3-Clause; those of regnet_y_128gf are CC BY-NC 4.0).
 """
 
 import fnmatch
@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 from torchvision.models import WeightsEnum, get_model, get_model_weights, list_models
 
-from models.any_fpn import FeatureMap, MapPyramid, choose, measure, pyramid_spec, unknown_name
+from models.any_fpn import FeatureMap, MapPyramid, choose, map_pyramid_spec, measure, unknown_name
 from models.build_options import BuildOptions, start
 from models.builder import build_fasterrcnn
 from models.errors import ModelError
@@ -29,8 +29,8 @@ from models.rcnn.detector import FasterRCNN
 
 PREFIX = "torchvision/"
 _REFUSED = {
-    "vit_": "its position embedding has one size: take timm/vit_base_patch16_224 or another ViT of timm",
-    "maxvit_": "its windows need images of one size: take torchvision/swin_t, or timm/maxvit_* where that runs",
+    "vit_": "because of its position embedding: take timm/vit_base_patch16_224 or another ViT of timm",
+    "maxvit_": "because of its windows: take torchvision/swin_t",
 }
 _WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")  # they also rescale images to mean 0.5 and deviation 0.5
 _HEAD = ("avgpool", "classifier", "fc", "head", "permute", "dropout")  # where a net's maps end
@@ -59,7 +59,7 @@ def create_model(
     if pretrained:
         _load(trunk, published_weights(weights))
     mean, std = _mean_and_std(name, weights)
-    spec = pyramid_spec(maps, _stages(trunk, measured), mean, std)
+    spec = map_pyramid_spec(maps, _stages(trunk, measured), mean, std)
     backbone = MapPyramid(trunk, [replace(m, index=i) for i, m in enumerate(maps)])
     return build_fasterrcnn(backbone, spec, num_classes, options or start(pretrained), **detector_options)
 
@@ -93,7 +93,7 @@ class Trunk(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) -> outputs of the units at `ends`."""
         outputs = [images]
-        for first, last in zip((-1, *self.ends), self.ends, strict=False):
+        for first, last in zip((-1, *self.ends[:-1]), self.ends, strict=True):
             part = self.units[first + 1 : last + 1]
             recompute = self.checkpoints and self.training
             x = outputs[-1]

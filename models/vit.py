@@ -1,4 +1,4 @@
-"""The trunk of ViTDet: a plain vision transformer with windowed attention (Li et al. 2022, arXiv 2203.16527)."""
+"""The trunk of ViTDet (Li et al. 2022, https://arxiv.org/abs/2203.16527): a transformer with attention in windows."""
 
 from collections.abc import Collection
 
@@ -14,9 +14,7 @@ PRETRAINING_GRID = 14  # patches, of 224 px
 TABLE_GRID = 64  # patches, of 1024 px, that the relative positions of global blocks are made for; others interpolate
 NORM_EPS = 1e-6
 MLP_RATIO = 4
-ALIGNMENT = (
-    8  # elements; the fused attention kernels of GPUs refuse other head dimensions, some dtypes more than others
-)
+ALIGNMENT = 8  # elements: the fused attention kernels of GPUs refuse head dimensions that are no multiple of it
 
 
 class ViT(nn.Module):

@@ -131,11 +131,8 @@ class FasterRCNN(TorchvisionFasterRCNN):
             return super().forward(images, targets)
         batch: UintBatch = images
         sizes = [tuple(size) for size in batch.sizes.tolist()]
-        self._check_batch_norm(batch.images)
         image_list = ImageList(self._normalise(batch.images, sizes), sizes)
-        features = self.backbone(image_list.tensors)
-        if isinstance(features, Tensor):
-            features = OrderedDict([("0", features)])
+        features = self._features(image_list)
         truth = _targets(batch) if self.training else None
         proposals, rpn_losses = self.rpn(image_list, features, truth)
         detections, roi_losses = self.roi_heads(features, proposals, sizes, truth)
@@ -145,18 +142,20 @@ class FasterRCNN(TorchvisionFasterRCNN):
             detected["boxes"] = resize_boxes(detected["boxes"], size, original_size)
         return detections
 
-    def _check_batch_norm(self, images: Tensor) -> None:
-        """torch's own message for a coarsest map of 1 x 1 cells names neither batch nor image size."""
-        count, height, width, _ = images.shape
-        if not self.training or count > 1:
-            return
-        stride = round(1 / min(self.roi_heads.box_roi_pool.scales))
-        norms = (m for m in self.backbone.modules() if isinstance(m, nn.BatchNorm2d))  # SyncBatchNorm is none
-        if max(height, width) <= stride and any(norm.training for norm in norms):
+    def _features(self, images: ImageList) -> dict[str, Tensor]:
+        """Maps by name; torch's own message for a batch norm of one value names neither batch nor image size."""
+        try:
+            features = self.backbone(images.tensors)
+        except ValueError as error:
+            if not str(error).startswith("Expected more than 1 value per channel"):
+                raise
+            count, _, height, width = images.tensors.shape
+            images_of = "one image" if count == 1 else f"{count} images"
             raise ModelError(
-                f"a training batch of one image of {height} x {width} px gives batch norm one value per channel, "
-                f"and it needs more: use images above {stride} px (--imgsz), or a batch size that leaves no image alone"
-            )
+                f"a training batch of {images_of} of {height} x {width} px gives batch norm one value per channel, and "
+                "it needs more: use larger images (--imgsz), a batch size that leaves no image alone, or --norm frozen"
+            ) from None
+        return OrderedDict([("0", features)]) if isinstance(features, Tensor) else features
 
     def _normalise(self, images: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
         """(B, H, W, 3) uint8 to (B, 3, H, W) float32 in channels-last memory, mean and std applied, padding zero."""

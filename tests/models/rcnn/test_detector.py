@@ -237,14 +237,19 @@ def test_the_proposal_in_place_of_none_is_the_whole_image_in_training_only() -> 
 def test_batch_norm_on_one_image_of_one_cell_is_refused_in_words(name: str) -> None:
     """torch's own `Expected more than 1 value per channel` does not say what to do."""
     model = create_model[name](3, pretrained=False, options=RANDOM).train()
-    message = (
-        r"one image of 32 x 32 px gives batch norm one value .*: use images above 32 px \(--imgsz\), or a batch size"
-    )
+    message = r"one image of 32 x 32 px gives batch norm one value .*: use larger images \(--imgsz\), a batch size"
     with pytest.raises(ModelError, match=message):
         model(batch_of([0], (20, 32)))
     for batch in (batch_of([0, 0], (32, 32)), batch_of([0], (32, 33))):
         assert all(loss.isfinite() for loss in model(batch).values())
     model.eval()(batch_of([0], (32, 32)))
+
+
+def test_batch_norms_within_attention_need_more_than_one_image() -> None:
+    pytest.importorskip("timm")
+    model = create_model["timm/rexnetr_100.untrained"](3, pretrained=False, options=RANDOM).train()
+    with pytest.raises(ModelError, match="one image of 64 x 64 px gives batch norm one value"):
+        model(batch_of([1], (64, 64)))
 
 
 @pytest.mark.parametrize("name", ["fasterrcnn_mini_darknet_nano_head", "fasterrcnn_resnet50_fpn"])

@@ -52,12 +52,12 @@ def cost_of(name: str) -> Cost:
 
 def main(names: list[str]) -> int:
     """Print a line for each; exit code 2 for a name that is none."""
-    for name in names:
-        try:
+    try:
+        for name in names:
             print(f"{name}: Cost: {cost_of(name)}")
-        except ModelError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
+    except ModelError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -50,7 +50,7 @@ def read_header(name: str) -> Header:
     text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     title, _, rest = text.partition("\n")
     fields = dict(re.findall(r"^(Weights|Cost): (.*(?:\n(?!\w+: ).+)*)", rest, re.MULTILINE))
-    weights, cost = fields.get("Weights", "none, random.").replace("\n", " "), fields.get("Cost")
+    weights, cost = " ".join(fields.get("Weights", "none, random.").split()), fields.get("Cost")
     found = {"weights": "none"}
     for value, pattern, example in (
         (None if weights.startswith("none") else weights, _WEIGHTS, "ImageNet, torchvision NAME (LICENCE)."),

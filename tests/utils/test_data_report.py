@@ -16,10 +16,10 @@ import pytest
 
 from models.builder import ANCHOR_SIZES, ASPECT_RATIOS
 from tests.utils.test_data_check import GOOD, SAMPLES, SIZE, Folder, voc
+from utils.anchors import Anchors
 from utils.data_charts import Scale, heat_map, histogram, octaves, steps
 from utils.data_check import KINDS, DataCheck, Problem
 from utils.data_report import report_page, write_report
-from utils.anchors import Anchors
 from utils.data_statistics import quantiles_of_classes, training_boxes, typical_images
 from utils.markup import counted, listed, percent, text
 from utils.size_rule import SizeRule

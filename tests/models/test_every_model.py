@@ -40,7 +40,8 @@ def test_trains_and_detects_at_320_and_its_maps_are_as_declared(name: str) -> No
         maps = _Maps(model.eval().backbone)(torch.zeros(1, 3, 320, 320))
         assert len(model(two_images(320))) == 2
     assert {m.shape[1] for m in maps} == {model.spec.out_channels}
-    assert [round(320 / m.shape[-1]) for m in maps] == list(model.spec.levels)
+    for m, stride in zip(maps, model.spec.levels, strict=True):  # squeezenets do not pad: 19 cells of 16 px
+        assert 0 <= 320 / stride - m.shape[-1] <= 1
     del model, losses
     gc.collect()
 

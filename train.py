@@ -154,9 +154,28 @@ def _with_checkpoint(options: TrainOptions) -> tuple[TrainOptions, Mapping[str, 
         )
     saved = {"model": checkpoint["model_name"]}
     if options.resume_training:
+        _check_resumed(options, checkpoint)
         dropped = _OWN_OPTIONS + (_AUGMENTATION if "aug" in options.given else ())
         saved = {k: v for k, v in checkpoint.get("options", {}).items() if k not in dropped} | saved
     return options.over(saved), checkpoint
+
+
+# What is settled when a run starts: its weights, or the state of its optimizer, would not fit.
+_SETTLED = (
+    "freeze", "unfreeze", "layer_decay", "norm", "anchors", "anchor_sizes", "anchor_ratios", "head_width",
+    "class_agnostic",
+)  # fmt: skip
+
+
+def _check_resumed(options: TrainOptions, checkpoint: Mapping[str, Any]) -> None:
+    """Refuse to change in mid-run what cannot be changed there."""
+    before = TrainOptions().over(checkpoint.get("options", {}))
+    for name in _SETTLED:
+        if name in options.given and getattr(options, name) != getattr(before, name):
+            raise UserError(
+                f"--{name.replace('_', '-')} cannot change in a run that goes on: drop it, or start a new run from "
+                "these weights, without --resume-training"
+            )
 
 
 # What a run keeps of the command that started it when another command goes on with it in the same folder.
@@ -235,9 +254,10 @@ def _anchors(model: "FasterRCNN", options: TrainOptions, boxes: "np.ndarray") ->
     from models.builder import set_anchors
     from utils.anchors import AnchorGrid, fit
 
-    sizes = dict.fromkeys(size for level in model.rpn.anchor_generator.sizes for size in level)
-    ratios = model.rpn.anchor_generator.aspect_ratios[0]
-    given = AnchorGrid(tuple(sizes), ratios, model.spec.levels, shared_out=model.spec.one_anchor_size_per_level)
+    by_level, ratios = model.rpn.anchor_generator.sizes, model.rpn.anchor_generator.aspect_ratios[0]
+    shared_out = model.spec.one_anchor_size_per_level
+    sizes = tuple(chain.from_iterable(by_level)) if shared_out else by_level[0]
+    given = AnchorGrid(sizes, ratios, model.spec.levels, shared_out=shared_out)
     if options.anchors == "default" or options.resume_training:
         return f"Anchors: {given.words(boxes)}"
     fitted = fit(given, boxes)

@@ -6,6 +6,7 @@ no arithmetic and no memory.
 
 import difflib
 import math
+import reprlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,10 @@ from models.simple_feature_pyramid import ChannelLayerNorm
 STRIDES = (4, 8, 16, 32, 64)  # px; finer maps cost more than they give, FPN paper section 4
 FROZEN = 2  # stages that stay as published by default, at most, and only up to stride 4: as in torchvision's detectors
 PROBES = ((512, 640), (544, 736), (96, 160))  # px; images of detectors are any multiples of 32
+_LISTS = {
+    "timm/": "https://huggingface.co/timm",
+    "torchvision/": "https://docs.pytorch.org/vision/stable/models.html",
+}
 _CUT_OFF = 4  # cells: nets without padding give maps that are smaller than the image by these at most
 _CANNOT_RUN = (RuntimeError, AssertionError, ValueError, TypeError, LookupError)  # what nets of fixed size answer
 
@@ -170,8 +175,8 @@ def normalisation(mean: Iterable[float], std: Iterable[float]) -> Mapping[str, A
 def unknown_name(prefix: str, name: str, known: Iterable[str]) -> ModelError:
     """The error for a name that is none, with the nearest ones that are."""
     near = difflib.get_close_matches(name, list(known), n=3)
-    hint = f"did you mean {', '.join(prefix + n for n in near)}?" if near else "its own documentation lists them"
-    return ModelError(f"unknown model {prefix + name!r}: {hint}")
+    hint = f"did you mean {', '.join(prefix + n for n in near)}?" if near else f"{_LISTS[prefix]} lists them"
+    return ModelError(f"unknown model {reprlib.repr(prefix + name)}: {hint}")
 
 
 def _map_of(index: int, shape: Sequence[int], image: tuple[int, int]) -> FeatureMap | None:

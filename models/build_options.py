@@ -1,5 +1,6 @@
 """How a network is built beyond its name; checkpoints carry it, so that the same network is built again."""
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -8,6 +9,9 @@ from models.errors import ModelError
 
 NORMS = ("own", "frozen", "batch", "group")
 _LEAST = {"freeze": 0, "rois_per_image": 1, "proposals": 1, "head_width": 1, "detections": 1}  # whole numbers
+_MOST = 65_536  # of them all: beyond any use, within any memory
+_MOST_ANCHORS = 64  # sizes, or ratios
+RESHAPING = ("norm", "anchor_sizes", "aspect_ratios", "head_width", "class_agnostic")  # weights may not fit any more
 _FRACTIONS = ("rpn_nms", "nms")
 _SERIES = ("anchor_sizes", "aspect_ratios")
 _SWITCHES = ("class_agnostic", "activation_checkpointing")
@@ -54,6 +58,8 @@ class BuildOptions:
                 continue
             if type(value) is not int or value < least:
                 raise ModelError(f"{name} is {value!r}, expected a whole number of at least {least}")
+            if value > _MOST:
+                raise ModelError(f"{name} is {reprlib.repr(value)}, expected at most {_MOST}")
         for name in _FRACTIONS:
             value = getattr(self, name)
             if value is not None and not (_is_number(value) and 0 <= value <= 1):
@@ -65,9 +71,10 @@ class BuildOptions:
             value = getattr(self, name)
             if value is None:
                 continue
-            good = isinstance(value, (list, tuple)) and value and all(_is_number(v) and 0 < v < 1e6 for v in value)
-            if not good:
-                raise ModelError(f"{name} is {value!r}, expected one or more numbers above 0")
+            good = isinstance(value, (list, tuple)) and 0 < len(value) <= _MOST_ANCHORS
+            if not good or not all(_is_number(v) and 0 < v < 1e6 for v in value):
+                expected = f"one to {_MOST_ANCHORS} numbers above 0"
+                raise ModelError(f"{name} is {reprlib.repr(value)}, expected {expected}")
             object.__setattr__(self, name, tuple(sorted(map(float, value))))
 
     def as_dict(self) -> dict[str, Any]:

@@ -136,16 +136,23 @@ def _freeze(detector: FasterRCNN) -> None:
     for name, parameter in backbone.named_parameters():
         if any(name == prefix or name.startswith(f"{prefix}.") for prefix in frozen):
             parameter.requires_grad_(False)
-    modules = [name for name in frozen if name in dict(backbone.named_modules())]
+    if options.norm == "frozen" and not batch_norms(backbone):
+        raise ModelError("norm is 'frozen', and this backbone has no batch norms: leave --norm out")
+    kept = [name for name in frozen if name in dict(backbone.named_modules())]
     if options.norm == "frozen" or (options.norm == "own" and spec.frozen_norm):
         norms = batch_norms(backbone)
-        if options.norm == "frozen" and not norms:
-            raise ModelError("norm is 'frozen', and this backbone has no batch norms: leave --norm out")
         for name in norms:
             backbone.get_submodule(name).requires_grad_(False)
-        modules += norms
+        kept += norms
+    kept += [name for name, module in backbone.named_modules() if _is_frozen(module)]
     detector.stages = tuple(tuple(f"backbone.{prefix}" for prefix in stage) for stage in stages)
-    detector.kept_in_eval = tuple(f"backbone.{name}" for name in modules)
+    detector.kept_in_eval = tuple(dict.fromkeys(f"backbone.{name}".rstrip(".") for name in kept))
+
+
+def _is_frozen(module: nn.Module) -> bool:
+    """Whether it has parameters, none of which is trained."""
+    parameters = list(module.parameters())
+    return bool(parameters) and not any(p.requires_grad for p in parameters)
 
 
 def _anchors(spec: BackboneSpec, sizes: Sequence[float], ratios: Sequence[float]) -> Float32Anchors:

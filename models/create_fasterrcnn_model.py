@@ -9,11 +9,14 @@ python -m models.create_fasterrcnn_model lists the models.
 import argparse
 import difflib
 import importlib
+import reprlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from models.errors import ModelError, WeightsNotHereError
@@ -35,13 +38,13 @@ class _Registry(Mapping[str, "Callable[..., FasterRCNN]"]):
     def __getitem__(self, name: str) -> "Callable[..., FasterRCNN]":
         family = _family(name)
         if family is not None:
-            return partial(importlib.import_module(_FAMILIES[family]).create_model, name.removeprefix(family))
+            return partial(_import(_FAMILIES[family]).create_model, name.removeprefix(family))
         if name not in list(self):
             near = difflib.get_close_matches(name, list(self), n=1)
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(self)}"
-            raise ModelError(f"unknown model {name!r}: {hint}")
+            raise ModelError(f"unknown model {reprlib.repr(name)}: {hint}")
         try:
-            return importlib.import_module(f"models.{name}").create_model
+            return _import(f"models.{name}").create_model
         except ModuleNotFoundError as error:
             if error.name is None or error.name.startswith("models"):
                 raise
@@ -61,6 +64,13 @@ class _Registry(Mapping[str, "Callable[..., FasterRCNN]"]):
 def _family(name: str) -> str | None:
     """The prefix of a name that stands for a net of a library."""
     return next((prefix for prefix in _FAMILIES if name.startswith(prefix)), None)
+
+
+def _import(module: str) -> ModuleType:
+    """Import it in a thread of its own: `with torch.device("meta")` of the caller holds for this thread alone, and
+    torchvision 0.22 cannot be imported inside."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(importlib.import_module, module).result()
 
 
 create_model = _Registry()
@@ -144,6 +154,7 @@ def create_from_checkpoint(
     Raises:
         ModelError: unknown model, options or weights that are none, or weights that do not fit it.
     """
+    from models.build_options import RESHAPING
     from models.pretrained import PREDICTOR, load_state
     from models.saved import count_classes, saved_options, saved_state
 
@@ -156,11 +167,18 @@ def create_from_checkpoint(
     if legacy_layout is not None and (renamed := legacy_layout(state)) is not None:
         build, state = partial(build, layout="legacy"), renamed
     detector = build(classes, pretrained=False, options=options)
-    if num_classes in (None, saved_classes):
-        load_state(detector, state)
-    else:
-        kept = {key: value for key, value in state.items() if not key.startswith(PREDICTOR)}
-        load_state(detector, kept, missing_allowed=PREDICTOR)
+    missing_allowed = None
+    if num_classes not in (None, saved_classes):
+        state = {key: value for key, value in state.items() if not key.startswith(PREDICTOR)}
+        missing_allowed = PREDICTOR
+    try:
+        load_state(detector, state, missing_allowed=missing_allowed)
+    except ModelError as error:
+        reshaping = [name for name in changes if name in RESHAPING]
+        if not reshaping:
+            raise
+        misfit = str(error).rpartition(": ")[0]
+        raise ModelError(f"{misfit}: {', '.join(reshaping)} may not fit a finished model: leave that out") from None
     return detector
 
 

@@ -149,10 +149,10 @@ def legacy_multifeat_layout(state: Mapping[str, Tensor]) -> dict[str, Tensor] | 
 
 def _trunk(name: str, pretrained: bool) -> nn.Module:
     remedy = f"ask for that file at {WEIGHTS_PAGE}, where it is given out on request,"
-    state = read_state(weights_file(WEIGHTS[name], None, remedy=remedy)) if pretrained else None
+    path = weights_file(WEIGHTS[name], None, remedy=remedy) if pretrained else None
     net = build(name)
-    if state is not None:
-        load_state(net, completed(state))
+    if path is not None:
+        load_state(net, completed(read_state(path)), what=f"{path}: the weights")
     return net
 
 

@@ -12,7 +12,7 @@ from torchvision.models import ConvNeXt_Small_Weights, convnext_small
 from models.build_options import BuildOptions, start
 from models.builder import build_fasterrcnn
 from models.convnext import STAGES, convnext_with_fpn
-from models.pretrained import load_state, published_weights
+from models.pretrained import load_published
 from models.pyramid import pyramid_spec
 from models.rcnn.detector import FasterRCNN
 
@@ -25,5 +25,5 @@ def create_model(
     """See build_fasterrcnn; `pretrained` loads ImageNet weights into the backbone."""
     net = convnext_small()
     if pretrained:
-        load_state(net, published_weights(ConvNeXt_Small_Weights.IMAGENET1K_V1))
+        load_published(net, ConvNeXt_Small_Weights.IMAGENET1K_V1)
     return build_fasterrcnn(convnext_with_fpn(net), SPEC, num_classes, options or start(pretrained), **detector_options)

@@ -12,7 +12,7 @@ from torchvision.models import EfficientNet_B0_Weights, efficientnet_b0
 from models.build_options import BuildOptions, start
 from models.builder import build_fasterrcnn
 from models.efficientnet import STAGES, efficientnet_with_fpn
-from models.pretrained import load_state, published_weights
+from models.pretrained import load_published
 from models.pyramid import pyramid_spec
 from models.rcnn.detector import FasterRCNN
 
@@ -25,7 +25,7 @@ def create_model(
     """See build_fasterrcnn; `pretrained` loads ImageNet weights into the backbone."""
     net = efficientnet_b0()
     if pretrained:
-        load_state(net, published_weights(EfficientNet_B0_Weights.IMAGENET1K_V1))
+        load_published(net, EfficientNet_B0_Weights.IMAGENET1K_V1)
     return build_fasterrcnn(
         efficientnet_with_fpn(net), SPEC, num_classes, options or start(pretrained), **detector_options
     )

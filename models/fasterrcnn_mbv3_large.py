@@ -11,7 +11,7 @@ from torchvision.models import MobileNet_V3_Large_Weights, mobilenet_v3_large
 
 from models.build_options import BuildOptions, start
 from models.builder import BackboneSpec, build_fasterrcnn
-from models.pretrained import load_state, published_weights
+from models.pretrained import load_published
 from models.rcnn.detector import FasterRCNN
 
 SPEC = BackboneSpec(out_channels=960, strides=(32,))
@@ -23,5 +23,5 @@ def create_model(
     """See build_fasterrcnn; `pretrained` loads ImageNet weights into the backbone."""
     net = mobilenet_v3_large()
     if pretrained:
-        load_state(net, published_weights(MobileNet_V3_Large_Weights.IMAGENET1K_V2))
+        load_published(net, MobileNet_V3_Large_Weights.IMAGENET1K_V2)
     return build_fasterrcnn(net.features, SPEC, num_classes, options or start(pretrained), **detector_options)

@@ -14,7 +14,7 @@ from torchvision.ops import Conv2dNormActivation
 
 from models.build_options import BuildOptions, start
 from models.builder import BackboneSpec, build_fasterrcnn
-from models.pretrained import load_state, published_weights
+from models.pretrained import load_published
 from models.rcnn.detector import FasterRCNN
 
 LAST = 12  # child of .features, a 1x1 convolution from 96 channels: the only new, always random, layer
@@ -27,7 +27,7 @@ def create_model(
     """See build_fasterrcnn; `pretrained` loads ImageNet weights into the backbone."""
     net = mobilenet_v3_small()
     if pretrained:
-        load_state(net, published_weights(MobileNet_V3_Small_Weights.IMAGENET1K_V1))
+        load_published(net, MobileNet_V3_Small_Weights.IMAGENET1K_V1)
     norm = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01)  # MobileNetV3's
     net.features[LAST] = Conv2dNormActivation(96, SPEC.out_channels, 1, norm_layer=norm, activation_layer=nn.Hardswish)
     return build_fasterrcnn(net.features, SPEC, num_classes, options or start(pretrained), **detector_options)

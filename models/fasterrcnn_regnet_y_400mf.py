@@ -12,7 +12,7 @@ from torchvision.models import RegNet_Y_400MF_Weights
 
 from models.build_options import BuildOptions, start
 from models.builder import BackboneSpec, build_fasterrcnn
-from models.pretrained import load_state, published_weights
+from models.pretrained import load_published
 from models.rcnn.detector import FasterRCNN
 from models.regnet import regnet_y_400mf
 
@@ -26,6 +26,6 @@ def create_model(
     """See build_fasterrcnn; `pretrained` loads ImageNet weights into the backbone."""
     net = regnet_y_400mf()
     if pretrained:
-        load_state(net, published_weights(RegNet_Y_400MF_Weights.IMAGENET1K_V2))
+        load_published(net, RegNet_Y_400MF_Weights.IMAGENET1K_V2)
     backbone = nn.Sequential(*list(net.children())[:-2])  # without average pool and classifier
     return build_fasterrcnn(backbone, SPEC, num_classes, options or start(pretrained), **detector_options)

@@ -13,7 +13,7 @@ from torchvision.models import RegNet_Y_400MF_Weights
 
 from models.build_options import BuildOptions, start
 from models.builder import build_fasterrcnn, with_fpn
-from models.pretrained import load_state, published_weights
+from models.pretrained import load_published
 from models.pyramid import pyramid_spec
 from models.rcnn.detector import FasterRCNN
 from models.regnet import regnet_y_400mf
@@ -28,7 +28,7 @@ def create_model(
     """See build_fasterrcnn; `pretrained` loads ImageNet weights into the backbone."""
     net = regnet_y_400mf()
     if pretrained:
-        load_state(net, published_weights(RegNet_Y_400MF_Weights.IMAGENET1K_V2))
+        load_published(net, RegNet_Y_400MF_Weights.IMAGENET1K_V2)
     body = nn.Sequential(OrderedDict([("stem", net.stem), *net.trunk_output.named_children()]))
     backbone = with_fpn(body, MAPS)
     return build_fasterrcnn(backbone, SPEC, num_classes, options or start(pretrained), **detector_options)

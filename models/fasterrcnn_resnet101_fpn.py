@@ -11,7 +11,7 @@ from torchvision.models import ResNet101_Weights, resnet101
 
 from models.build_options import BuildOptions, start
 from models.builder import build_fasterrcnn
-from models.pretrained import load_state, published_weights
+from models.pretrained import load_published
 from models.pyramid import pyramid_spec
 from models.rcnn.detector import FasterRCNN
 from models.resnet import STAGES, resnet_with_fpn
@@ -25,5 +25,5 @@ def create_model(
     """See build_fasterrcnn; `pretrained` loads ImageNet weights into the backbone."""
     net = resnet101()
     if pretrained:
-        load_state(net, published_weights(ResNet101_Weights.IMAGENET1K_V2))
+        load_published(net, ResNet101_Weights.IMAGENET1K_V2)
     return build_fasterrcnn(resnet_with_fpn(net), SPEC, num_classes, options or start(pretrained), **detector_options)

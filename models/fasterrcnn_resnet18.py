@@ -12,7 +12,7 @@ from torchvision.models import ResNet18_Weights, resnet18
 
 from models.build_options import BuildOptions, start
 from models.builder import BackboneSpec, build_fasterrcnn
-from models.pretrained import load_state, published_weights
+from models.pretrained import load_published
 from models.rcnn.detector import FasterRCNN
 
 SPEC = BackboneSpec(out_channels=512, strides=(32,))
@@ -24,6 +24,6 @@ def create_model(
     """See build_fasterrcnn; `pretrained` loads ImageNet weights into the backbone."""
     net = resnet18()
     if pretrained:
-        load_state(net, published_weights(ResNet18_Weights.IMAGENET1K_V1))
+        load_published(net, ResNet18_Weights.IMAGENET1K_V1)
     backbone = nn.Sequential(*list(net.children())[:-2])  # without average pool and classifier
     return build_fasterrcnn(backbone, SPEC, num_classes, options or start(pretrained), **detector_options)

@@ -11,7 +11,7 @@ from torchvision.models import SqueezeNet1_0_Weights, squeezenet1_0
 
 from models.build_options import BuildOptions, start
 from models.builder import BackboneSpec, build_fasterrcnn
-from models.pretrained import load_state, published_weights
+from models.pretrained import load_published
 from models.rcnn.detector import FasterRCNN
 
 SPEC = BackboneSpec(out_channels=512, strides=(16,))
@@ -23,5 +23,5 @@ def create_model(
     """See build_fasterrcnn; `pretrained` loads ImageNet weights into the backbone."""
     net = squeezenet1_0()
     if pretrained:
-        load_state(net, published_weights(SqueezeNet1_0_Weights.IMAGENET1K_V1))
+        load_published(net, SqueezeNet1_0_Weights.IMAGENET1K_V1)
     return build_fasterrcnn(net.features, SPEC, num_classes, options or start(pretrained), **detector_options)

@@ -11,7 +11,7 @@ from torchvision.models import VGG16_BN_Weights, vgg16_bn
 
 from models.build_options import BuildOptions, start
 from models.builder import build_fasterrcnn, with_fpn
-from models.pretrained import load_state, published_weights
+from models.pretrained import load_published
 from models.pyramid import pyramid_spec
 from models.rcnn.detector import FasterRCNN
 
@@ -26,6 +26,6 @@ def create_model(
     """See build_fasterrcnn; `pretrained` loads ImageNet weights into the backbone."""
     net = vgg16_bn()
     if pretrained:
-        load_state(net, published_weights(VGG16_BN_Weights.IMAGENET1K_V1))
+        load_published(net, VGG16_BN_Weights.IMAGENET1K_V1)
     backbone = with_fpn(net.features, MAPS)
     return build_fasterrcnn(backbone, SPEC, num_classes, options or start(pretrained), **detector_options)

@@ -23,11 +23,17 @@ _NOT_OURS = "give a file that train.py, or torchvision, has written"
 log = logging.getLogger(__name__)
 
 
-def published_weights(weights: WeightsEnum) -> dict[str, Tensor]:
-    """State dict of a weights file that torchvision publishes; see `weights_file` and `read_state` for errors."""
+def published_file(weights: WeightsEnum) -> Path:
+    """Where a weights file of torchvision's is; see `weights_file`."""
     name = weights.url.rsplit("/", 1)[-1]
     digest = Path(name).stem.rsplit("-", 1)[-1]  # torchvision's names end in the first 8 digits of the SHA-256
-    return read_state(weights_file(name, weights.url, digest=digest))
+    return weights_file(name, weights.url, digest=digest)
+
+
+def load_published(module: nn.Module, weights: WeightsEnum) -> None:
+    """Load a weights file that torchvision publishes; see `weights_file`, `read_state` and `load_state` for errors."""
+    path = published_file(weights)
+    load_state(module, read_state(path), what=f"{path}: the weights")
 
 
 def weights_file(name: str, url: str | None, *, digest: str | None = None, remedy: str = "") -> Path:
@@ -79,10 +85,11 @@ def read_weights(path: Path) -> object:
 
 def load_coco(detector: nn.Module, weights: WeightsEnum, num_classes: int) -> None:
     """COCO weights of the whole detector; its box predictor only where the classes are COCO's 91."""
-    state = published_weights(weights)
+    path = published_file(weights)
+    state = read_state(path)
     if num_classes != len(weights.meta["categories"]):
         state = {key: value for key, value in state.items() if not key.startswith(PREDICTOR)}
-    load_state(detector, state, missing_allowed=PREDICTOR)
+    load_state(detector, state, missing_allowed=PREDICTOR, what=f"{path}: the weights")
 
 
 def checked_state(state: object, what: str) -> dict[str, Tensor]:
@@ -101,11 +108,18 @@ def checked_state(state: object, what: str) -> dict[str, Tensor]:
         if value.layout != torch.strided or value.is_meta or value.dtype not in _NUMBERS:
             kind = "without values" if value.is_meta else f"of {value.dtype}, {value.layout}"
             raise ModelError(f"{what} has a tensor {kind} for {key}, expected a dense one of numbers: {_NOT_OURS}")
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():  # one number said a billion times
+            raise ModelError(f"{what} has a tensor for {key} of more values than the file holds: {_NOT_OURS}")
     return dict(state)
 
 
-def load_state(module: nn.Module, state: Mapping[str, Tensor], *, missing_allowed: str | None = None) -> None:
+def load_state(
+    module: nn.Module, state: Mapping[str, Tensor], *, missing_allowed: str | None = None, what: str = "the weights"
+) -> None:
     """Load a state dict; keys that start with `missing_allowed`, and batch norms' counters, may be absent from it.
+
+    Args:
+        what: begin of the message.
 
     Raises:
         ModelError: other keys are missing, unexpected ones are there, or shapes differ.
@@ -115,10 +129,10 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], *, missing_allowe
     unexpected = [k for k in state if k not in own]
     missing, unexpected = ([k for k in keys if not k.endswith("num_batches_tracked")] for keys in (missing, unexpected))
     misshapen = [k for k in own if k in state and own[k].shape != state[k].shape]
-    for what, keys in (("lack", missing), ("also have", unexpected), ("have another shape for", misshapen)):
+    for misfit, keys in (("lack", missing), ("also have", unexpected), ("have another shape for", misshapen)):
         if keys:
             raise ModelError(
-                f"the weights do not fit this model: they {what} {keys[0]}"
+                f"{what} do not fit this model: they {misfit} {keys[0]}"
                 + (f" and {len(keys) - 1} more" if len(keys) > 1 else "")
                 + ": is it the model that they were made with?"
             )

@@ -42,7 +42,7 @@ _HUB_FILE = "model.safetensors"  # what the nets' weights are called on huggingf
 _OTHER_MODULES = (  # timm's modules of nets that take images of one size only, or give maps of other strides
     "beit", "cait", "coat", "convit", "convmixer", "crossvit", "deepseek_vit", "efficientformer", "efficientformer_v2",
     "gcvit", "gemma4_vit", "hiera", "levit", "maxxvit", "mlp_mixer", "nest", "pit", "sequencer", "tnt", "visformer",
-    "vision_transformer_relpos", "volo",
+    "vision_transformer_relpos", "vision_transformer_sam", "volo",
 )  # fmt: skip
 _OTHER_NETS = (  # such nets of other modules
     "bat_*", "*botne*", "*halo*", "lambda_resnet26rpt_256", "vit_*_r*_s32_*", "vit_*_resnet*d_224",

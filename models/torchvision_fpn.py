@@ -8,9 +8,10 @@ Weights: ImageNet, torchvision's default weights of the net (BSD-3-Clause; those
 import fnmatch
 import functools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from models.any_fpn import FeatureMap, MapPyramid, choose, map_pyramid_spec, mea
 from models.build_options import BuildOptions, start
 from models.builder import build_fasterrcnn
 from models.errors import ModelError
-from models.pretrained import load_state, published_weights
+from models.pretrained import load_state, published_file, read_state
 from models.rcnn.detector import FasterRCNN
 
 PREFIX = "torchvision/"
@@ -57,7 +58,7 @@ def create_model(
     trunk = Trunk(_net(name), [m.index for m in maps])
     weights = get_model_weights(name).DEFAULT
     if pretrained:
-        _load(trunk, published_weights(weights))
+        _load(trunk, published_file(weights))
     mean, std = _mean_and_std(name, weights)
     spec = map_pyramid_spec(maps, _stages(trunk, measured), mean, std)
     backbone = MapPyramid(trunk, [replace(m, index=i) for i, m in enumerate(maps)])
@@ -136,11 +137,12 @@ def _check(name: str) -> None:
         raise unknown_name(PREFIX, name, names())
 
 
-def _load(trunk: Trunk, state: Mapping[str, Tensor]) -> None:
-    """Load a state dict of the whole net; of older densenets, which have dots where today's have none, too."""
+def _load(trunk: Trunk, path: Path) -> None:
+    """Load a file of the whole net; of older densenets, which have dots where today's have none, too."""
+    state = read_state(path)
     kept = {child for child, _ in trunk.named_children()}
     own = {_DENSE_LAYER.sub(r"\1", key): value for key, value in state.items() if key.split(".")[0] in kept}
-    load_state(trunk, own)
+    load_state(trunk, own, what=f"{path}: the weights")
 
 
 def _mean_and_std(name: str, weights: WeightsEnum) -> tuple[Sequence[float], Sequence[float]]:

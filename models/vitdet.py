@@ -36,7 +36,11 @@ def load_mae(net: ViT, path: Path) -> None:
         ModelError: other keys than these differ, or shapes do; or the file is damaged.
     """
     content = read_weights(path)
-    state = checked_state(content.get("model") if isinstance(content, Mapping) else None, f'{path}: its "model"')
+    if not isinstance(content, Mapping) or not isinstance(content.get("model"), Mapping):
+        raise ModelError(
+            f'{path}: not the weights of a masked autoencoder, which are under "model": delete the file and run again'
+        )
+    state = checked_state(content["model"], f'{path}: its "model"')
     own = net.state_dict()
     new = {key for key in own if key.endswith(("rel_pos_h", "rel_pos_w"))}
     misfits = sorted((own.keys() ^ state.keys()) ^ (new | MAE_ONLY))

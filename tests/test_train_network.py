@@ -36,8 +36,19 @@ def test_the_network_is_as_wished_in_training_resume_evaluation_and_fine_tuning(
     assert model.rpn.anchor_generator.sizes[0] == tuple(saved["anchor_sizes"])
 
     last = folder / "last_model.pth"
-    resumed = run("train.py", "-r", "-w", last, "--epochs", 2)
+    for change in (
+        ["--unfreeze"],
+        ["--freeze", 2],
+        ["--layer-decay", 0.5],
+        ["--anchors", "default"],
+        ["--norm", "own"],
+    ):
+        refused = run("train.py", "-r", "-w", last, "--epochs", 2, *change)
+        assert refused.returncode == 2
+        assert f"error: {change[0]} cannot change in a run that goes on: drop it" in refused.stderr
+    resumed = run("train.py", "-r", "-w", last, "--epochs", 2, "--freeze", 1, "--max-detections", 60)
     assert resumed.returncode == 0, resumed.stderr
+    saved["detections"] = 60
     assert load_checkpoint(last)["model_options"] == saved
     assert run("eval.py", "--weights", last, "--data", data.yaml, "--workers", 0, "--device", "cpu").returncode == 0
     tuned = run(
@@ -63,6 +74,8 @@ def test_the_network_is_as_wished_in_training_resume_evaluation_and_fine_tuning(
             "anchor_sizes has 2 sizes, and this model has 5 levels",
         ),
         (("--model", "fasterrcnn_nano", "--anchor-sizes", 0), "'0' is not a number above 0"),
+        (("--model", "fasterrcnn_nano", "--head-width", 10**9), "head_width is 1000000000, expected at most 65536"),
+        (("--model", "timm/samvit_base_patch16"), "timm/samvit_base_patch16"),
         (("--model", "timm/resnet18x"), "resnet18"),
         (("--model", "torchvision/resnet18x"), "resnet18"),
         (("--model", "timm/hf-hub:somebody/net"), "hf-hub:somebody/net"),

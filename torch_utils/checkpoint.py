@@ -68,9 +68,10 @@ def load_checkpoint(path: Path, *, whole_run: bool = False) -> dict[str, Any]:
         raise UserError(f"{path}: no checkpoint of a detector: it lacks {', '.join(wrong)} of the right kind")
     if whole_run and not all(isinstance(checkpoint.get(key), kind) for key, kind in _RUN.items()):
         raise UserError(f"{path}: holds a model, not a run: resume from last_model.pth, or drop --resume-training")
-    checkpoint["model_state_dict"] = {
-        str(key).removeprefix("module."): tensor for key, tensor in checkpoint["model_state_dict"].items()
-    }
+    state = checkpoint["model_state_dict"]
+    checkpoint["model_state_dict"] = {str(key).removeprefix("module."): tensor for key, tensor in state.items()}
+    if len(checkpoint["model_state_dict"]) < len(state):
+        raise UserError(f"{path}: its model has tensors of one name with and without module.: use another file")
     return {key: _plain(value) for key, value in checkpoint.items()}
 
 

@@ -176,7 +176,11 @@ class NetworkOptions(Options):
             raise UserError(f"--unfreeze contradicts --freeze {self.freeze}: drop one of them")
         if self.unfreeze:
             wishes["freeze"] = 0
-        return {name: value for name, value in wishes.items() if value is not None and value is not False}
+        return {
+            name: value
+            for name, value in wishes.items()
+            if name in self.given or (value is not None and value is not False)
+        }
 
 
 _NETWORK = (

@@ -1,5 +1,6 @@
 """Our Faster R-CNN: torchvision's network, state-dict keys and results, fed with uint8 batches."""
 
+import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -143,17 +144,23 @@ class FasterRCNN(TorchvisionFasterRCNN):
         return detections
 
     def _features(self, images: ImageList) -> dict[str, Tensor]:
-        """Maps by name; torch's own message for a batch norm of one value names neither batch nor image size."""
+        """Maps by name; torch's own messages for too few pixels name neither batch nor image size."""
+        count, _, height, width = images.tensors.shape
         try:
             features = self.backbone(images.tensors)
         except ValueError as error:
             if not str(error).startswith("Expected more than 1 value per channel"):
                 raise
-            count, _, height, width = images.tensors.shape
             images_of = "one image" if count == 1 else f"{count} images"
             raise ModelError(
                 f"a training batch of {images_of} of {height} x {width} px gives batch norm one value per channel, and "
                 "it needs more: use larger images (--imgsz), a batch size that leaves no image alone, or --norm frozen"
+            ) from None
+        except RuntimeError as error:
+            if not re.search("Kernel size can't be greater|Output size is too small", str(error)):
+                raise
+            raise ModelError(
+                f"images of {height} x {width} px are too small for this backbone: use larger ones (--imgsz)"
             ) from None
         return OrderedDict([("0", features)]) if isinstance(features, Tensor) else features
 

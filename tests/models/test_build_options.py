@@ -25,14 +25,16 @@ def test_options_go_through_a_checkpoint(options: BuildOptions) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"anchor_sizes": ()}, r"anchor_sizes is \(\), expected one or more numbers above 0"),
-        ({"anchor_sizes": 32}, "anchor_sizes is 32, expected one or more numbers above 0"),
-        ({"aspect_ratios": (1, -1)}, "aspect_ratios is .* expected one or more numbers above 0"),
-        ({"aspect_ratios": ("1",)}, "aspect_ratios is .* expected one or more numbers above 0"),
-        ({"anchor_sizes": (float("nan"),)}, "expected one or more numbers above 0"),
+        ({"anchor_sizes": ()}, r"anchor_sizes is \(\), expected one to 64 numbers above 0"),
+        ({"anchor_sizes": 32}, "anchor_sizes is 32, expected one to 64 numbers above 0"),
+        ({"aspect_ratios": (1, -1)}, "aspect_ratios is .* expected one to 64 numbers above 0"),
+        ({"aspect_ratios": ("1",)}, "aspect_ratios is .* expected one to 64 numbers above 0"),
+        ({"anchor_sizes": (float("nan"),)}, "expected one to 64 numbers above 0"),
         ({"nms": 1.5}, "nms is 1.5, expected a number from 0 to 1"),
         ({"rpn_nms": "0.5"}, "rpn_nms is '0.5', expected a number from 0 to 1"),
         ({"class_agnostic": 1}, "class_agnostic is 1, expected true or false"),
+        ({"anchor_sizes": (8.0,) * 65}, "expected one to 64 numbers above 0"),
+        ({"head_width": 10**30}, "head_width is 1000.*, expected at most 65536"),
         ({"head_width": 0}, "head_width is 0, expected a whole number of at least 1"),
         ({"detections": 2.0}, "detections is 2.0, expected a whole number of at least 1"),
     ],
@@ -135,3 +137,11 @@ def test_files_of_the_first_format_say_how_many_layers_are_trained() -> None:
         assert again.build_options == BuildOptions(freeze=freeze)
     with pytest.raises(ModelError, match="model_options of the checkpoint has trainable_layers"):
         create_from_checkpoint(checkpoint_of(model, name, model_options=saved, format=2))
+
+
+def test_a_trunk_that_is_all_frozen_is_all_in_eval_mode() -> None:
+    """Fault: modules of a frozen trunk that are in no stage stayed in training mode."""
+    model = create_model["fasterrcnn_vitdet_tiny"](3, pretrained=False, options=BuildOptions(freeze=13)).train()
+    assert not any(m.training for m in model.backbone.net.modules())
+    assert model.backbone.simfp_2.training
+    assert model.rpn.training

@@ -117,7 +117,7 @@ def test_checkpoint_gives_the_same_network_without_network(monkeypatch: pytest.M
     def fail(*_):
         raise AssertionError("fetched weights")
 
-    monkeypatch.setattr(models.pretrained, "published_weights", fail)
+    monkeypatch.setattr(models.pretrained, "weights_file", fail)
     name = "fasterrcnn_mobilenetv3_large_320_fpn"
     model = create_model[name](3, pretrained=False)
     opened = open_detector(checkpoint_of(model, name), None)
@@ -192,3 +192,31 @@ def test_a_file_that_does_not_say_its_size_gets_torchvisions() -> None:
 def test_the_default_model_does_not_contradict_a_checkpoint() -> None:
     opened = open_detector(checkpoint_of(create_model[NANO](3, pretrained=False)), None, default="fasterrcnn_resnet18")
     assert opened.name == NANO
+
+
+@pytest.mark.parametrize("name", ["fasterrcnn_resnet18", "torchvision/resnet18"])
+def test_the_first_model_of_a_process_may_be_built_without_values(name: str) -> None:
+    """Fault: torchvision cannot be imported inside `with torch.device(...)`, where the registry imported it."""
+    code = (
+        "import torch; from models.create_fasterrcnn_model import create_model\n"
+        f"with torch.device('meta'): print(next(create_model['{name}'](3, pretrained=False).parameters()).device)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "meta", done.stderr
+
+
+def test_a_flag_that_does_not_fit_the_weights_is_named() -> None:
+    checkpoint = checkpoint_of(create_model[NANO](3, pretrained=False))
+    with pytest.raises(
+        ModelError, match=r"another shape for roi_heads.*: head_width may not fit a finished model: leave"
+    ):
+        create_from_checkpoint(checkpoint, head_width=64, nms=0.4)
+
+
+def test_one_number_said_a_billion_times_is_refused() -> None:
+    """Fault: a small file with an expanded tensor asked for 512 GB."""
+    checkpoint = checkpoint_of(create_model[NANO](3, pretrained=False))
+    state = dict(checkpoint["model_state_dict"])
+    state["roi_heads.box_predictor.cls_score.bias"] = torch.zeros(1).expand(10**9)
+    with pytest.raises(ModelError, match=r"cls_score\.bias of more values than the file holds"):
+        create_from_checkpoint({**checkpoint, "model_state_dict": state})

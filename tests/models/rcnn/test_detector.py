@@ -252,6 +252,12 @@ def test_batch_norms_within_attention_need_more_than_one_image() -> None:
         model(batch_of([1], (64, 64)))
 
 
+def test_images_that_are_too_small_for_a_net_are_refused_in_words() -> None:
+    model = create_model["torchvision/inception_v3"](3, pretrained=False)
+    with pytest.raises(ModelError, match=r"images of 64 x 64 px are too small for this backbone: use larger ones"):
+        model(batch_of([1, 1], (64, 64)))
+
+
 @pytest.mark.parametrize("name", ["fasterrcnn_mini_darknet_nano_head", "fasterrcnn_resnet50_fpn"])
 def test_one_image_of_one_cell_trains_a_model_without_batch_norm(name: str) -> None:
     model = create_model[name](3, pretrained=False, options=BuildOptions()).train()

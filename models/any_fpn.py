@@ -6,7 +6,6 @@ no arithmetic and no memory.
 
 import difflib
 import math
-import reprlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +29,7 @@ _LISTS = {
     "timm/": "https://huggingface.co/timm",
     "torchvision/": "https://docs.pytorch.org/vision/stable/models.html",
 }
+_LONG = 80  # characters of a name that a message repeats
 _CUT_OFF = 4  # cells: nets without padding give maps that are smaller than the image by these at most
 _CANNOT_RUN = (RuntimeError, AssertionError, ValueError, TypeError, LookupError)  # what nets of fixed size answer
 
@@ -176,7 +176,7 @@ def unknown_name(prefix: str, name: str, known: Iterable[str]) -> ModelError:
     """The error for a name that is none, with the nearest ones that are."""
     near = difflib.get_close_matches(name, list(known), n=3)
     hint = f"did you mean {', '.join(prefix + n for n in near)}?" if near else f"{_LISTS[prefix]} lists them"
-    return ModelError(f"unknown model {reprlib.repr(prefix + name)}: {hint}")
+    return ModelError(f"unknown model {(prefix + name)[:_LONG]!r}: {hint}")
 
 
 def _map_of(index: int, shape: Sequence[int], image: tuple[int, int]) -> FeatureMap | None:

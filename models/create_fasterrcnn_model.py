@@ -9,7 +9,6 @@ python -m models.create_fasterrcnn_model lists the models.
 import argparse
 import difflib
 import importlib
-import reprlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +28,7 @@ COCO_CLASSES = 91
 DEFAULT_COCO_MODEL = "fasterrcnn_resnet50_fpn_v2"
 
 
+_LONG = 80  # characters of a name that a message repeats
 _FAMILIES = {"timm/": "models.timm_fpn", "torchvision/": "models.torchvision_fpn"}  # any net of a library, by its name
 
 
@@ -42,7 +42,7 @@ class _Registry(Mapping[str, "Callable[..., FasterRCNN]"]):
         if name not in list(self):
             near = difflib.get_close_matches(name, list(self), n=1)
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(self)}"
-            raise ModelError(f"unknown model {reprlib.repr(name)}: {hint}")
+            raise ModelError(f"unknown model {name[:_LONG]!r}: {hint}")
         try:
             return _import(f"models.{name}").create_model
         except ModuleNotFoundError as error:

@@ -42,7 +42,7 @@ _HUB_FILE = "model.safetensors"  # what the nets' weights are called on huggingf
 _OTHER_MODULES = (  # timm's modules of nets that take images of one size only, or give maps of other strides
     "beit", "cait", "coat", "convit", "convmixer", "crossvit", "deepseek_vit", "efficientformer", "efficientformer_v2",
     "gcvit", "gemma4_vit", "hiera", "levit", "maxxvit", "mlp_mixer", "nest", "pit", "sequencer", "tnt", "visformer",
-    "vision_transformer_relpos", "vision_transformer_sam", "volo",
+    "vision_transformer_relpos", "volo",
 )  # fmt: skip
 _OTHER_NETS = (  # such nets of other modules
     "bat_*", "*botne*", "*halo*", "lambda_resnet26rpt_256", "vit_*_r*_s32_*", "vit_*_resnet*d_224",
@@ -174,8 +174,11 @@ def _attempt(timm: ModuleType, name: str, arguments: Mapping[str, Any]) -> _Plan
     what = PREFIX + name
     try:
         measured = measure(net, what, _ADVICE)
-        plain = {m.stride for m in measured} == {_PLAIN_STRIDE} and hasattr(net, "model")
-        return _Plan(arguments, measured, () if plain else choose(measured, what, _ADVICE))
+        if {m.stride for m in measured} != {_PLAIN_STRIDE} or not hasattr(net, "model"):
+            return _Plan(arguments, measured, choose(measured, what, _ADVICE))
+        with torch.device("meta"):
+            plain = PlainNet(timm.create_model(name, num_classes=0, **arguments)).eval()
+        return _Plan(arguments, measure(lambda images: [plain(images)], what, _ADVICE), ())
     except ModelError as error:
         return error
 

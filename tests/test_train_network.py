@@ -75,7 +75,6 @@ def test_the_network_is_as_wished_in_training_resume_evaluation_and_fine_tuning(
         ),
         (("--model", "fasterrcnn_nano", "--anchor-sizes", 0), "'0' is not a number above 0"),
         (("--model", "fasterrcnn_nano", "--head-width", 10**9), "head_width is 1000000000, expected at most 65536"),
-        (("--model", "timm/samvit_base_patch16"), "timm/samvit_base_patch16"),
         (("--model", "timm/resnet18x"), "resnet18"),
         (("--model", "torchvision/resnet18x"), "resnet18"),
         (("--model", "timm/hf-hub:somebody/net"), "hf-hub:somebody/net"),

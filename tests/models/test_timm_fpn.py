@@ -292,3 +292,11 @@ class TestWeights:
         torch.save({"conv1.weight": Path}, weights_folder / "seresnet18-4bb0ce65.pth")
         with pytest.raises(ModelError, match=r"seresnet18-4bb0ce65\.pth: not a weights file, or damaged"):
             create_model("legacy_seresnet18", 3)
+
+
+def test_a_neck_in_the_place_of_the_last_norm_gives_the_channels() -> None:
+    """Fault: SAM's ViTs end in a neck of 256 channels, and the pyramid on them expected 768."""
+    with torch.device("meta"):
+        model = create_model("samvit_base_patch16", 3, pretrained=False)
+        maps = model.backbone(torch.empty(1, 3, 96, 128))
+    assert [tuple(m.shape[2:]) for m in maps.values()] == [(24, 32), (12, 16), (6, 8), (3, 4), (2, 2)]

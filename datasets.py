@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # heavy imports wait until they are needed, so that --help an
     from utils.loader import Loader
 
 _MOST_DAMAGED = 16  # images in a row that stand in for another: the disk is at fault then
+_COPIES_APART = 1 << 20  # epochs, more than a run has
 log = logging.getLogger("datasets")
 
 
@@ -130,27 +131,57 @@ class TrainBatches:
     The order depends on seed and epoch alone. All processes together go through the same global batches as one process
     with a batch `world_size` times as large; the last batch is short, and some images fill up so that every process
     has as many.
+
+    Args:
+        images: how many there are.
+        repeat: (images,) of at least 1, how often an epoch shows each image on average; whole copies and, by chance,
+            one more. Every epoch is as long, and the copies within one are augmented differently.
+
+    Attributes:
+        shown: images in an epoch, each as often as it is repeated.
     """
 
-    def __init__(self, images: int, batch_size: int, *, seed: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self,
+        images: int,
+        batch_size: int,
+        *,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        repeat: np.ndarray | None = None,
+    ) -> None:
         self.images = images
         self.batch_size = batch_size
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
         self.epoch = 0
+        self._ends = None if repeat is None else np.cumsum(repeat) * (np.ceil(repeat.sum()) / repeat.sum())
+        self.shown = images if repeat is None else round(self._ends[-1])
 
     def __len__(self) -> int:
         return -(-self._share() // self.batch_size)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.images)
-        order = np.resize(order, self._share() * self.world_size)[self.rank :: self.world_size]
+        order = np.resize(self._order(), (self._share() * self.world_size, 2))[self.rank :: self.world_size]
         for start in range(0, len(order), self.batch_size):
-            yield [(int(i), self.epoch) for i in order[start : start + self.batch_size]]
+            yield [(int(i), int(epoch)) for i, epoch in order[start : start + self.batch_size]]
+
+    def _order(self) -> np.ndarray:
+        """(shown, 2) int64: image and epoch; a copy of an image is as some other, far epoch has it."""
+        rng = np.random.default_rng([self.seed, self.epoch])
+        if self._ends is None:
+            order = rng.permutation(self.images)
+            return np.column_stack([order, np.full(len(order), self.epoch)])
+        # Image i spans ends[i - 1] to ends[i], and is shown for each point of a grid in it: step 1, shifted by chance.
+        counts = np.diff(np.floor(self._ends[:-1] + rng.random()), prepend=0, append=self.shown).astype(int)
+        image = np.repeat(np.arange(self.images), counts)
+        copy = np.arange(len(image)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return rng.permutation(np.column_stack([image, self.epoch + copy * _COPIES_APART]))
 
     def _share(self) -> int:
-        return -(-self.images // self.world_size)
+        return -(-self.shown // self.world_size)
 
 
 class EvalBatches:

@@ -3,9 +3,8 @@
 python eval.py --weights outputs/training/smoke_training/best_model.pth --data data_configs/smoke.yaml --verbose
 """
 
-import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,35 +15,40 @@ from utils.script import run_script
 
 if TYPE_CHECKING:  # heavy imports wait until they are needed, so that --help answers at once
     import numpy as np
+    import torch
+
+    from torch_utils.engine import Evaluation
+    from torch_utils.precision import Precision
+    from utils.label_index import LabelIndex
 
 log = logging.getLogger("eval")
 
 _MODEL = "fasterrcnn_resnet50_fpn"  # without --weights and --model
 _BATCH = 8  # images per step of a model that does not know the batch of its training
+_SPLIT_WORDS = {"train": "training", "valid": "validation", "test": "test"}
 
 
 def main(options: EvalOptions) -> None:
-    """Evaluate on the test split where the YAML has one, else on the validation split."""
+    """Evaluate on one split; numbers, curves, pictures and a page of all go to the output folder."""
     from datasets import DetectionDataset, EvalBatches, make_loader
     from models.create_fasterrcnn_model import open_detector
     from torch_utils.checkpoint import load_checkpoint
     from torch_utils.distributed import from_main, join_processes, leave_processes
     from torch_utils.engine import evaluate
-    from torch_utils.precision import pick_precision
+    from torch_utils.six_views import SixViews
     from utils.data_config import load_data_config
     from utils.demo_data import make_demo
-    from utils.files import write_text
     from utils.label_index import open_index
     from utils.logs import setup_logging
-    from utils.pictures import PREDICTIONS, write_prediction_pictures
 
     processes = join_processes(options.device, "env://", 1)
     setup_logging(quiet=not processes.is_main)
     config = load_data_config(options.data)
-    split = "test" if "test" in config.splits else "valid"
+    split = options.split or ("test" if "test" in config.splits else "valid")
     if config.generate is not None:
         from_main(processes, lambda: make_demo(config))
     config.split(split)
+    results = _results_file(options.save_json)
     checkpoint = load_checkpoint(Path(options.weights)) if options.weights else None
     trained_with = TrainOptions(batch=_BATCH).over(checkpoint.get("options", {}) if checkpoint else {})
     detector = open_detector(checkpoint, options.model, default=_MODEL)
@@ -55,27 +59,87 @@ def main(options: EvalOptions) -> None:
     index = open_index(config, split, label_type, drop_unknown=drop_unknown)
     log.info("Evaluating %s on %s at %s", detector.name, processes.device, size_rule)
     if processes.is_main:
-        index.log_summary("test" if split == "test" else "validation")
+        index.log_summary(_SPLIT_WORDS[split])
 
     folder = from_main(processes, lambda: _output_folder(options.output))
     batch_size = options.batch or trained_with.batch
     batches = EvalBatches(index, size_rule, batch_size, rank=processes.rank, world_size=processes.world_size)
     loader = make_loader(DetectionDataset(index, size_rule), batches, options.workers, processes.device)
+    model = detector.model.to(processes.device)
     found = evaluate(
-        detector.model.to(processes.device),
+        SixViews(model) if options.tta else model,
         loader,
         index,
-        precision=pick_precision(processes.device, amp=trained_with.amp),
+        precision=_precision(processes.device, trained_with),
         processes=processes,
         new_labels=new_labels,
     )
     if options.verbose:
         log.info(found.metrics.class_table())
     if processes.is_main:
-        write_text(folder / "metrics.json", json.dumps(found.metrics.as_dict(), indent=1))
-        write_prediction_pictures(folder, index, found.detections)
-        log.info("Results are in %s; look at %s", folder, folder / PREDICTIONS)
+        facts = {
+            "model": detector.name,
+            "weights": options.weights or "published COCO weights",
+            "data": f"{config.path}, {split}: {len(found.detections):,} images",
+            "image size": f"{size_rule}{', six views of each image' if options.tta else ''}",
+        }
+        _write(folder, index, found, options, facts, results)
     leave_processes()
+
+
+def _precision(device: "torch.device", trained_with: TrainOptions) -> "Precision":
+    """That of the training; fp32, and a line about it, where this device has not got it."""
+    from torch_utils.precision import Precision, pick_precision
+
+    try:
+        return pick_precision(device, trained_with.precision, amp=trained_with.amp)
+    except UserError as error:
+        log.warning("Evaluating in fp32: %s", error)
+        return Precision(device)
+
+
+def _write(
+    folder: Path,
+    index: "LabelIndex",
+    found: "Evaluation",
+    options: EvalOptions,
+    facts: Mapping[str, str],
+    results: Path | None,
+) -> None:
+    """Everything that an evaluation leaves behind."""
+    from torch_utils.evaluation_files import REPORT, truth_file, write_coco_results, write_evaluation
+    from torch_utils.voc_eval import voc_metrics
+    from utils.pictures import write_prediction_pictures
+
+    numbers = {}
+    if options.voc_ap:
+        voc = voc_metrics(index, found.detections, int(options.voc_ap))
+        log.info("\n".join(voc.lines() if options.verbose else voc.lines()[:1]))
+        numbers["voc"] = voc.as_dict()
+    try:
+        analysis = write_evaluation(
+            folder, index, found.detections, found.metrics,
+            title=f"Evaluation of {Path(facts['weights']).name}", facts=facts, numbers=numbers,
+        )  # fmt: skip
+        write_prediction_pictures(folder, index, found.detections)
+        if results is not None:
+            write_coco_results(results, index, found.detections)
+            log.info("COCO results are in %s, their ground truth in %s", results, truth_file(results))
+    except OSError as error:
+        raise UserError(f"{error.filename or folder}: cannot be written ({error.strerror or error})") from None
+    log.info("Best threshold of the score, by mean F1: %.3f", analysis.threshold)
+    log.info("Results are in %s; look at %s", folder, folder / REPORT)
+
+
+def _results_file(wish: str | None) -> Path | None:
+    """The file of --save-json, before an hour is spent on it."""
+    if wish is None:
+        return None
+    path = Path(wish)
+    if path.is_dir() or not path.parent.is_dir():
+        reason = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        raise UserError(f"--save-json {wish}: {reason}; expected a file name in a folder that exists")
+    return path
 
 
 def _output_folder(wish: str | None) -> Path:

@@ -18,11 +18,13 @@ from utils.script import run_script
 
 if TYPE_CHECKING:  # heavy imports wait until they are needed, so that --help answers at once
     import numpy as np
+    import torch
     from torch import nn
 
     from datasets import DetectionDataset
     from models.rcnn.detector import FasterRCNN
     from torch_utils.distributed import Processes
+    from torch_utils.optimization import Schedule
     from utils.augmentation_config import AugmentationConfig
     from utils.data_config import DataConfig
     from utils.label_index import LabelIndex
@@ -35,14 +37,19 @@ log = logging.getLogger("train")
 
 def main(options: TrainOptions) -> None:
     """Train from the first epoch, or go on after the last whole one."""
+    import torch
+
     from datasets import DetectionDataset, EvalBatches, TrainBatches, make_loader
     from torch_utils.checkpoint import seed_everything
     from torch_utils.distributed import from_main, join_processes, leave_processes
+    from torch_utils.ema import MovingAverage
     from torch_utils.engine import evaluate, train_one_epoch
-    from torch_utils.optimization import Schedule, make_optimizer
+    from torch_utils.loss_watch import LossWatch
     from torch_utils.precision import pick_precision
     from torch_utils.run import BEST, Run, restore
+    from torch_utils.sampling import repeat_factors
     from torch_utils.training_state import TrainingState
+    from torch_utils.update import Updater
     from utils.anchors import network_boxes
     from utils.label_index import open_index
     from utils.logs import setup_logging
@@ -53,6 +60,7 @@ def main(options: TrainOptions) -> None:
     processes = join_processes(options.device, options.dist_url, options.world_size)
     setup_logging(quiet=not processes.is_main)
     _check_wishes(options, processes)
+    precision = pick_precision(processes.device, options.precision, amp=options.amp)
     config = _data_config(options, checkpoint, processes)
     reading = partial(open_index, config, label_type=options.label_type, drop_unknown=options.drop_unknown)
     train_index, valid_index = reading("train"), reading("valid")
@@ -63,7 +71,10 @@ def main(options: TrainOptions) -> None:
     seed_everything(options.seed, processes.rank)
     model = _model(options, checkpoint, len(config.classes))
     anchors = _anchors(model, options, network_boxes(train_index, size_rule))
+    class_weights = _weigh_classes(model, options, train_index)
     model.to(processes.device)
+    if processes.device.type == "cuda":  # as its input is; convolutions would else turn one of the two around each time
+        model.backbone.to(memory_format=torch.channels_last)
 
     folder = from_main(processes, lambda: _run_folder(options))
     setup_logging(log_file=folder / "train.log" if processes.is_main else None, quiet=not processes.is_main)
@@ -72,23 +83,29 @@ def main(options: TrainOptions) -> None:
         _log_data(folder, {"training": train_index, "validation": valid_index})
     for line in policy.lines():
         log.info("Augmentation (--aug %s): %s", options.aug, line)
-    log.info(anchors)
+    for line in (anchors, *class_weights):
+        log.info(line)
     log.info("%s total parameters.", f"{sum(p.numel() for p in model.parameters()):,}")
     log.info("%s training parameters.", f"{sum(p.numel() for p in model.parameters() if p.requires_grad):,}")
 
     valid_set = DetectionDataset(valid_index, size_rule)
     _keep_images(options.cache, folder, processes, (train_set, valid_set))
     share = {"rank": processes.rank, "world_size": processes.world_size}
-    train_batches = TrainBatches(len(train_set), options.batch, seed=options.seed, **share)
+    repeat = repeat_factors(train_index, options.repeat_factor) if options.repeat_factor else None
+    train_batches = TrainBatches(len(train_set), options.batch, seed=options.seed, repeat=repeat, **share)
     valid_batches = EvalBatches(valid_index, size_rule, options.batch, **share)
+    if repeat is not None:
+        log.info("Images shown in an epoch (--repeat-factor %g): %d", options.repeat_factor, train_batches.shown)
     train_loader = make_loader(train_set, train_batches, options.workers, processes.device)
     valid_loader = make_loader(valid_set, valid_batches, options.workers, processes.device)
 
-    decay = options.layer_decay or (_UNFROZEN_DECAY if options.unfreeze else 1.0)
-    optimizer = make_optimizer(model, options.optimizer, options.lr, stages=model.stages, layer_decay=decay)
-    schedule = Schedule(options.lr, len(train_loader), options.epochs, cosine=options.cosine_annealing)
-    precision = pick_precision(processes.device, amp=options.amp)
-    state = restore(checkpoint, optimizer, precision, processes) if options.resume_training else TrainingState()
+    average = MovingAverage(model, options.ema_decay) if options.ema else None
+    optimizer, schedule = _optimizer(model, options, processes, len(train_loader))
+    resumed = options.resume_training
+    state = restore(checkpoint, model, optimizer, precision, processes) if resumed else TrainingState()
+    updater = Updater(
+        model, optimizer, schedule, precision, processes, options.accumulate, options.clip_grad, average=average
+    )
     about = {
         "model_name": options.model,
         "model_options": model.build_options.as_dict(),
@@ -98,7 +115,7 @@ def main(options: TrainOptions) -> None:
         "aug_config": policy.config.text if policy.config else None,
         "options": {**options.as_dict(), **_own_options(options, checkpoint, folder)},
     }
-    run = Run(folder, processes, model, optimizer, precision, about=about, first_epoch=state.epoch, wandb=options.wandb)
+    run = Run(folder, updater, about=about, first_epoch=state.epoch, wandb=options.wandb)
     if state.epoch == 0:
         run.save(state)  # a run that is killed in its first epoch can be resumed too
     first_epoch = state.epoch
@@ -107,29 +124,22 @@ def main(options: TrainOptions) -> None:
 
     single_pictures = options.batch if config.save_valid_prediction_images else None
     draw = partial(write_prediction_pictures, folder, valid_index, single_batch=single_pictures)
-    network = _in_parallel(model, processes, sync_bn=options.sync_bn)
+    network = _for_training(model, options, processes)
+    measured = average.model if average else model
+    watch = LossWatch(train_index, processes, options.max_bad_steps, _way_out(folder))
     for epoch in range(first_epoch, options.epochs):
         if state.epochs_without_improvement >= options.patience:
             log.info("Early stopping: no better mAP for %d epochs", state.epochs_without_improvement)
             break
         train_batches.epoch = epoch
-        losses = train_one_epoch(
-            network,
-            optimizer,
-            train_loader,
-            epoch,
-            schedule=schedule,
-            precision=precision,
-            processes=processes,
-            index=train_index,
-        )
-        found = evaluate(model, valid_loader, valid_index, precision=precision, processes=processes)
+        losses = train_one_epoch(network, updater, train_loader, epoch, watch=watch)
+        found = evaluate(measured, valid_loader, valid_index, precision=precision, processes=processes)
         state = state.after(losses, found.metrics.ap, found.metrics.ap50)
-        run.record(state, partial(draw, found.detections))
+        run.record(state, partial(draw, found.detections), whole=watch.in_a_row == 0)
     if state.epoch == first_epoch:
         more = "--patience" if state.epochs_without_improvement >= options.patience else "--epochs"
         log.info("Nothing is left to train: %d epochs are done; a larger %s trains on", first_epoch, more)
-        found = evaluate(model, valid_loader, valid_index, precision=precision, processes=processes)
+        found = evaluate(measured, valid_loader, valid_index, precision=precision, processes=processes)
         run.redraw(state, partial(draw, found.detections))
     run.close()
     leave_processes()
@@ -141,6 +151,7 @@ def main(options: TrainOptions) -> None:
 def _with_checkpoint(options: TrainOptions) -> tuple[TrainOptions, Mapping[str, Any] | None]:
     """The checkpoint of --weights, and the options with those of the run that is resumed filled in."""
     from torch_utils.checkpoint import load_checkpoint
+    from torch_utils.run import recipe_of_older_run
 
     if options.weights is None:
         if options.resume_training:
@@ -155,8 +166,9 @@ def _with_checkpoint(options: TrainOptions) -> tuple[TrainOptions, Mapping[str, 
     saved = {"model": checkpoint["model_name"]}
     if options.resume_training:
         _check_resumed(options, checkpoint)
-        dropped = _OWN_OPTIONS + (_AUGMENTATION if "aug" in options.given else ())
+        dropped = {*_OWN_OPTIONS, *(old for new in options.given for old in _OVERRULED.get(new, ()))}
         saved = {k: v for k, v in checkpoint.get("options", {}).items() if k not in dropped} | saved
+        saved |= recipe_of_older_run(checkpoint)
     return options.over(saved), checkpoint
 
 
@@ -180,7 +192,13 @@ def _check_resumed(options: TrainOptions, checkpoint: Mapping[str, Any]) -> None
 
 # What a run keeps of the command that started it when another command goes on with it in the same folder.
 _OWN_OPTIONS = ("weights", "resume_training", "name", "project_dir", "data")
-_AUGMENTATION = ("flip", "mosaic", "multi_scale", "use_train_aug", "aug_config")  # of another policy: --aug starts anew
+_OVERRULED = {  # typed option -> saved ones that it makes void
+    "aug": ("flip", "mosaic", "multi_scale", "use_train_aug", "aug_config"),
+    "amp": ("precision",),
+    "precision": ("amp",),
+    "schedule": ("cosine_annealing", "milestones"),
+    "cosine_annealing": ("schedule", "milestones"),
+}
 
 
 def _own_options(options: TrainOptions, checkpoint: Mapping[str, Any] | None, folder: Path) -> dict[str, Any]:
@@ -195,6 +213,7 @@ def _check_wishes(options: TrainOptions, processes: "Processes") -> None:
     from utils.display import check_display
     from utils.training_log import check_wandb
 
+    options.schedule_kind()
     if options.sync_bn and (processes.device.type != "cuda" or not processes.several):
         raise UserError("--sync-bn needs several GPUs: start with torchrun --nproc_per_node=N, or --no-sync-bn")
     if options.vis_transformed:
@@ -265,6 +284,46 @@ def _anchors(model: "FasterRCNN", options: TrainOptions, boxes: "np.ndarray") ->
     return f"Anchors (--anchors auto): {fitted.words(boxes)}\n  before: {given.words(boxes)}"
 
 
+def _weigh_classes(model: "FasterRCNN", options: TrainOptions, index: "LabelIndex") -> list[str]:
+    """Give the box classifier the loss of --class-weights and --focal-loss, if they are there; what to log about it."""
+    import torch
+
+    from models.rcnn.losses import ClassifierLoss, set_classifier_loss
+    from torch_utils.sampling import class_weights
+
+    weights = class_weights(index) if options.class_weights == "balanced" else None
+    if weights is not None or options.focal_loss:
+        tensor = None if weights is None else torch.from_numpy(weights)
+        set_classifier_loss(model, ClassifierLoss(tensor, options.focal_loss or 0.0))
+    if weights is None:
+        return []
+    words = (f"{name} {weight:.3g}" for name, weight in zip(index.classes[1:], weights[1:], strict=True))
+    return [f"Class weights (--class-weights balanced): {', '.join(words)}"]
+
+
+def _optimizer(
+    model: "FasterRCNN", options: TrainOptions, processes: "Processes", batches: int
+) -> "tuple[torch.optim.Optimizer, Schedule]":
+    """The optimizer, and its learning rate over a run with so many batches an epoch."""
+    from torch_utils.optimization import REFERENCE_BATCH, Schedule, make_optimizer
+
+    lr, images = options.lr, options.batch * processes.world_size * options.accumulate
+    if options.scale_lr:
+        lr *= images / REFERENCE_BATCH
+        log.info("Learning rate (--scale-lr): %g x %d images / %d = %g", options.lr, images, REFERENCE_BATCH, lr)
+    optimizer = make_optimizer(
+        model,
+        options.optimizer,
+        lr,
+        weight_decay=options.weight_decay,
+        decay_all=options.decay_all,
+        stages=model.stages,
+        layer_decay=options.layer_decay or (_UNFROZEN_DECAY if options.unfreeze else 1.0),
+    )
+    updates = -(-batches // options.accumulate)
+    return optimizer, Schedule(lr, updates, options.epochs, options.schedule_kind(), options.milestones or ())
+
+
 def _run_folder(options: TrainOptions) -> Path:
     """The folder of the run that is resumed, or a new one, with the run so far if it is resumed elsewhere."""
     from torch_utils.run import LAST, carry_over
@@ -330,19 +389,27 @@ def _draw_first_samples(
         show("first training samples", picture)
 
 
-def _in_parallel(model: "FasterRCNN", processes: "Processes", *, sync_bn: bool) -> "nn.Module":
-    """The model as one of several processes trains it."""
+def _for_training(model: "FasterRCNN", options: TrainOptions, processes: "Processes") -> "nn.Module":
+    """The model as this process, perhaps one of several, trains it."""
     from torch import nn
 
-    if not processes.several:
-        return model
-    if sync_bn:
-        from models.norms import with_synchronized_batchnorm
+    from models.norms import with_synchronized_batchnorm
+    from torch_utils.compiling import compile_backbone
 
-        model = with_synchronized_batchnorm(model)
-    return nn.parallel.DistributedDataParallel(
-        model, device_ids=[processes.device.index] if processes.device.type == "cuda" else None
-    )
+    network = with_synchronized_batchnorm(model) if options.sync_bn and processes.several else model
+    if options.compile:
+        compile_backbone(network.backbone, processes.device)
+    if not processes.several:
+        return network
+    devices = [processes.device.index] if processes.device.type == "cuda" else None
+    return nn.parallel.DistributedDataParallel(network, device_ids=devices)
+
+
+def _way_out(folder: Path) -> str:
+    """What to do after losses that are not finite."""
+    from torch_utils.run import LAST
+
+    return f"{folder / LAST} is from before: go on with train.py -r -w {folder / LAST} and a lower --lr"
 
 
 if __name__ == "__main__":

@@ -1,12 +1,17 @@
 """eval.py as users run it."""
 
+import contextlib
+import io
 import json
 import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from tests.conftest import DataSet, run_script, write_data_set
 from tests.test_train import FAST, run_folder
@@ -81,6 +86,53 @@ def test_the_test_split_is_used_where_there_is_one(trained, run) -> None:
     assert "Number of test samples: 8" in done.stdout
 
 
+def test_a_split_can_be_chosen(trained, run, tmp_path: Path) -> None:
+    data, weights = trained
+    for split, words in (("valid", "validation"), ("train", "training")):
+        done = run("eval.py", "--data", data.yaml, "-w", weights, "-d", "cpu", "-j", 0, "--split", split, "-o", split)
+        assert f"Number of {words} samples: 8" in done.stdout, done.stderr
+        assert f"{split}: 8 images" in (tmp_path / split / "report.html").read_text()
+
+
+def test_everything_is_written(trained, run, tmp_path: Path) -> None:
+    """Pictures, a page, VOC's AP, and a COCO results file with which pycocotools comes to the same numbers."""
+    data, weights = trained
+    done = run(
+        "eval.py", "--data", data.yaml, "-w", weights, "-d", "cpu", "-j", 0, "-o", "out", "--voc-ap", 2007,
+        "--save-json", "found.json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        "metrics.json", "report.html", "predictions.jpg", "worst_images.jpg", "pr_curve.png", "f1_curve.png",
+        "precision_curve.png", "recall_curve.png", "confusion_matrix.png",
+    }  # fmt: skip
+    written = metrics(tmp_path / "out")
+    threshold = written["best_threshold"]
+    assert 0 <= threshold <= 1
+    assert f"Best threshold of the score, by mean F1: {threshold:.3f}" in done.stdout
+    assert written["voc"]["year"] == 2007
+    assert f"VOC 2007 mAP, IoU 0.50: {written['voc']['mean']:.4f}" in done.stdout
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(tmp_path / "found_truth.json")
+        evaluator = COCOeval(truth, truth.loadRes(str(tmp_path / "found.json")), "bbox")
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+    np.testing.assert_allclose(list(written["stats"].values()), evaluator.stats, rtol=0, atol=1e-12)
+
+
+def test_six_views_of_each_image(trained, run, tmp_path: Path) -> None:
+    data, weights = trained
+    common = ("--data", data.yaml, "-w", weights, "-d", "cpu", "-j", 0)
+    for name, more in (("one", ()), ("six", ("--tta",)), ("again", ("--tta", "-b", 3))):
+        done = run("eval.py", *common, *more, "-o", name)
+        assert done.returncode == 0, done.stderr
+    one, six, again = (metrics(tmp_path / name)["stats"] for name in ("one", "six", "again"))
+    assert six != one
+    assert again == pytest.approx(six, abs=1e-6)
+    assert six["AP IoU=0.50 area=all maxDets=100"] > 0.5 * one["AP IoU=0.50 area=all maxDets=100"]
+
+
 def test_imgsz_overrides_the_size_of_training(trained, run) -> None:
     data, weights = trained
     done = run("eval.py", "--data", data.yaml, "--weights", weights, "--device", "cpu", "--imgsz", 96)
@@ -106,6 +158,8 @@ def test_mistakes_are_one_line(trained, run, tmp_path: Path) -> None:
         (("--data", data.yaml, "--model", "fasterrcnn_nanno"), "did you mean fasterrcnn_nano?"),
         (("--data", data.yaml), "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth"),  # the predecessor's default model
         (("--data", data.yaml, "--weights", weights, "-o", "file"), "file: a file of that name is in the way"),
+        (("--data", data.yaml, "--weights", weights, "--save-json", "no/f.json"), "there is no folder no"),
+        (("--data", data.yaml, "--weights", weights, "--save-json", "data"), "--save-json data: is a folder"),
     ):
         done = run("eval.py", *arguments, "--device", "cpu", TORCH_HOME=str(tmp_path))
         assert (done.returncode, message in done.stderr) == (2, True), done.stderr

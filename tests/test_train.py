@@ -104,8 +104,15 @@ def test_checkpoints_have_the_predecessors_keys_and_load_safely(make_data, run, 
     assert len(last["train_loss_list"]) == 2
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_killed_run_resumes_bit_equal(make_data, run, tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize(
+    ("workers", "more"),
+    [
+        (0, ()),
+        (2, ("--ema", "--accumulate", 2, "--clip-grad", 1, "--repeat-factor", 0.9, "--class-weights", "balanced")),
+    ],
+    ids=["defaults", "engine"],
+)
+def test_a_killed_run_resumes_bit_equal(make_data, run, tmp_path: Path, workers: int, more: tuple) -> None:
     """Kill -9 in the first and in the third epoch, resume, and compare with a run that was left alone.
 
     Faults of the predecessor: scheduler, random numbers, best mAP and early-stopping state were not stored; resuming
@@ -114,7 +121,7 @@ def test_a_killed_run_resumes_bit_equal(make_data, run, tmp_path: Path, workers:
     data = make_data(images=6)
     arguments = (
         "--data", data.yaml, *FAST, "--workers", workers, "--epochs", 4, "--mosaic", 0.5, "--use-train-aug",
-        "--cosine-annealing", "--lr", 0.01,
+        "--cosine-annealing", "--lr", 0.01, *more,
     )  # fmt: skip
     assert run("train.py", *arguments, "--name", "whole").returncode == 0
     folder = run_folder(tmp_path, "killed")
@@ -198,12 +205,11 @@ def test_resume_takes_a_typed_learning_rate(make_data, run, tmp_path: Path) -> N
     last = run_folder(tmp_path, "a") / "last_model.pth"
     resumed = run("train.py", "-r", "-w", last, "--epochs", 5, "--lr", 0.0025)
     assert "lr: 0.002500" in resumed.stdout
-    (group,) = load_checkpoint(last)["optimizer_state_dict"]["param_groups"]
-    assert group["lr"] == 0.0025
+    assert {g["lr"] for g in load_checkpoint(last)["optimizer_state_dict"]["param_groups"]} == {0.0025}
 
 
 def test_a_predecessors_run_can_be_resumed(make_data, run, tmp_path: Path) -> None:
-    run("train.py", "--data", make_data().yaml, *FAST, "--name", "a", "--epochs", 1)
+    run("train.py", "--data", make_data().yaml, *FAST, "--name", "a", "--epochs", 1, "--decay-all")
     ours = load_checkpoint(run_folder(tmp_path, "a") / "last_model.pth")
     theirs = {
         key: ours[key]
@@ -218,7 +224,9 @@ def test_a_predecessors_run_can_be_resumed(make_data, run, tmp_path: Path) -> No
     torch.save(theirs, tmp_path / "old/last_model.pth")
     resumed = run("train.py", "-r", "-w", "old/last_model.pth", *FAST, "--epochs", 2)
     assert resumed.returncode == 0, resumed.stderr
-    assert load_checkpoint(tmp_path / "old/last_model.pth")["epoch"] == 2
+    last = load_checkpoint(tmp_path / "old/last_model.pth")
+    assert last["epoch"] == 2
+    assert last["options"]["decay_all"], "its optimizer has one group"
 
 
 def test_weights_without_resume_start_a_new_run_with_other_classes(make_data, run, tmp_path: Path) -> None:
@@ -299,7 +307,11 @@ def test_a_loss_that_is_not_finite_names_everything_and_saves_the_run(make_data,
     ):
         assert part in done.stderr
     assert len(done.stderr.splitlines()) == 1
-    assert (run_folder(tmp_path, "a") / "last_model.pth").is_file()
+    last = run_folder(tmp_path, "a") / "last_model.pth"
+    assert f"{last.relative_to(tmp_path)} is from before" in done.stderr
+    resumed = run("train.py", "-r", "-w", last, "--lr", 0.001, "--epochs", load_checkpoint(last)["epoch"] + 1)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "not finite" not in resumed.stdout
 
 
 MISTAKES = {  # what to add to the command -> what the message must have
@@ -311,6 +323,9 @@ MISTAKES = {  # what to add to the command -> what the message must have
     "resume": (("--resume-training",), "--resume-training needs --weights"),
     "sync": (("--sync-bn",), "--sync-bn needs several GPUs"),
     "wandb": (("--wandb",), "Weights & Biases is not installed"),
+    "fp16": (("--precision", "fp16"), "--precision fp16 needs a GPU"),
+    "amp": (("--precision", "fp32", "--amp"), "--amp contradicts --precision fp32"),
+    "milestones": (("--milestones", "3"), "--milestones are for --schedule step"),
     "window": (("-vt",), "--vis-transformed needs a display"),
 }
 
@@ -347,7 +362,7 @@ def test_two_processes_on_cpus(make_data, run, tmp_path: Path) -> None:
     data = make_data(images=6)
     launch = ("-m", "torch.distributed.launch", "--standalone", "--nproc_per_node=2", "--use_env", ROOT / "train.py")
     done = subprocess.run(
-        [sys.executable, *map(str, launch), "--data", str(data.yaml), *FAST, "--epochs", "2", "--name", "two"],
+        [sys.executable, *map(str, launch), "--data", str(data.yaml), *FAST, "--epochs", "2", "--name", "two", "--ema"],
         cwd=tmp_path, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -105,16 +105,15 @@ def test_other_anchors_on_a_finished_model_must_be_as_many(make_data, run, tmp_p
 def test_a_checkpoint_of_the_first_format_goes_on(make_data, run, tmp_path: Path) -> None:
     """Format 1 counted trainable layers; its files resume."""
     data = make_data()
-    assert (
-        run("train.py", "--data", data.yaml, "--model", "fasterrcnn_nano", *TRAIN, "--project-dir", "a").returncode == 0
-    )
+    first = ("train.py", "--data", data.yaml, "--model", "fasterrcnn_nano", *TRAIN, "--project-dir", "a")
+    assert run(*first, "--decay-all").returncode == 0
     path = tmp_path / "a" / "last_model.pth"
     checkpoint = torch.load(path, weights_only=True)
     checkpoint["format"] = 1
     checkpoint["model_options"] = {"norm": "batch", "trainable_layers": None, "rois_per_image": 512, "proposals": None}
     for group in checkpoint["optimizer_state_dict"]["param_groups"]:
         del group["lr_scale"]
-    for name in ("anchors", "freeze", "unfreeze", "norm", "layer_decay"):
+    for name in ("anchors", "freeze", "unfreeze", "norm", "layer_decay", "decay_all", "ema", "precision"):
         del checkpoint["options"][name]
     torch.save(checkpoint, path)
     resumed = run("train.py", "-r", "-w", path, "--epochs", 2)

@@ -1,18 +1,22 @@
 """The twelve COCO numbers and those of every class (https://cocodataset.org/#detection-eval).
 
-faster-coco-eval counts, in C++; tests compare it with pycocotools to the last digit.
+Tests compare them with pycocotools, to the last digit.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from faster_coco_eval import COCO, COCOeval_faster
 
+from torch_utils.matching import Found, Truth, flatten, greedy, overlaps, ranks
 from utils.detections import Detections
+from utils.evaluation import RECALLS
 from utils.label_index import LabelIndex
 
+IOUS = np.linspace(0.5, 0.95, 10)
+_AREAS = np.array([(0, 1e10), (0, 32**2), (32**2, 96**2), (96**2, 1e10)])  # px2: all, small, medium, large
+_MOST = (1, 10, 100)  # detections of a class in an image
 _ROWS = (  # what COCO calls it, IoU, area, largest number of detections; in the order of the twelve numbers
     ("Average Precision", "(AP)", "0.50:0.95", "all", 100),
     ("Average Precision", "(AP)", "0.50", "all", 100),
@@ -80,6 +84,16 @@ class CocoMetrics:
         return {"stats": dict(zip(names, self.stats, strict=True)), "classes": classes}
 
 
+@dataclass(frozen=True)
+class Curves:
+    """T thresholds of the IoU, K classes and 4 areas (all, small, medium, large); -1 where nothing is to be found."""
+
+    precision: np.ndarray  # (T, 101, K, 4), at RECALLS: the highest that any recall at least as high has
+    recall: np.ndarray  # (T, K, 4), of all detections, at most 100 of a class in an image
+    few: np.ndarray  # (T, K, 2), recall of the best 1 and the best 10
+    boxes: np.ndarray  # (K, 4) int64, ground truth without ignored boxes
+
+
 def coco_metrics(index: LabelIndex, detections: Mapping[int, Detections]) -> CocoMetrics:
     """Compare detections with the ground truth of an index.
 
@@ -87,75 +101,105 @@ def coco_metrics(index: LabelIndex, detections: Mapping[int, Detections]) -> Coc
         index: ground truth; ignored boxes are COCO's iscrowd.
         detections: image number in the index -> what was found there; an image that is absent does not count.
     """
-    categories = [{"id": label, "name": name} for label, name in enumerate(index.classes) if label > 0]
-    truth = COCO(_ground_truth(index, detections.keys(), categories))
-    evaluator = COCOeval_faster(truth, truth.loadRes(_rows(detections)), iouType="bbox", print_function=_silent)
-    evaluator.run()
-    precision, recall = (
-        evaluator.eval["precision"],
-        evaluator.eval["recall"],
-    )  # (IoU, R, class, area, dets), (I, K, A, D)
-    counted = ~index.ignored & np.isin(index.image_of_box(), list(detections))
-    counts = np.bincount(index.labels[counted], minlength=len(index.classes))
+    found, truth = flatten(index, detections)
+    curves = coco_curves(found, truth, len(index.classes) - 1, IOUS)
+    precision, recall = curves.precision, curves.recall
     per_class = tuple(
         ClassMetrics(
-            name=category["name"],
-            boxes=int(counts[category["id"]]),
-            ap=_mean(precision[:, :, k, 0, -1]),
-            ap50=_mean(precision[0, :, k, 0, -1]),
-            ar=_mean(recall[:, k, 0, -1]),
+            name=name,
+            boxes=int(curves.boxes[k, 0]),
+            ap=_mean(precision[:, :, k, 0], np.nan),
+            ap50=_mean(precision[0, :, k, 0], np.nan),
+            ar=_mean(recall[:, k, 0], np.nan),
         )
-        for k, category in enumerate(categories)
+        for k, name in enumerate(index.classes[1:])
     )
-    return CocoMetrics(tuple(float(v) for v in evaluator.all_stats[:12]), per_class)
+    half, three_quarters = 0, 5  # places of 0.5 and 0.75 in IOUS
+    stats = (
+        *(precision[:, :, :, 0], precision[half, :, :, 0], precision[three_quarters, :, :, 0]),
+        *(precision[:, :, :, area] for area in (1, 2, 3)),
+        *(curves.few[:, :, 0], curves.few[:, :, 1], recall[:, :, 0]),
+        *(recall[:, :, area] for area in (1, 2, 3)),
+    )
+    return CocoMetrics(tuple(_mean(values, -1.0) for values in stats), per_class)
 
 
-def _ground_truth(index: LabelIndex, images: Collection[int], categories: list[dict[str, Any]]) -> dict[str, Any]:
-    sides = index.boxes[:, 2:].astype(np.float64) - index.boxes[:, :2]
-    annotations = [
-        {
-            "id": number,  # from 1: COCO's matching takes 0 for "none"
-            "image_id": image,
-            "category_id": label,
-            "bbox": [x, y, width, height],
-            "area": width * height,
-            "iscrowd": ignored,
-        }
-        for number, (image, label, (x, y), (width, height), ignored) in enumerate(
-            zip(
-                index.image_of_box().tolist(),
-                index.labels.tolist(),
-                index.boxes[:, :2].tolist(),
-                sides.tolist(),
-                index.ignored.astype(int).tolist(),
-                strict=True,
-            ),
-            start=1,
-        )
-        if image in images
-    ]
-    sizes = [
-        {"id": i, "height": height, "width": width}
-        for i, (height, width) in enumerate(index.sizes.tolist())
-        if i in images
-    ]
-    return {"images": sizes, "annotations": annotations, "categories": categories}
+def coco_curves(found: Found, truth: Truth, classes: int, ious: np.ndarray) -> Curves:
+    """Precision and recall as pycocotools has them, for labels 1 .. classes at the (T,) IoU thresholds `ious`."""
+    groups, truth_groups = (each.images * (classes + 1) + each.labels for each in (found, truth))
+    rank = ranks(groups)
+    pairs = overlaps(found, truth, groups, truth_groups, least=float(ious.min()))
+    pairs = pairs.where(rank[pairs.found] < _MOST[-1])
+    outside, truth_outside = (_outside(each.boxes) for each in (found, truth))
+    aside = truth.ignored[:, None] | truth_outside  # (M, 4)
+    conditions = np.tile(ious, len(_AREAS)), np.repeat(aside, len(ious), axis=1)  # C = 4 T, area by area
+    chosen, taken = greedy(pairs, groups, *conditions, truth.ignored)
+
+    counts = np.stack([np.bincount(truth.labels[~column], minlength=classes + 1) for column in aside.T], 1)
+    precision = np.full((len(_AREAS), len(ious), classes, len(RECALLS)), -1.0)
+    recall = np.full((len(_AREAS), len(ious), classes), -1.0)
+    few = np.full((len(ious), classes, 2), -1.0)
+    by_class = np.lexsort((-found.scores, found.labels))
+    by_class = by_class[rank[by_class] < _MOST[-1]]
+    place = np.full(len(found.labels), -1)
+    place[chosen] = np.arange(len(chosen))
+    starts = np.searchsorted(found.labels[by_class], np.arange(1, classes + 2))
+    for k in range(classes):
+        rows = by_class[starts[k] : starts[k + 1]]
+        right, ignored = _outcomes(place[rows], taken, conditions[1], np.repeat(outside[rows], len(ious), axis=1))
+        for area in np.flatnonzero(counts[k + 1]):
+            columns = slice(area * len(ious), (area + 1) * len(ious))
+            precision[area, :, k], recall[area, :, k] = _curve(
+                right[:, columns], ignored[:, columns], counts[k + 1, area]
+            )
+        if counts[k + 1, 0]:
+            for i, most in enumerate(_MOST[:2]):
+                few[:, k, i] = right[rank[rows] < most, : len(ious)].sum(0) / counts[k + 1, 0]
+    return Curves(precision.transpose(1, 3, 2, 0), recall.transpose(1, 2, 0), few, counts[1:])
 
 
-def _rows(detections: Mapping[int, Detections]) -> np.ndarray:
-    """(N, 7) float64: image, x, y, width, height, score, label."""
-    tables = [
-        np.column_stack([np.full(len(d), image), d.boxes[:, :2], d.boxes[:, 2:] - d.boxes[:, :2], d.scores, d.labels])
-        for image, d in sorted(detections.items())
-    ]
-    return np.concatenate(tables) if tables else np.empty((0, 7))
+def _outside(boxes: np.ndarray) -> np.ndarray:
+    """(N, 4) bool: whether a box's area is in none of the areas."""
+    area = (boxes[:, 2] * boxes[:, 3])[:, None]
+    return (area < _AREAS[:, 0]) | (area > _AREAS[:, 1])
 
 
-def _mean(values: np.ndarray) -> float:
+def _outcomes(
+    place: np.ndarray, taken: np.ndarray, aside: np.ndarray, outside: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(n, C) bool each: which of n detections are right, and which do not count, under each condition.
+
+    Args:
+        place: (n,) row of `taken`, -1 for a detection that has none.
+        taken: (Q, C) see `greedy`.
+        aside: (M, C) bool.
+        outside: (n, C) bool, detections that do not count unless they took a box.
+    """
+    right, ignored = np.zeros(outside.shape, bool), outside.copy()
+    rows = np.flatnonzero(place >= 0)
+    chosen = taken[place[rows]]
+    took = chosen >= 0
+    set_aside = took & np.take_along_axis(aside, np.maximum(chosen, 0), 0) if len(aside) else took
+    right[rows] = took & ~set_aside
+    ignored[rows] = np.where(took, set_aside, outside[rows])
+    return right, ignored
+
+
+def _curve(right: np.ndarray, ignored: np.ndarray, boxes: int) -> tuple[np.ndarray, np.ndarray]:
+    """(T, 101) precision and (T,) recall of a class; `right` and `ignored`, (n, T), are sorted by score."""
+    hits = right.cumsum(0, np.float64)
+    misses = (~right & ~ignored).cumsum(0, np.float64)
+    recall = (hits / boxes).T
+    precision = np.maximum.accumulate((hits / (misses + hits + np.spacing(1)))[::-1])[::-1]
+    points = np.zeros((right.shape[1], len(RECALLS)))
+    for t, reached in enumerate(np.ascontiguousarray(recall)):
+        at = reached.searchsorted(RECALLS)
+        there = at < len(reached)
+        points[t, there] = precision[at[there], t]
+    return points, recall[:, -1] if len(right) else np.zeros(right.shape[1])
+
+
+def _mean(values: np.ndarray, undefined: float) -> float:
     """COCO marks what is undefined with -1."""
     defined = values[values > -1]
-    return float(defined.mean()) if len(defined) else float("nan")
-
-
-def _silent(*_: object) -> None:
-    """Takes what the library would print."""
+    return float(defined.mean()) if len(defined) else undefined

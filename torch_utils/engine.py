@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,9 +11,10 @@ from torch import Tensor, nn
 
 from torch_utils.coco_eval import CocoMetrics, coco_metrics
 from torch_utils.distributed import Processes, from_main, gathered, share_buffers
-from torch_utils.optimization import Schedule, set_learning_rate
+from torch_utils.loss_watch import LossWatch, Update
 from torch_utils.precision import Precision
 from torch_utils.training_state import LOSS_TERMS
+from torch_utils.update import Updater
 from utils.batch import DAMAGED
 from utils.detections import Detections
 from utils.errors import UserError
@@ -25,57 +25,51 @@ from utils.progress import StepMeter
 log = logging.getLogger(__name__)
 
 
-def train_one_epoch(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    loader: Loader,
-    epoch: int,
-    *,
-    schedule: Schedule,
-    precision: Precision,
-    processes: Processes,
-    index: LabelIndex,
-) -> Tensor:
+def train_one_epoch(network: nn.Module, updater: Updater, loader: Loader, epoch: int, *, watch: LossWatch) -> Tensor:
     """Train on every batch once.
 
     Args:
+        network: the updater's model, or its wrapper in a distributed run.
         epoch: from 0; with the schedule it gives the learning rate.
-        index: names the images if a loss is not finite.
+        watch: looks at updates whose loss is not finite, which are left out.
 
     Returns:
-        (steps, 4) float32 on the CPU: LOSS_TERMS of every step, mean of all processes.
+        (steps, 4) float32 on the CPU: LOSS_TERMS of every step that was not left out, mean of all processes.
 
     Raises:
-        UserError: a loss is NaN or infinite. On a GPU the message may come some steps late, when the meter looks at the
-            losses; checkpoints hold whole epochs and stay good.
+        UserError: too many updates in a row were left out.
     """
-    model.train()
+    network.train()
+    precision, steps, size = updater.precision, len(loader), updater.accumulate
     device = precision.device
-    losses = torch.zeros(len(loader), len(LOSS_TERMS), device=device)
-    seen: deque[Tensor] = deque()  # image ids of the steps since the last look
+    losses = torch.zeros(steps, len(LOSS_TERMS), device=device)
+    is_bad = torch.zeros(steps, dtype=torch.bool, device=device)
+    images: list[Tensor] = []
     meter = StepMeter(f"Epoch: [{epoch}]", loader)
     for batch in meter:
-        lr = schedule.at(epoch * len(loader) + meter.step)
-        set_learning_rate(optimizer, lr)
-        with precision.autocast():
-            terms: Mapping[str, Tensor] = model(batch.to(device))
-            loss = sum(terms.values())
-        optimizer.zero_grad(set_to_none=True)
-        precision.scaler.scale(loss).backward()
-        precision.scaler.step(optimizer)
-        precision.scaler.update()
-
-        losses[meter.step] = torch.stack([terms[name].detach() for name in LOSS_TERMS])
-        seen.append(batch.image_ids)
-        due = meter.due()
-        if due or device.type == "cpu":  # reading values from a GPU waits for it
-            _check_finite(losses[meter.step + 1 - len(seen) : meter.step + 1].cpu(), seen, epoch, meter.step, index)
-            seen.clear()
-        if due:
-            total = losses[: meter.step + 1].sum(1).cpu()
+        step = meter.step
+        first = step - step % size
+        last = min(first + size, steps) - 1
+        update = epoch * -(-steps // size) + step // size
+        if step == first:
+            lr, images = updater.start(update), []
+        with updater.batch_of(network, last=step == last):
+            with precision.autocast():
+                terms: Mapping[str, Tensor] = network(batch.to(device))
+                loss = sum(terms.values())
+            precision.scaler.scale(loss).backward()
+        losses[step] = torch.stack([terms[name].detach() for name in LOSS_TERMS])
+        images.append(batch.image_ids)
+        if step == last:
+            found = updater.finish(update, losses[first : step + 1])
+            is_bad[first : step + 1] = found
+            watch.note(Update(epoch, step, losses[first : step + 1], images, found), last=step == steps - 1)
+        if meter.due():  # reading values from a GPU waits for it
+            total = losses[: step + 1].sum(1).cpu()
+            mean = total[~is_bad[: step + 1].cpu()].mean()
             memory = {"max mem": f"{torch.cuda.max_memory_allocated() >> 20}"} if device.type == "cuda" else {}
-            meter.show({"lr": f"{lr:.6f}", "loss": f"{total[-1]:.4f} ({total.mean():.4f})"}, memory)
-    return torch.stack([*gathered(processes, losses.cpu())]).mean(0)
+            meter.show({"lr": f"{lr:.6f}", "loss": f"{total[-1]:.4f} ({mean:.4f})"}, memory)
+    return torch.stack([*gathered(updater.processes, losses.cpu())]).mean(0)[~is_bad.cpu()]
 
 
 @dataclass(frozen=True)
@@ -132,16 +126,3 @@ def evaluate(
     log.info("Test:  evaluator_time: %.4f", time.perf_counter() - started)
     log.info("IoU metric: bbox\n%s", metrics.table())
     return Evaluation(metrics, detections)
-
-
-def _check_finite(losses: Tensor, seen: deque[Tensor], epoch: int, step: int, index: LabelIndex) -> None:
-    """`losses` (n, 4) and `seen` (n image ids) belong to the n steps up to `step`."""
-    bad = (~losses.isfinite()).any(1).nonzero().flatten().tolist()
-    if not bad:
-        return
-    terms = ", ".join(f"{name} {value:.4g}" for name, value in zip(LOSS_TERMS, losses[bad[0]].tolist(), strict=True))
-    images = ", ".join(str(index.path(i)) for i in seen[bad[0]].tolist())
-    raise UserError(
-        f"the loss is not finite in epoch {epoch}, step {step + 1 - len(losses) + bad[0]}: {terms}; images: {images}. "
-        "The checkpoints of earlier epochs are good: go on from the last with a lower --lr"
-    )

@@ -1,13 +1,18 @@
-"""Mixed precision: which number format a step computes in."""
+"""Number formats: what a step computes in."""
 
 from dataclasses import dataclass, field
 
 import torch
 
+from utils.errors import UserError
+
+_TF32_SINCE = (8, 0)  # compute capability: Ampere
+_HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
 
 @dataclass
 class Precision:
-    """fp32, or autocast to a half format. RoIAlign, boxes and losses stay in fp32 either way (models/rcnn/)."""
+    """float32, or autocast to a half format. RoIAlign, boxes and losses stay in fp32 either way (models/rcnn/)."""
 
     device: torch.device
     dtype: torch.dtype = torch.float32
@@ -22,10 +27,32 @@ class Precision:
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
 
 
-def pick_precision(device: torch.device, *, amp: bool) -> Precision:
-    """bfloat16 where the device computes in it, else float16; float32 without amp."""
-    if not amp:
-        return Precision(device)
-    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        return Precision(device, torch.float16)
-    return Precision(device, torch.bfloat16)
+def pick_precision(device: torch.device, wish: str | None = None, *, amp: bool = False) -> Precision:
+    """The format of --precision; else with amp bfloat16 where the device computes in it, and float16 where not.
+
+    fp32 and tf32 set torch's switches for the matrix products and convolutions of GPUs. Without a wish these stay as
+    torch has them: products in float32, convolutions in TF32 where the GPU has it.
+
+    Raises:
+        UserError: the device does not compute in this format, or amp is another. Nothing falls back in silence.
+    """
+    on_gpu = device.type == "cuda"
+    half = "bf16" if not on_gpu or _has_bf16() else "fp16"
+    if amp and wish not in (None, half):
+        raise UserError(f"--amp contradicts --precision {wish}, since it is {half} on {device}: drop one of them")
+    if wish is None:
+        return Precision(device, _HALVES[half] if amp else torch.float32)
+    if wish == "fp16" and not on_gpu:
+        raise UserError("--precision fp16 needs a GPU: use --precision bf16, or fp32, on a CPU")
+    if wish == "tf32" and not (on_gpu and torch.cuda.get_device_capability(device) >= _TF32_SINCE):
+        raise UserError(f"--precision tf32 needs a GPU of the Ampere generation or later, not {device}: use fp32")
+    if wish == "bf16" and on_gpu and not _has_bf16():
+        raise UserError("--precision bf16: this GPU does not compute in it: use --precision fp16, or fp32")
+    if wish in ("fp32", "tf32"):
+        torch.set_float32_matmul_precision("high" if wish == "tf32" else "highest")
+        torch.backends.cudnn.allow_tf32 = wish == "tf32"
+    return Precision(device, _HALVES.get(wish, torch.float32))
+
+
+def _has_bf16() -> bool:
+    return torch.cuda.is_bf16_supported(including_emulation=False)

@@ -22,6 +22,8 @@ LABEL_TYPES = ("pascal_voc", "yolo", "coco")
 CACHES = ("auto", "ram", "disk", "off")
 NORMS = ("own", "frozen", "batch", "group")
 ANCHORS = ("default", "auto")
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+SCHEDULES = ("constant", "cosine", "step", "one-cycle")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,12 +105,55 @@ class RecipeOptions(Options):
 
     epochs: PositiveInt = flag("-e", "--epochs", default=5, metavar="N", help="passes over the training images")
     batch: PositiveInt = flag("-b", "--batch", default=4, metavar="N", help="images per step and process")
+    accumulate: PositiveInt = flag(
+        "--accumulate", default=1, metavar="N", help="batches that make one update: trains as with N times the batch"
+    )
     lr: PositiveFloat = flag("--lr", default=0.001, metavar="LR", help="learning rate after warm-up")
+    scale_lr: bool = switch(
+        "--scale-lr", help="multiply --lr by the images of an update, of all processes, over 4, and print it"
+    )
     optimizer: str = flag(
         "--optimizer", default="SGD", choices=("SGD", "AdamW"), help="SGD has Nesterov momentum of 0.9"
     )
-    cosine_annealing: bool = switch(
-        "-ca", "--cosine-annealing", help="lower the learning rate to 1/100 over the run, along a cosine"
+    weight_decay: Fraction | None = flag(
+        "--weight-decay", metavar="W", help="of all but norms and biases; without it 0.0001 for SGD, 0.01 for AdamW"
+    )
+    decay_all: bool = switch("--decay-all", help="decay norms and biases too")
+    clip_grad: PositiveFloat | None = flag(
+        "--clip-grad", metavar="NORM", help="shorten the gradient to this norm where it is longer"
+    )
+    schedule: str | None = flag(
+        "--schedule",
+        choices=SCHEDULES,
+        help="of the learning rate; cosine ends at 1/100, step is a tenth after each milestone; without it constant",
+    )
+    cosine_annealing: bool = switch("-ca", "--cosine-annealing", help="--schedule cosine")
+    milestones: tuple[PositiveInt, ...] | None = flag(
+        "--milestones", metavar="E", help="epochs after which --schedule step falls; without it 2/3 and 8/9 of all"
+    )
+    ema: bool = switch("--ema", help="evaluate and save a moving average of the weights")
+    ema_decay: Fraction = flag(
+        "--ema-decay", default=0.9998, metavar="D", help="share of the average that a step leaves as it is"
+    )
+    class_weights: str = flag(
+        "--class-weights",
+        default="none",
+        choices=("none", "balanced"),
+        help="of the box classifier's loss; balanced: each class counts as much as the others",
+    )
+    focal_loss: PositiveFloat | None = flag(
+        "--focal-loss", metavar="GAMMA", help="focal loss for the box classifier, say 2; without it cross entropy"
+    )
+    repeat_factor: Share | None = flag(
+        "--repeat-factor",
+        metavar="T",
+        help="show images more often that have a class which less than a share T of the images has; say 0.1",
+    )
+    max_bad_steps: NaturalInt = flag(
+        "--max-bad-steps",
+        default=10,
+        metavar="N",
+        help="steps in a row that are left out because the loss is not finite, before the run stops",
     )
     patience: PositiveInt = flag(
         "--patience", default=10, metavar="N", help="stop after N epochs without a better validation mAP"
@@ -119,6 +164,19 @@ class RecipeOptions(Options):
         help="each stage of the backbone learns F times as fast as the next; without it 0.7 with --unfreeze, else 1",
     )
     seed: NaturalInt = flag("--seed", default=0, help="seed of every random choice")
+
+    def schedule_kind(self) -> str:
+        """One of SCHEDULES.
+
+        Raises:
+            UserError: the flags of the schedule contradict each other.
+        """
+        kind = self.schedule or ("cosine" if self.cosine_annealing else "constant")
+        if self.cosine_annealing and kind != "cosine":
+            raise UserError(f"--cosine-annealing contradicts --schedule {kind}: drop one of them")
+        if self.milestones and kind != "step":
+            raise UserError(f"--milestones are for --schedule step, not {kind}: drop them, or add --schedule step")
+        return kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,6 +301,12 @@ class DistributedOptions(LoaderOptions):
     """precision and processes"""
 
     amp: bool = switch("--amp", help="mixed precision: bfloat16, or float16 where the GPU has no bfloat16")
+    precision: str | None = flag(
+        "--precision",
+        choices=PRECISIONS,
+        help="number format; tf32 and fp16 for GPUs; without it fp32, with GPUs' own convolutions",
+    )
+    compile: bool = switch("--compile", help="compile the backbone: slow to start, and then faster")
     sync_bn: bool = switch("--sync-bn", help="batch norm over all GPUs of a distributed run")
     world_size: PositiveInt = flag(
         "--world-size", default=1, metavar="N", help="number of processes; torchrun says it by itself"
@@ -290,12 +354,24 @@ class EvalOptions(LoaderOptions, LabelOptions, DetectorOptions):
         "--data",
         default="data_configs/test_image_config.yaml",
         metavar="YAML",
-        help="the data set's YAML file: its test split where it has one, else valid",
+        help="the data set's YAML file",
     )
     label_type: str | None = flag("--label-type", choices=LABEL_TYPES, help="label files; without it as in training")
     square_training: bool = switch("-st", "--square-training", help="resize to S x S, whatever the aspect ratio")
+    split: str | None = flag(
+        "--split",
+        choices=("train", "valid", "test"),
+        help="images to evaluate on; without it test where the YAML has it, else valid",
+    )
     batch: PositiveInt | None = flag(
         "-b", "--batch", metavar="N", help="images per step; without it as in training, or 8"
+    )
+    tta: bool = switch("--tta", help="detect in six views of each image, 0.8, 1 and 1.2 times the size, and mirrored")
+    voc_ap: str | None = flag(
+        "--voc-ap", choices=("2007", "2012"), help="Pascal VOC's AP at IoU 0.5 too: of 11 points (2007), or all (2012)"
+    )
+    save_json: str | None = flag(
+        "--save-json", metavar="FILE", help="write the detections as a COCO results file, the labels to FILE_truth.json"
     )
     verbose: bool = switch("-v", "--verbose", help="a table with every class")
     output: str | None = flag("-o", "--output", metavar="DIR", help="results go to DIR, not outputs/evaluation/res_N")

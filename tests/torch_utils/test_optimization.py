@@ -5,10 +5,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from torch_utils.optimization import Schedule, make_optimizer, set_learning_rate
+from utils.options import SCHEDULES
 
 
 def test_rises_over_the_warmup_and_stays() -> None:
-    schedule = Schedule(0.01, steps_per_epoch=50, epochs=10, cosine=False)
+    schedule = Schedule(0.01, steps_per_epoch=50, epochs=10)
     rates = [schedule.at(step) for step in range(500)]
     assert rates[0] < 0.01 / 20
     assert rates[:51] == sorted(rates[:51])
@@ -17,21 +18,21 @@ def test_rises_over_the_warmup_and_stays() -> None:
 
 def test_cosine_reaches_its_floor() -> None:
     """Fault of the predecessor: --cosine-annealing crashed."""
-    schedule = Schedule(0.01, steps_per_epoch=50, epochs=10, cosine=True)
+    schedule = Schedule(0.01, steps_per_epoch=50, epochs=10, kind="cosine")
     rates = [schedule.at(step) for step in range(500)]
     assert max(rates) == pytest.approx(0.01)
     assert rates[50:] == sorted(rates[50:], reverse=True)
     assert rates[-1] == pytest.approx(0.0001)
 
 
-@given(st.integers(1, 400), st.integers(1, 40), st.booleans())
-def test_every_run_leaves_the_warmup(steps_per_epoch: int, epochs: int, cosine: bool) -> None:
+@given(st.integers(1, 400), st.integers(1, 40), st.sampled_from(SCHEDULES))
+def test_every_run_leaves_the_warmup(steps_per_epoch: int, epochs: int, kind: str) -> None:
     """Fault of the predecessor: warm-up with one batch per epoch left the LR at 1e-6."""
-    schedule = Schedule(1.0, steps_per_epoch, epochs, cosine)
+    schedule = Schedule(1.0, steps_per_epoch, epochs, kind)
     rates = [schedule.at(step) for step in range(steps_per_epoch * epochs)]
     assert all(0 < rate <= 1 for rate in rates)
     assert max(rates) > 0.5
-    if not cosine:
+    if kind == "constant":
         assert rates[-1] == 1.0
 
 
@@ -59,7 +60,7 @@ def test_both_optimizers_train_what_is_trainable(name: str, kind: type) -> None:
 def test_parameter_order_is_the_models() -> None:
     """The predecessor's optimizer states are one group in this order."""
     model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
-    (group,) = make_optimizer(model, "SGD", 0.1).param_groups
+    (group,) = make_optimizer(model, "SGD", 0.1, decay_all=True).param_groups
     assert [p.shape for p in group["params"]] == [p.shape for p in model.parameters()]
     assert (group["momentum"], group["nesterov"]) == (0.9, True)
 
@@ -76,11 +77,33 @@ def test_earlier_stages_learn_more_slowly() -> None:
         assert [rates[p] for p in model.get_submodule(name).parameters()] == pytest.approx([rate, rate])
 
 
-def test_without_decay_there_is_one_group() -> None:
-    model = nn.ModuleDict({"a": nn.Linear(1, 1), "b": nn.Linear(1, 1)})
-    (group,) = make_optimizer(model, "SGD", 0.1, stages=[("a",)]).param_groups
-    assert len(group["params"]) == 4
-    del group["lr_scale"]  # as in a file of the predecessor
-    optimizer = torch.optim.SGD([group], lr=1.0)
-    set_learning_rate(optimizer, 0.25)
-    assert optimizer.param_groups[0]["lr"] == 0.25
+@pytest.mark.parametrize(("name", "decay"), [("SGD", 1e-4), ("AdamW", 1e-2)])
+def test_norms_biases_embeddings_and_tokens_do_not_decay(name: str, decay: float) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), nn.LayerNorm(8), nn.Linear(8, 2), nn.Module())
+    for parameter_name in ("pos_embed", "cls_token", "rel_pos_h", "kernel"):
+        model[4].register_parameter(parameter_name, nn.Parameter(torch.zeros(1, 4, 2)))
+    optimizer = make_optimizer(model, name, 0.1)
+    decays = {p: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    decayed = {key for key, p in model.named_parameters() if decays[p] == decay}
+    assert decayed == {"0.weight", "3.weight", "4.kernel"}
+    assert {decays[p] for key, p in model.named_parameters() if key not in decayed} == {0.0}
+    assert {g["weight_decay"] for g in make_optimizer(model, name, 0.1, weight_decay=0.5).param_groups} == {0.5, 0}
+
+
+def test_the_one_cycle_is_torchs() -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(()))], lr=0.01)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=90, cycle_momentum=False)
+    schedule = Schedule(0.01, steps_per_epoch=9, epochs=10, kind="one-cycle")
+    for step in range(90):
+        assert schedule.at(step) == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step() if step < 89 else None
+
+
+@pytest.mark.parametrize(
+    ("milestones", "expected"), [((), (0.1, 0.01, 0.001)), ((2, 7), (0.01, 0.001, 0.001)), ((20,), (0.1, 0.1, 0.1))]
+)
+def test_steps_fall_after_their_epochs(milestones: tuple, expected: tuple) -> None:
+    schedule = Schedule(0.1, steps_per_epoch=20, epochs=9, kind="step", milestones=milestones)
+    assert [schedule.at(20 * epoch) for epoch in (5, 7, 8)] == pytest.approx(list(expected))
+    assert schedule.at(20 * 2 - 1) == pytest.approx(0.1)

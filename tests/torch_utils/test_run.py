@@ -8,22 +8,24 @@ from torch import nn
 
 from torch_utils.checkpoint import load_checkpoint
 from torch_utils.distributed import Processes
-from torch_utils.optimization import make_optimizer
+from torch_utils.optimization import Schedule, make_optimizer
 from torch_utils.precision import Precision
-from torch_utils.run import LAST, Run, restore
+from torch_utils.run import LAST, Run, recipe_of_older_run, restore
 from torch_utils.training_state import LOSS_TERMS, TrainingState
+from torch_utils.update import Updater
 from utils.errors import UserError
 
 CPU = torch.device("cpu")
 ABOUT = {"model_name": "m", "data": {"CLASSES": ["__background__", "x"]}, "options": {}}
 
 
-def make_run(folder: Path, precision: Precision | None = None) -> Run:
+def make_run(folder: Path, precision: Precision | None = None, **options) -> Run:
     model = nn.Linear(2, 2)
-    return Run(
-        folder, Processes(CPU), model, make_optimizer(model, "SGD", 0.1), precision or Precision(CPU), about=ABOUT,
-        first_epoch=0, wandb=False,
+    updater = Updater(
+        model, make_optimizer(model, "SGD", 0.1, **options), Schedule(0.1, 3, 2), precision or Precision(CPU),
+        Processes(CPU),
     )  # fmt: skip
+    return Run(folder, updater, about=ABOUT, first_epoch=0, wandb=False)
 
 
 def one_epoch() -> TrainingState:
@@ -38,7 +40,8 @@ def test_the_scale_of_half_precision_gradients_is_resumed(tmp_path: Path) -> Non
     run = make_run(tmp_path, half)
     run.save(TrainingState())
     fresh = Precision(CPU, torch.float16)
-    restore(load_checkpoint(tmp_path / LAST), make_optimizer(run.model, "SGD", 0.1), fresh, Processes(CPU))
+    model = nn.Linear(2, 2)
+    restore(load_checkpoint(tmp_path / LAST), model, make_optimizer(model, "SGD", 0.1), fresh, Processes(CPU))
     assert fresh.scaler.get_scale() == 123.0
     run.close()
 
@@ -81,12 +84,13 @@ def test_another_optimizer_than_the_saved_one_is_refused(tmp_path: Path) -> None
     run = make_run(tmp_path)
     run.save(TrainingState())
     run.close()
-    checkpoint = load_checkpoint(tmp_path / LAST)
+    checkpoint, model = load_checkpoint(tmp_path / LAST), nn.Linear(2, 2)
     with pytest.raises(UserError, match="--optimizer AdamW: the run to resume has the state of SGD: drop --optimizer"):
-        restore(checkpoint, make_optimizer(run.model, "AdamW", 0.1), Precision(CPU), Processes(CPU))
-    other = make_optimizer(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), "SGD", 0.1)
+        restore(checkpoint, model, make_optimizer(model, "AdamW", 0.1), Precision(CPU), Processes(CPU))
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    other = make_optimizer(model, "SGD", 0.1)
     with pytest.raises(UserError, match="the run's state is damaged, or does not fit its model"):
-        restore(checkpoint, other, Precision(CPU), Processes(CPU))
+        restore(checkpoint, model, other, Precision(CPU), Processes(CPU))
 
 
 @pytest.mark.parametrize("damage", [{"rng": 5}, {"rng": [1]}, {"history": 5}, {"optimizer_state_dict": {}}], ids=str)
@@ -94,6 +98,59 @@ def test_a_damaged_state_is_refused(tmp_path: Path, damage: dict) -> None:
     run = make_run(tmp_path)
     run.save(TrainingState())
     run.close()
-    checkpoint = load_checkpoint(tmp_path / LAST) | damage
+    checkpoint, model = load_checkpoint(tmp_path / LAST) | damage, nn.Linear(2, 2)
     with pytest.raises(UserError, match="the run's state is damaged, or does not fit its model"):
-        restore(checkpoint, make_optimizer(run.model, "SGD", 0.1), Precision(CPU), Processes(CPU))
+        restore(checkpoint, model, make_optimizer(model, "SGD", 0.1), Precision(CPU), Processes(CPU))
+
+
+def stepped(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+
+
+@pytest.mark.parametrize("name", ["SGD", "AdamW"])
+def test_a_run_of_the_predecessor_or_of_before_decay_all_goes_on_with_its_recipe(tmp_path: Path, name: str) -> None:
+    """Their optimizer states are one group in the model's order, with its weight decay."""
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3).eval())
+    parts = {"momentum": 0.9, "nesterov": True} if name == "SGD" else {}
+    old = getattr(torch.optim, name)(model.parameters(), lr=0.1, weight_decay=0.003, **parts)
+    stepped(model, old)
+    checkpoint = {"optimizer_state_dict": old.state_dict(), "epoch": 1, "model_state_dict": model.state_dict()}
+    recipe = recipe_of_older_run(checkpoint)
+    assert recipe == {"decay_all": True, "weight_decay": 0.003}
+    assert recipe_of_older_run(checkpoint | {"options": {"decay_all": False}}) == {}
+
+    new = make_optimizer(model, name, 0.1, **recipe)
+    restore(checkpoint, model, new, Precision(CPU), Processes(CPU))
+    assert [group["weight_decay"] for group in new.param_groups] == [0.003]
+    for parameter in model.parameters():
+        for key, value in old.state[parameter].items():
+            assert torch.equal(new.state[parameter][key], value), key
+    with pytest.raises(UserError, match=r"in 1 group\(s\), and --decay-all, --weight-decay and --layer-decay make 2"):
+        restore(checkpoint, model, make_optimizer(model, name, 0.1), Precision(CPU), Processes(CPU))
+
+
+def test_a_typed_weight_decay_holds_in_a_resumed_run(tmp_path: Path) -> None:
+    """Loading the optimizer's state would put the old one back, as --lr was ignored in the predecessor."""
+    run = make_run(tmp_path, weight_decay=0.01)
+    run.save(TrainingState())
+    run.close()
+    model = nn.Linear(2, 2)
+    optimizer = make_optimizer(model, "SGD", 0.1, weight_decay=0.5)
+    restore(load_checkpoint(tmp_path / LAST), model, optimizer, Precision(CPU), Processes(CPU))
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.5, 0.0]
+
+
+@pytest.mark.parametrize("name", ["SGD", "AdamW"])
+def test_a_run_changes_between_gpu_and_cpu(name: str) -> None:
+    """On a GPU the optimizer is the fused kind, whose state must not make the other one fused, nor the reverse."""
+    model = nn.Linear(2, 2)
+    optimizers = make_optimizer(model, name, 0.1), make_optimizer(model, name, 0.1)
+    for group in optimizers[0].param_groups:
+        group["fused"] = True
+    stepped(model, optimizers[0])
+    for source, target, fused in ((0, 1, None), (1, 0, True)):
+        checkpoint = {"optimizer_state_dict": optimizers[source].state_dict(), "epoch": 0}
+        restore(checkpoint, model, optimizers[target], Precision(CPU), Processes(CPU))
+        assert {group["fused"] for group in optimizers[target].param_groups} == {fused}
+        stepped(model, optimizers[target])

@@ -1,0 +1,60 @@
+"""Losses of the box classifier for classes of unlike frequency."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
+
+from models.rcnn.detector import FasterRCNN
+
+
+class ClassifierLoss(nn.Module):
+    """Cross entropy with a weight for each class, and less of it where the classifier is right already.
+
+    Args:
+        weights: (classes,) with the background; None weighs all alike.
+        gamma: exponent of the focal loss (Lin et al. 2017, https://arxiv.org/abs/1708.02002), over a softmax; 0 is
+            plain cross entropy.
+    """
+
+    def __init__(self, weights: Tensor | None, gamma: float) -> None:
+        super().__init__()
+        self.register_buffer("weights", weights, persistent=False)
+        self.gamma = gamma
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean over N proposals of `logits` (N, classes) float32 against `labels` (N,) int64."""
+        log_likelihood = F.log_softmax(logits, 1).gather(1, labels[:, None]).squeeze(1)
+        losses = -log_likelihood
+        if self.gamma:
+            losses = losses * (-torch.expm1(log_likelihood)).clamp(min=1e-7) ** self.gamma  # 0 has no slope below 1
+        if self.weights is not None:
+            losses = losses * self.weights[labels]
+        return losses.mean()
+
+
+class _RoIHeads(RoIHeads):
+    """torchvision's RoI heads with a classifier loss of their own."""
+
+    classifier_loss: ClassifierLoss
+
+    def forward(
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+        targets: list[dict[str, Tensor]] | None = None,
+    ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
+        """See RoIHeads."""
+        if not self.training:
+            return super().forward(features, proposals, image_shapes, targets)
+        proposals, _, labels, box_targets = self.select_training_samples(proposals, targets)
+        logits, deltas = self.box_predictor(self.box_head(self.box_roi_pool(features, proposals, image_shapes)))
+        _, box_loss = fastrcnn_loss(logits, deltas, labels, box_targets)
+        return [], {"loss_classifier": self.classifier_loss(logits, torch.cat(labels)), "loss_box_reg": box_loss}
+
+
+def set_classifier_loss(detector: FasterRCNN, loss: ClassifierLoss) -> None:
+    """Train the box classifier with this loss; state-dict keys stay the same."""
+    detector.roi_heads.__class__ = _RoIHeads
+    detector.roi_heads.classifier_loss = loss

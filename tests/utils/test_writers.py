@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from faster_coco_eval import COCO
+from pycocotools.coco import COCO
 
 from utils.detections import Detections
 from utils.writers import DetectionRecord, write_boxes_csv, write_coco_json

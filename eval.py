@@ -133,9 +133,13 @@ def _write(
 
 def _results_file(wish: str | None) -> Path | None:
     """The file of --save-json, before an hour is spent on it."""
+    from torch_utils.evaluation_files import truth_file
+
     if wish is None:
         return None
     path = Path(wish)
+    if truth_file(path).exists() and not path.exists():
+        raise UserError(f"--save-json {wish}: {truth_file(path)} would be overwritten: choose another name")
     if path.is_dir() or not path.parent.is_dir():
         reason = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
         raise UserError(f"--save-json {wish}: {reason}; expected a file name in a folder that exists")

@@ -54,10 +54,10 @@ def write_evaluation(
     plots = {name: draw(analysis) for name, draw in PLOTS.items()}
     for name, data in plots.items():
         _write_bytes(folder / name, data)
-    worst = {
-        error_title(index, image, errors): error_picture(index, image, errors)
+    worst = [
+        (error_title(index, image, errors), error_picture(index, image, errors))
         for image, errors in analysis.worst.items()
-    }
+    ]
     if worst:
         _write_bytes(folder / WORST_IMAGES, contact_sheet(worst))
     else:

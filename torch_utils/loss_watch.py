@@ -2,6 +2,8 @@
 
 import logging
 from dataclasses import dataclass, field
+from functools import partial
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -62,6 +64,19 @@ class LossWatch:
                 self._tell(seen)
         self._unseen.clear()
 
+    def check_epoch(self, losses: Tensor) -> None:
+        """Look at what an epoch has come to.
+
+        Args:
+            losses: of its steps that were not left out.
+
+        Raises:
+            UserError: there are none, in the main process; the others leave without a word.
+        """
+        if len(losses) == 0:
+            words = f"all steps of an epoch were left out, since their loss was not finite. {self.way_out}"
+            from_main(self.processes, partial(_stop, words))
+
     def _tell(self, update: Update) -> None:
         parts = gathered(self.processes, (update.losses.tolist(), [ids.tolist() for ids in update.images]))
         batches = [batch for losses, images in parts for batch in zip(losses, images, strict=True)]
@@ -75,8 +90,9 @@ class LossWatch:
             log.warning("%s; the step is left out", text)
             return
 
-        def stop() -> None:
-            row = f", as in {self.in_a_row - 1} steps before it" if self.in_a_row > 1 else ""
-            raise UserError(f"{text}{row} (--max-bad-steps {self.limit}). {self.way_out}")
+        row = f", as in {self.in_a_row - 1} updates before it" if self.in_a_row > 1 else ""
+        from_main(self.processes, partial(_stop, f"{text}{row} (--max-bad-steps {self.limit}). {self.way_out}"))
 
-        from_main(self.processes, stop)
+
+def _stop(words: str) -> NoReturn:
+    raise UserError(words)

@@ -44,15 +44,15 @@ def make_optimizer(
             other parameters; as in BEiT (https://arxiv.org/abs/2106.08254) and ViTDet.
     """
     decay = _WEIGHT_DECAY[name] if weight_decay is None else weight_decay
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}  # whatever the decay, so that it may change on resuming
     for parameter_name, parameter in model.named_parameters():
         if parameter.requires_grad:
             depth = _steps_to_the_end(parameter_name, stages) if layer_decay < 1 else 0
-            own_decay = decay if decay_all or _is_decayed(parameter_name, parameter) else 0.0
-            groups.setdefault((layer_decay**depth, own_decay), []).append(parameter)
+            is_decayed = decay_all or _is_decayed(parameter_name, parameter)
+            groups.setdefault((layer_decay**depth, is_decayed), []).append(parameter)
     arguments = [
-        {"params": parameters, LR_SCALE: scale, "weight_decay": own_decay}
-        for (scale, own_decay), parameters in groups.items()
+        {"params": parameters, LR_SCALE: scale, "weight_decay": decay if is_decayed else 0.0}
+        for (scale, is_decayed), parameters in groups.items()
     ]
     fused = True if next(model.parameters()).device.type == "cuda" else None
     if name == "SGD":

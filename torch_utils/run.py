@@ -70,7 +70,7 @@ class Run:
         updater, average = self.updater, self.updater.average
         model = average.model if average else updater.model
         weights = {**self.about, "epoch": state.epoch, "model_state_dict": model.state_dict()}
-        if state.improved:
+        if state.improved and whole:
             log.info("BEST VALIDATION mAP: %s", state.best_map)
             log.info("SAVING BEST MODEL FOR EPOCH: %d", state.epoch)
             save_checkpoint(self.folder / BEST, {**weights, "best_map": state.best_map})

@@ -18,8 +18,9 @@ class Updater:
     """Takes the gradients of `accumulate` batches, fewer at the end of an epoch, for one update of the weights.
 
     An update whose loss or gradient is not finite, in any process, is left out in all: weights, optimizer, average and
-    batch norm statistics stay as they were. On a GPU that is decided there, and the host does not wait for it; float16
-    gradients that are too large for their scale are no fault, but the update is left out and the scale lowered.
+    batch norm's means and variances stay as they were. On a GPU that is decided there, and the host does not wait for
+    it; float16 gradients that are too large for their scale are no fault, but the update is left out and the scale
+    lowered.
 
     Args:
         model: what is saved, without wrappers; the optimizer has its parameters.

@@ -1,7 +1,6 @@
 """The images on which a detector errs most: ground truth on the left, detections on the right."""
 
 import io
-from collections.abc import Mapping
 
 import cv2
 import numpy as np
@@ -40,19 +39,19 @@ def error_picture(index: LabelIndex, image: int, errors: ImageErrors) -> np.ndar
     return grid([truth, found], cell=_SIDE, columns=2)
 
 
-def contact_sheet(pictures: Mapping[str, np.ndarray]) -> bytes:
+def contact_sheet(pictures: Sequence[tuple[str, np.ndarray]]) -> bytes:
     """A JPEG of (H, W, 3) uint8 RGB pictures, at least one, each under its title."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     columns = min(_COLUMNS, len(pictures))
     rows = -(-len(pictures) // columns)
-    tallest = max(picture.shape[0] / picture.shape[1] for picture in pictures.values())
+    tallest = max(picture.shape[0] / picture.shape[1] for _, picture in pictures)
     figure = Figure(figsize=(columns * _WIDTH, rows * (_WIDTH * tallest + 0.4)), layout="constrained")
     FigureCanvasAgg(figure)
     for axes in (grid_axes := figure.subplots(rows, columns, squeeze=False)).flat:
         axes.axis("off")
-    for axes, (title, picture) in zip(grid_axes.flat, pictures.items(), strict=False):
+    for axes, (title, picture) in zip(grid_axes.flat, pictures, strict=False):
         axes.imshow(picture, interpolation="antialiased")
         axes.set_title(title, fontsize=12, loc="left", parse_math=False)
     file = io.BytesIO()
@@ -62,7 +61,7 @@ def contact_sheet(pictures: Mapping[str, np.ndarray]) -> bytes:
 
 def error_title(index: LabelIndex, image: int, errors: ImageErrors) -> str:
     """ "photo.jpg: 3 missed, 1 false"."""
-    name = "".join(c if c.isprintable() else "?" for c in index.path(image).name)
+    name = "".join(c if c.isprintable() else "?" for c in str(index.path(image).relative_to(index.folder)))
     short = name if len(name) <= _LONGEST else f"…{name[1 - _LONGEST :]}"
     counts = {KINDS[kind]: int((errors.kinds == kind).sum()) for kind in ERRORS}
     words = [f"{n} {kind}" for kind, n in {"missed": int(errors.missed.sum()), **counts}.items() if n]

@@ -1,7 +1,7 @@
 """An evaluation as one HTML page that needs nothing else: no network, no scripts, no other files."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ class EvalReport:
     metrics: Mapping[str, Any]  # the content of metrics.json
     analysis: DetectionAnalysis
     plots: Mapping[str, bytes]  # file name -> PNG
-    worst: Mapping[str, np.ndarray]  # title -> (H, W, 3) uint8 RGB
+    worst: Sequence[tuple[str, np.ndarray]]  # title, (H, W, 3) uint8 RGB
 
     def page(self) -> str:
         """The HTML; with 12 images about 3 MB."""
@@ -157,7 +157,7 @@ class EvalReport:
         figures = "".join(
             f'<figure><figcaption>{text(title)}</figcaption><img loading="lazy" src="{_jpeg(picture)}" '
             f'alt="{text(title)}" width="{picture.shape[1]}" height="{picture.shape[0]}"></figure>\n'
-            for title, picture in self.worst.items()
+            for title, picture in self.worst
         )
         return f'<p>Left the ground truth, right what was found.</p><div class="worst">{figures}</div>'
 

@@ -107,3 +107,11 @@ def test_steps_fall_after_their_epochs(milestones: tuple, expected: tuple) -> No
     schedule = Schedule(0.1, steps_per_epoch=20, epochs=9, kind="step", milestones=milestones)
     assert [schedule.at(20 * epoch) for epoch in (5, 7, 8)] == pytest.approx(list(expected))
     assert schedule.at(20 * 2 - 1) == pytest.approx(0.1)
+
+
+def test_groups_do_not_depend_on_the_decay() -> None:
+    """Fault: a run could not be resumed with --weight-decay 0, since its two groups became one."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Linear(4, 2))
+    groups = [make_optimizer(model, "SGD", 0.1, weight_decay=decay).param_groups for decay in (0.0, 0.1)]
+    assert [[len(g["params"]) for g in some] for some in groups] == [[2, 2], [2, 2]]
+    assert [g["weight_decay"] for g in groups[0]] == [0.0, 0.0]

@@ -56,6 +56,6 @@ def test_titles_say_what_is_wrong(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_contact_sheets(count: int) -> None:
-    pictures = {f"{i}: $x_{{": np.full((40, 100 + i, 3), 40 * i, np.uint8) for i in range(count)}
+    pictures = [("the same: $x_{", np.full((40, 100 + i, 3), 40 * i, np.uint8)) for i in range(count)]
     sheet = cv2.imdecode(np.frombuffer(contact_sheet(pictures), np.uint8), cv2.IMREAD_COLOR)
     assert sheet.shape[1] == (850 if count == 1 else 1700)

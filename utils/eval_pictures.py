@@ -1,6 +1,7 @@
 """The images on which a detector errs most: ground truth on the left, detections on the right."""
 
 import io
+from collections.abc import Sequence
 
 import cv2
 import numpy as np

@@ -142,6 +142,7 @@ def main(options: TrainOptions) -> None:
         found = evaluate(measured, valid_loader, valid_index, precision=precision, processes=processes)
         run.redraw(state, partial(draw, found.detections))
     run.close()
+    watch.check_end()
     leave_processes()
     if (folder / BEST).is_file():  # a run of the predecessor's may go on in another folder
         log.info("Best validation mAP %.4f; the model is %s", state.best_map, folder / BEST)

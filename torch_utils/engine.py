@@ -69,9 +69,7 @@ def train_one_epoch(network: nn.Module, updater: Updater, loader: Loader, epoch:
             mean = total[~is_bad[: step + 1].cpu()].mean()
             memory = {"max mem": f"{torch.cuda.max_memory_allocated() >> 20}"} if device.type == "cuda" else {}
             meter.show({"lr": f"{lr:.6f}", "loss": f"{total[-1]:.4f} ({mean:.4f})"}, memory)
-    kept = torch.stack([*gathered(updater.processes, losses.cpu())]).mean(0)[~is_bad.cpu()]
-    watch.check_epoch(kept)
-    return kept
+    return torch.stack([*gathered(updater.processes, losses.cpu())]).mean(0)[~is_bad.cpu()]
 
 
 @dataclass(frozen=True)

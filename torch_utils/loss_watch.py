@@ -64,18 +64,15 @@ class LossWatch:
                 self._tell(seen)
         self._unseen.clear()
 
-    def check_epoch(self, losses: Tensor) -> None:
-        """Look at what an epoch has come to.
-
-        Args:
-            losses: of its steps that were not left out.
+    def check_end(self) -> None:
+        """Look at what the run has come to.
 
         Raises:
-            UserError: there are none, in the main process; the others leave without a word.
+            UserError: its last update was left out, in the main process; the others leave without a word.
         """
-        if len(losses) == 0:
-            words = f"all steps of an epoch were left out, since their loss was not finite. {self.way_out}"
-            from_main(self.processes, partial(_stop, words))
+        if self.in_a_row:
+            words = f"the last {self.in_a_row} updates of the run were left out, since their loss was not finite"
+            from_main(self.processes, partial(_stop, f"{words}. {self.way_out}"))
 
     def _tell(self, update: Update) -> None:
         parts = gathered(self.processes, (update.losses.tolist(), [ids.tolist() for ids in update.images]))
@@ -90,7 +87,7 @@ class LossWatch:
             log.warning("%s; the step is left out", text)
             return
 
-        row = f", as in {self.in_a_row - 1} updates before it" if self.in_a_row > 1 else ""
+        row = f", as in {self.in_a_row - 1} steps before it" if self.in_a_row > 1 else ""
         from_main(self.processes, partial(_stop, f"{text}{row} (--max-bad-steps {self.limit}). {self.way_out}"))
 
 

@@ -5,6 +5,7 @@ python datasets.py convert --data data_configs/smoke.yaml --to coco --output smo
 """
 
 import logging
+import math
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -157,8 +158,8 @@ class TrainBatches:
         self.rank = rank
         self.world_size = world_size
         self.epoch = 0
-        self._ends = None if repeat is None else np.cumsum(repeat) * (np.ceil(repeat.sum()) / repeat.sum())
-        self.shown = images if repeat is None else round(self._ends[-1])
+        self.shown = images if repeat is None else math.ceil(repeat.sum() - 1e-9)  # sums of 1.0 may be a bit more
+        self._ends = None if repeat is None else np.cumsum(repeat) * (self.shown / repeat.sum())
 
     def __len__(self) -> int:
         return -(-self._share() // self.batch_size)

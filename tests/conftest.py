@@ -1,11 +1,12 @@
 """What the tests share: tiny data sets, scripts run as a user runs them, and no network."""
 
 import functools
+import logging
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,16 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         return real(host, *args, **kwargs)
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """A test that calls a script's main() in this process leaves no handlers and no level to the next one."""
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield
+    for handler in set(logging.root.handlers) - set(handlers):
+        handler.close()
+    logging.root.handlers[:], logging.root.level = handlers, level
 
 
 @dataclass(frozen=True)

@@ -187,6 +187,7 @@ def test_a_bad_batch_spoils_the_update_that_it_is_part_of() -> None:
 
 
 def test_float16_gradients_beyond_their_scale_are_no_fault(caplog) -> None:
+    caplog.set_level("WARNING")
     model = Toy()
     updater = make_updater(model)
     updater.precision.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
@@ -197,6 +198,7 @@ def test_float16_gradients_beyond_their_scale_are_no_fault(caplog) -> None:
 
 
 def test_float16_gradients_that_no_scale_makes_finite_are_a_fault(caplog) -> None:
+    caplog.set_level("WARNING")
     updater = make_updater(Steep())
     updater.precision.scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
     losses = train(updater, [batch_of(i) for i in range(6)], epochs=1)

@@ -9,15 +9,6 @@ from tests.conftest import ROOT
 from utils.logs import setup_logging
 
 
-@pytest.fixture(autouse=True)
-def put_back_handlers():
-    handlers, level = logging.root.handlers[:], logging.root.level
-    yield
-    for handler in logging.root.handlers:
-        handler.close()
-    logging.root.handlers[:], logging.root.level = handlers, level
-
-
 def test_lines_go_to_console_and_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     setup_logging(log_file=tmp_path / "train.log")
     logging.getLogger("x").info("hello %d", 3)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from models.errors import ModelError
 from utils.errors import UserError
-from utils.options import EvalOptions, TrainOptions
+from utils.options import EvalOptions
 from utils.script import run_script
+from utils.train_options import TrainOptions
 
 if TYPE_CHECKING:  # heavy imports wait until they are needed, so that --help answers at once
     import numpy as np

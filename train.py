@@ -5,7 +5,6 @@ python train.py --data data_configs/smoke.yaml --model fasterrcnn_resnet50_fpn -
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -13,13 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from models.errors import ModelError
 from utils.errors import UserError
-from utils.options import TrainOptions
 from utils.script import run_script
+from utils.train_options import TrainOptions
 
 if TYPE_CHECKING:  # heavy imports wait until they are needed, so that --help answers at once
-    import numpy as np
     import torch
-    from torch import nn
 
     from datasets import DetectionDataset
     from models.rcnn.detector import FasterRCNN
@@ -45,8 +42,10 @@ def main(options: TrainOptions) -> None:
     from torch_utils.ema import MovingAverage
     from torch_utils.engine import evaluate, train_one_epoch
     from torch_utils.loss_watch import LossWatch
+    from torch_utils.network import fit_anchors, for_training, make_model, weigh_classes
     from torch_utils.precision import pick_precision
-    from torch_utils.run import BEST, Run, restore
+    from torch_utils.resume import own_options, restore, with_checkpoint
+    from torch_utils.run import BEST, Run
     from torch_utils.sampling import repeat_factors
     from torch_utils.training_state import TrainingState
     from torch_utils.update import Updater
@@ -56,7 +55,7 @@ def main(options: TrainOptions) -> None:
     from utils.pictures import PREDICTIONS, write_prediction_pictures
     from utils.size_rule import SizeRule
 
-    options, checkpoint = _with_checkpoint(options)
+    options, checkpoint = with_checkpoint(options)
     processes = join_processes(options.device, options.dist_url, options.world_size)
     setup_logging(quiet=not processes.is_main)
     _check_wishes(options, processes)
@@ -69,9 +68,9 @@ def main(options: TrainOptions) -> None:
     train_set = DetectionDataset(train_index, size_rule, policy=policy, seed=options.seed)
     train_set.try_policy()
     seed_everything(options.seed, processes.rank)
-    model = _model(options, checkpoint, len(config.classes))
-    anchors = _anchors(model, options, network_boxes(train_index, size_rule))
-    class_weights = _weigh_classes(model, options, train_index)
+    model = make_model(options, checkpoint, len(config.classes))
+    anchors = fit_anchors(model, options, network_boxes(train_index, size_rule))
+    class_weights = weigh_classes(model, options, train_index)
     model.to(processes.device)
     if processes.device.type == "cuda":  # as its input is; convolutions would else turn one of the two around each time
         model.backbone.to(memory_format=torch.channels_last)
@@ -113,7 +112,7 @@ def main(options: TrainOptions) -> None:
         "data": dict(config.raw),
         "size_rule": size_rule.as_dict(),
         "aug_config": policy.config.text if policy.config else None,
-        "options": {**options.as_dict(), **_own_options(options, checkpoint, folder)},
+        "options": {**options.as_dict(), **own_options(options, checkpoint, folder)},
     }
     run = Run(folder, updater, about=about, first_epoch=state.epoch, wandb=options.wandb)
     if state.epoch == 0:
@@ -124,7 +123,7 @@ def main(options: TrainOptions) -> None:
 
     single_pictures = options.batch if config.save_valid_prediction_images else None
     draw = partial(write_prediction_pictures, folder, valid_index, single_batch=single_pictures)
-    network = _for_training(model, options, processes)
+    network = for_training(model, options, processes)
     measured = average.model if average else model
     watch = LossWatch(train_index, processes, options.max_bad_steps, _way_out(folder))
     for epoch in range(first_epoch, options.epochs):
@@ -147,66 +146,6 @@ def main(options: TrainOptions) -> None:
     if (folder / BEST).is_file():  # a run of the predecessor's may go on in another folder
         log.info("Best validation mAP %.4f; the model is %s", state.best_map, folder / BEST)
     log.info("Results are in %s; look at %s", folder, folder / PREDICTIONS)
-
-
-def _with_checkpoint(options: TrainOptions) -> tuple[TrainOptions, Mapping[str, Any] | None]:
-    """The checkpoint of --weights, and the options with those of the run that is resumed filled in."""
-    from torch_utils.checkpoint import load_checkpoint
-    from torch_utils.run import recipe_of_older_run
-
-    if options.weights is None:
-        if options.resume_training:
-            raise UserError("--resume-training needs --weights outputs/training/NAME/last_model.pth")
-        return options, None
-    checkpoint = load_checkpoint(Path(options.weights), whole_run=options.resume_training)
-    if "model" in options.given and options.model != checkpoint["model_name"]:
-        raise UserError(
-            f"--model {options.model} is not the model of {options.weights}, which is {checkpoint['model_name']}: "
-            "drop --model or --weights"
-        )
-    saved = {"model": checkpoint["model_name"]}
-    if options.resume_training:
-        _check_resumed(options, checkpoint)
-        dropped = {*_OWN_OPTIONS, *(old for new in options.given for old in _OVERRULED.get(new, ()))}
-        saved = {k: v for k, v in checkpoint.get("options", {}).items() if k not in dropped} | saved
-        saved |= recipe_of_older_run(checkpoint)
-    return options.over(saved), checkpoint
-
-
-# What is settled when a run starts: its weights, or the state of its optimizer, would not fit.
-_SETTLED = (
-    "freeze", "unfreeze", "layer_decay", "norm", "anchors", "anchor_sizes", "anchor_ratios", "head_width",
-    "class_agnostic",
-)  # fmt: skip
-
-
-def _check_resumed(options: TrainOptions, checkpoint: Mapping[str, Any]) -> None:
-    """Refuse to change in mid-run what cannot be changed there."""
-    before = TrainOptions().over(checkpoint.get("options", {}))
-    for name in _SETTLED:
-        if name in options.given and getattr(options, name) != getattr(before, name):
-            raise UserError(
-                f"--{name.replace('_', '-')} cannot change in a run that goes on: drop it, or start a new run from "
-                "these weights, without --resume-training"
-            )
-
-
-# What a run keeps of the command that started it when another command goes on with it in the same folder.
-_OWN_OPTIONS = ("weights", "resume_training", "name", "project_dir", "data")
-_OVERRULED = {  # typed option -> saved ones that it makes void
-    "aug": ("flip", "mosaic", "multi_scale", "use_train_aug", "aug_config"),
-    "amp": ("precision",),
-    "precision": ("amp",),
-    "schedule": ("cosine_annealing", "milestones"),
-    "cosine_annealing": ("schedule", "milestones"),
-}
-
-
-def _own_options(options: TrainOptions, checkpoint: Mapping[str, Any] | None, folder: Path) -> dict[str, Any]:
-    if not options.resume_training or folder.resolve() != Path(options.weights).parent.resolve():
-        return {}
-    saved = checkpoint.get("options", {})
-    return {name: saved[name] for name in _OWN_OPTIONS if name in saved}
 
 
 def _check_wishes(options: TrainOptions, processes: "Processes") -> None:
@@ -255,53 +194,6 @@ def _augmentation_config(options: TrainOptions, checkpoint: Mapping[str, Any] | 
     return load_augmentation_config(options.aug_config)
 
 
-def _model(options: TrainOptions, checkpoint: Mapping[str, Any] | None, num_classes: int) -> "FasterRCNN":
-    """The model of --model, or of the checkpoint: with its weights, and with a new box predictor for other classes."""
-    from models.build_options import PUBLISHED, RANDOM
-    from models.create_fasterrcnn_model import create_from_checkpoint, create_model
-
-    wishes = options.network()
-    if options.resume_training:
-        return create_from_checkpoint(checkpoint, **wishes)
-    if checkpoint is not None:
-        return create_from_checkpoint(checkpoint, num_classes=num_classes, **wishes)
-    start = replace(PUBLISHED if options.pretrained else RANDOM, **wishes)
-    return create_model[options.model](num_classes, pretrained=options.pretrained, options=start)
-
-
-def _anchors(model: "FasterRCNN", options: TrainOptions, boxes: "np.ndarray") -> str:
-    """Fit the anchors to the training boxes where --anchors auto says so; what to log about them."""
-    from models.builder import set_anchors
-    from utils.anchors import AnchorGrid, fit
-
-    by_level, ratios = model.rpn.anchor_generator.sizes, model.rpn.anchor_generator.aspect_ratios[0]
-    shared_out = model.spec.one_anchor_size_per_level
-    sizes = tuple(chain.from_iterable(by_level)) if shared_out else by_level[0]
-    given = AnchorGrid(sizes, ratios, model.spec.levels, shared_out=shared_out)
-    if options.anchors == "default" or options.resume_training:
-        return f"Anchors: {given.words(boxes)}"
-    fitted = fit(given, boxes)
-    set_anchors(model, fitted.sizes, fitted.ratios)
-    return f"Anchors (--anchors auto): {fitted.words(boxes)}\n  before: {given.words(boxes)}"
-
-
-def _weigh_classes(model: "FasterRCNN", options: TrainOptions, index: "LabelIndex") -> list[str]:
-    """Give the box classifier the loss of --class-weights and --focal-loss, if they are there; what to log about it."""
-    import torch
-
-    from models.rcnn.losses import ClassifierLoss, set_classifier_loss
-    from torch_utils.sampling import class_weights
-
-    weights = class_weights(index) if options.class_weights == "balanced" else None
-    if weights is not None or options.focal_loss:
-        tensor = None if weights is None else torch.from_numpy(weights)
-        set_classifier_loss(model, ClassifierLoss(tensor, options.focal_loss or 0.0))
-    if weights is None:
-        return []
-    words = (f"{name} {weight:.3g}" for name, weight in zip(index.classes[1:], weights[1:], strict=True))
-    return [f"Class weights (--class-weights balanced): {', '.join(words)}"]
-
-
 def _optimizer(
     model: "FasterRCNN", options: TrainOptions, processes: "Processes", batches: int
 ) -> "tuple[torch.optim.Optimizer, Schedule]":
@@ -327,7 +219,8 @@ def _optimizer(
 
 def _run_folder(options: TrainOptions) -> Path:
     """The folder of the run that is resumed, or a new one, with the run so far if it is resumed elsewhere."""
-    from torch_utils.run import LAST, carry_over
+    from torch_utils.resume import carry_over
+    from torch_utils.run import LAST
     from utils.run_folder import TRAINING, given_folder, named_folder, numbered_folder
 
     resumed = Path(options.weights).parent if options.resume_training else None
@@ -388,22 +281,6 @@ def _draw_first_samples(
     write_image(folder / TRAIN_BATCH, picture)
     if window:
         show("first training samples", picture)
-
-
-def _for_training(model: "FasterRCNN", options: TrainOptions, processes: "Processes") -> "nn.Module":
-    """The model as this process, perhaps one of several, trains it."""
-    from torch import nn
-
-    from models.norms import with_synchronized_batchnorm
-    from torch_utils.compiling import compile_backbone
-
-    network = with_synchronized_batchnorm(model) if options.sync_bn and processes.several else model
-    if options.compile:
-        compile_backbone(network.backbone, processes.device)
-    if not processes.several:
-        return network
-    devices = [processes.device.index] if processes.device.type == "cuda" else None
-    return nn.parallel.DistributedDataParallel(network, device_ids=devices)
 
 
 def _way_out(folder: Path) -> str:

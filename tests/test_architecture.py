@@ -12,7 +12,8 @@ import yaml
 from models.create_fasterrcnn_model import create_model
 from tests.conftest import ROOT
 from utils.flags import parse_options
-from utils.options import CheckOptions, ConvertOptions, EvalOptions, InferenceOptions, TrainOptions
+from utils.options import CheckOptions, ConvertOptions, EvalOptions, InferenceOptions
+from utils.train_options import TrainOptions
 from utils.version import VERSION
 
 ROOMS = ("models", "torch_utils", "utils")
@@ -20,7 +21,7 @@ SCRIPTS = ("train", "eval", "inference")
 ALLOWED = {  # room -> rooms that it may import from
     "models": {"models"},
     "utils": {"utils"},
-    "torch_utils": {"torch_utils", "utils"},
+    "torch_utils": {"torch_utils", "models", "utils"},
     "datasets": {"utils"},
 }
 SOURCES = sorted(

@@ -7,10 +7,10 @@ import pytest
 from tests.test_train import FAST, assert_same_run, kill_when, run_folder
 from tests.utils.test_augmentation_config import EXAMPLE
 from torch_utils.checkpoint import save_checkpoint
-from train import _with_checkpoint
+from torch_utils.resume import with_checkpoint
 from utils.augmentation_policy import POLICIES, AugmentationPolicy
 from utils.flags import parse_options
-from utils.options import TrainOptions
+from utils.train_options import TrainOptions
 
 
 def test_a_strong_run_with_own_transforms_resumes_bit_equal_without_their_file(make_data, run, tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_a_policy_typed_when_resuming_starts_anew(tmp_path: Path, argv: tuple, e
     run = {"model_state_dict": {}, "data": {}, "model_name": "x", "optimizer_state_dict": {}, "epoch": 1}
     save_checkpoint(tmp_path / "last_model.pth", {**run, "options": saved})
     typed = parse_options(TrainOptions, "", ["-r", "-w", str(tmp_path / "last_model.pth"), *argv])
-    options, _ = _with_checkpoint(typed)
+    options, _ = with_checkpoint(typed)
     assert options.policy(None) == expected
 
 

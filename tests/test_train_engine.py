@@ -14,7 +14,7 @@ from torch_utils.checkpoint import load_checkpoint
 from torch_utils.compiling import compile_backbone
 from utils.errors import UserError
 from utils.flags import parse_options
-from utils.options import TrainOptions
+from utils.train_options import TrainOptions
 
 
 def test_the_average_is_what_is_evaluated_and_saved(make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

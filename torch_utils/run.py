@@ -1,24 +1,20 @@
 """The folder of a training run: what is saved in it, and when."""
 
 import logging
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 import torchvision
-from torch import nn
 
-from torch_utils.checkpoint import FORMAT, rng_state, save_checkpoint, set_rng_state
-from torch_utils.distributed import Processes, gathered
+from torch_utils.checkpoint import FORMAT, rng_state, save_checkpoint
+from torch_utils.distributed import gathered
 from torch_utils.optimization import LR_SCALE
-from torch_utils.precision import Precision
 from torch_utils.training_state import TrainingState
 from torch_utils.update import Updater
-from utils.errors import UserError
 from utils.files import remove_leftovers
-from utils.training_log import RESULTS, TrainingLog
+from utils.training_log import TrainingLog
 from utils.version import VERSION
 
 LAST = "last_model.pth"  # the whole run: resume from it
@@ -107,75 +103,3 @@ class Run:
         """Wait for what is still being written."""
         if self.log is not None:
             self.log.close()
-
-
-def carry_over(old: Path, new: Path) -> None:
-    """Copy what a run has so far into the folder in which it goes on."""
-    for name in (RESULTS, BEST, LAST_WEIGHTS, LAST):
-        if (old / name).is_file():
-            shutil.copyfile(old / name, new / name)
-
-
-def recipe_of_older_run(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """Options that a run had before there were flags for them: it decayed all parameters, in one group or by stages."""
-    if "decay_all" in checkpoint.get("options", {}):
-        return {}
-    groups = checkpoint["optimizer_state_dict"].get("param_groups")
-    first = groups[0] if isinstance(groups, list) and groups else {}
-    decay = first.get("weight_decay") if isinstance(first, Mapping) else None
-    return {"decay_all": True, "weight_decay": decay}
-
-
-def restore(
-    checkpoint: Mapping[str, Any],
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    precision: Precision,
-    processes: Processes,
-) -> TrainingState:
-    """Put trained weights, optimizer, scaler and random numbers back as Run.save found them, and return the state.
-
-    Args:
-        model: has the checkpoint's model_state_dict; if that is a moving average, the trained weights take its place.
-
-    Raises:
-        UserError: the run had another optimizer, or trained other parameters, or its state is damaged.
-    """
-    saved = checkpoint["optimizer_state_dict"]
-    try:
-        kind = "AdamW" if "betas" in saved["param_groups"][0] else "SGD"
-        if kind != type(optimizer).__name__:
-            raise UserError(
-                f"--optimizer {type(optimizer).__name__}: the run to resume has the state of {kind}: drop --optimizer, "
-                "or start a new run from its weights, without --resume-training"
-            )
-        if TRAINED in checkpoint:
-            model.load_state_dict(checkpoint[TRAINED])
-        _load_optimizer(optimizer, saved)
-        if checkpoint.get("scaler_state_dict"):
-            precision.scaler.load_state_dict(checkpoint["scaler_state_dict"])
-        rng = checkpoint.get("rng", [])
-        if len(rng) == processes.world_size:  # else the run changes hands, and draws new numbers
-            set_rng_state(rng[processes.rank])
-        return TrainingState.from_checkpoint(checkpoint)
-    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise UserError(
-            f"the run's state is damaged, or does not fit its model ({error}): start a new run from these weights, "
-            "without --resume-training"
-        ) from None
-
-
-def _load_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
-    """Load momenta and the like. What options and device decide of a group stays as the optimizer has it."""
-    groups, saved_groups = optimizer.param_groups, saved["param_groups"]
-    sizes, saved_sizes = ([len(group["params"]) for group in of] for of in (groups, saved_groups))
-    if sizes != saved_sizes and sum(sizes) == sum(saved_sizes):
-        raise UserError(
-            f"the run to resume has its parameters in {len(saved_sizes)} group(s), and --decay-all, --weight-decay and "
-            f"--layer-decay make {len(sizes)}: drop these flags, or start a new run, without --resume-training"
-        )
-    mixed = [
-        {**theirs, **{name: ours[name] for name in _OWN if name in ours}}
-        for ours, theirs in zip(groups, saved_groups, strict=True)
-    ]
-    optimizer.load_state_dict({"state": saved["state"], "param_groups": mixed})

@@ -66,7 +66,7 @@ def make_cache_files(kind: str, needs: Sequence[int], folder: Path) -> tuple[lis
     """Files to keep images in, while this process lives; other processes of the machine open them by their paths.
 
     Args:
-        kind: of CACHES in utils/options.py.
+        kind: of CACHES in utils/train_options.py.
         needs: bytes of each.
         folder: of the run; files on disk lie there, without a name where the system can do that.
 

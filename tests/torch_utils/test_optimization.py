@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from torch_utils.optimization import Schedule, make_optimizer, set_learning_rate
-from utils.options import SCHEDULES
+from utils.train_options import SCHEDULES
 
 
 def test_rises_over_the_warmup_and_stays() -> None:

@@ -10,7 +10,8 @@ from torch_utils.checkpoint import load_checkpoint
 from torch_utils.distributed import Processes
 from torch_utils.optimization import Schedule, make_optimizer
 from torch_utils.precision import Precision
-from torch_utils.run import LAST, Run, recipe_of_older_run, restore
+from torch_utils.resume import recipe_of_older_run, restore
+from torch_utils.run import LAST, Run
 from torch_utils.training_state import LOSS_TERMS, TrainingState
 from torch_utils.update import Updater
 from utils.errors import UserError

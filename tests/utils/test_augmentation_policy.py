@@ -2,7 +2,7 @@ import pytest
 
 from utils.augmentation_policy import POLICIES, SCALES, AugmentationPolicy
 from utils.flags import parse_options
-from utils.options import TrainOptions
+from utils.train_options import TrainOptions
 
 OLD = {"flip": 0.5, "mosaic": 0.0, "use_train_aug": False}  # what runs saved before there was --aug
 

@@ -4,7 +4,7 @@ import pytest
 
 from utils.errors import UserError
 from utils.flags import Fraction, NaturalInt, Options, PositiveInt, flag, parse_options, switch
-from utils.options import TrainOptions
+from utils.train_options import TrainOptions
 
 
 @dataclass(frozen=True, kw_only=True)

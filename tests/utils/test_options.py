@@ -3,8 +3,9 @@
 import pytest
 
 from utils.flags import parse_options
-from utils.options import EvalOptions, InferenceOptions, TrainOptions
+from utils.options import EvalOptions, InferenceOptions
 from utils.size_rule import SizeRule
+from utils.train_options import TrainOptions
 
 TRAIN = {  # option: (flags, value to type or None for a switch, default)
     "model": (("-m", "--model"), "x", "fasterrcnn_resnet50_fpn_v2"),

@@ -257,6 +257,9 @@ class RunOptions(Options):
         "--resume-training",
         help="go on with the run of -w .../last_model.pth; its options hold where none is typed",
     )
+    save_minutes: PositiveFloat | None = flag(
+        "--save-minutes", default=15.0, metavar="M", help="save the run in mid-epoch too, every M minutes"
+    )
     wandb: bool = switch("--wandb", help="log to Weights & Biases too (needs pip install wandb, wandb login)")
     disable_wandb: bool = switch("-dw", "--disable-wandb", help="nothing to do: it is off without --wandb")
 

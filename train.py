@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # heavy imports wait until they are needed, so that --help an
     from utils.augmentation_config import AugmentationConfig
     from utils.data_config import DataConfig
     from utils.label_index import LabelIndex
+    from utils.loader import Loader
 
 _UNFROZEN_DECAY = 0.7  # layer-wise, of --unfreeze; ViTDet's for ViT-B, https://arxiv.org/abs/2203.16527, table 9
 _DRAWN = 16  # samples in the picture of them
@@ -98,6 +99,7 @@ def main(options: TrainOptions) -> None:
         log.info("Images shown in an epoch (--repeat-factor %g): %d", options.repeat_factor, train_batches.shown)
     train_loader = make_loader(train_set, train_batches, options.workers, processes.device)
     valid_loader = make_loader(valid_set, valid_batches, options.workers, processes.device)
+    sample_loader = _sample_loader(train_set, options, processes)
 
     average = MovingAverage(model, options.ema_decay) if options.ema else None
     optimizer, schedule = _optimizer(model, options, processes, len(train_loader))
@@ -126,8 +128,8 @@ def main(options: TrainOptions) -> None:
     single_pictures = options.batch if config.save_valid_prediction_images else None
     draw = partial(write_prediction_pictures, folder, valid_index, single_batch=single_pictures)
     network = for_training(model, options, processes)
+    measure = partial(evaluate, precision=precision, processes=processes)
     measured = average.model if average else model
-    validate = partial(evaluate, measured, valid_loader, valid_index, precision=precision, processes=processes)
     first_epoch = state.epoch
     with interruption, run.saying_how_to_go_on():
         for epoch in range(first_epoch, options.epochs):
@@ -140,13 +142,19 @@ def main(options: TrainOptions) -> None:
                 network, updater, train_loader, epoch,
                 watch=watch, before=before, start=train_batches.start, pause=run.pause,
             )  # fmt: skip
-            found = validate(pause=partial(run.pause, lambda done=done: done))
-            state = run.state.after(done.counted, found.metrics.ap, found.metrics.ap50)
+            pause = partial(run.pause, lambda done=done: done)
+            found = measure(measured, valid_loader, valid_index, losses=True, pause=pause)
+            train_maps = None
+            if sample_loader is not None:
+                sampled = measure(measured, sample_loader, train_index, sample=True, pause=pause).metrics
+                train_maps = sampled.ap, sampled.ap50
+            ap, ap50 = found.metrics.ap, found.metrics.ap50
+            state = run.state.after(done.counted, ap, ap50, val_losses=found.losses, train_maps=train_maps)
             run.record(state, partial(draw, found.detections))
         if run.state.epoch == first_epoch:
             more = "--patience" if run.state.epochs_without_improvement >= options.patience else "--epochs"
             log.info("Nothing is left to train: %d epochs are done; a larger %s trains on", first_epoch, more)
-            run.redraw(partial(draw, validate().detections))
+            run.redraw(partial(draw, measure(measured, valid_loader, valid_index).detections))
         run.close()
         watch.check_end()
     leave_processes()
@@ -272,6 +280,20 @@ def _keep_images(kind: str, folder: Path, processes: "Processes", datasets: Sequ
     for dataset, path in zip(datasets, paths, strict=True):
         if path is not None:
             dataset.keep_images(path)
+
+
+def _sample_loader(train_set: "DetectionDataset", options: TrainOptions, processes: "Processes") -> "Loader | None":
+    """The training images that are measured after every epoch, as they are; None without any."""
+    from datasets import EvalBatches, make_loader
+    from torch_utils.sampling import train_sample
+
+    images = train_sample(len(train_set), options.train_sample, options.seed)
+    if not images:
+        return None
+    share = {"rank": processes.rank, "world_size": processes.world_size}
+    batches = EvalBatches(train_set.index, train_set.size_rule, options.batch, images=images, **share)
+    workers = min(options.workers, 1)  # they are few, and in a cache mostly: more would hold memory for nothing
+    return make_loader(train_set.plain(), batches, workers, processes.device)
 
 
 def _draw_first_samples(

@@ -41,6 +41,8 @@ def main(options: TrainOptions) -> None:
     from torch_utils.distributed import from_main, join_processes, leave_processes
     from torch_utils.ema import MovingAverage
     from torch_utils.engine import evaluate, train_one_epoch
+    from torch_utils.epoch_report import EpochReport, best_without_report
+    from torch_utils.evaluation_files import REPORT
     from torch_utils.loss_watch import LossWatch
     from torch_utils.network import fit_anchors, for_training, make_model, weigh_classes
     from torch_utils.precision import pick_precision
@@ -114,7 +116,7 @@ def main(options: TrainOptions) -> None:
         "aug_config": policy.config.text if policy.config else None,
         "options": {**options.as_dict(), **own_options(options, checkpoint, folder)},
     }
-    run = Run(folder, updater, about=about, first_epoch=state.epoch, wandb=options.wandb)
+    run = Run(folder, updater, about=about, first_epoch=state.epoch, wandb=options.wandb, mlflow=options.mlflow)
     if state.epoch == 0:
         run.save(state)  # a run that is killed in its first epoch can be resumed too
     first_epoch = state.epoch
@@ -123,6 +125,12 @@ def main(options: TrainOptions) -> None:
 
     single_pictures = options.batch if config.save_valid_prediction_images else None
     draw = partial(write_prediction_pictures, folder, valid_index, single_batch=single_pictures)
+    facts = {
+        "model": options.model,
+        "data": f"{config.path}, valid: {len(valid_index):,} images",
+        "image size": str(size_rule),
+    }
+    report = partial(EpochReport, folder, valid_index, facts)
     network = for_training(model, options, processes)
     measured = average.model if average else model
     watch = LossWatch(train_index, processes, options.max_bad_steps, _way_out(folder))
@@ -134,32 +142,38 @@ def main(options: TrainOptions) -> None:
         losses = train_one_epoch(network, updater, train_loader, epoch, watch=watch)
         found = evaluate(measured, valid_loader, valid_index, precision=precision, processes=processes)
         state = state.after(losses, found.metrics.ap, found.metrics.ap50)
-        run.record(state, partial(draw, found.detections), whole=watch.in_a_row == 0)
+        whole = watch.in_a_row == 0
+        run.record(state, partial(draw, found.detections), whole=whole, report=partial(report, found))
     if state.epoch == first_epoch:
         more = "--patience" if state.epochs_without_improvement >= options.patience else "--epochs"
         log.info("Nothing is left to train: %d epochs are done; a larger %s trains on", first_epoch, more)
         found = evaluate(measured, valid_loader, valid_index, precision=precision, processes=processes)
         run.redraw(state, partial(draw, found.detections))
+    best = None if run.has_report else best_without_report(folder / BEST, model, processes)
+    if best is not None:
+        log.info("The best epoch, %d, has no report yet: measuring it again", best["epoch"])
+        model.load_state_dict(best["model_state_dict"])
+        found = evaluate(model, valid_loader, valid_index, precision=precision, processes=processes)
+        run.keep_report(report(found, best["epoch"]))
     run.close()
     watch.check_end()
     leave_processes()
     if (folder / BEST).is_file():  # a run of the predecessor's may go on in another folder
         log.info("Best validation mAP %.4f; the model is %s", state.best_map, folder / BEST)
-    log.info("Results are in %s; look at %s", folder, folder / PREDICTIONS)
+    log.info("Results are in %s; look at %s and %s", folder, folder / PREDICTIONS, folder / REPORT)
 
 
 def _check_wishes(options: TrainOptions, processes: "Processes") -> None:
     """Refuse what this machine cannot do before anything is read or written."""
     from utils.display import check_display
-    from utils.training_log import check_wandb
+    from utils.sinks import check_trackers
 
     options.schedule_kind()
     if options.sync_bn and (processes.device.type != "cuda" or not processes.several):
         raise UserError("--sync-bn needs several GPUs: start with torchrun --nproc_per_node=N, or --no-sync-bn")
     if options.vis_transformed:
         check_display("--vis-transformed")
-    if options.wandb:
-        check_wandb()
+    check_trackers(wandb=options.wandb, mlflow=options.mlflow)
 
 
 def _data_config(options: TrainOptions, checkpoint: Mapping[str, Any] | None, processes: "Processes") -> "DataConfig":

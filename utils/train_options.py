@@ -258,6 +258,9 @@ class RunOptions(Options):
         help="go on with the run of -w .../last_model.pth; its options hold where none is typed",
     )
     wandb: bool = switch("--wandb", help="log to Weights & Biases too (needs pip install wandb, wandb login)")
+    mlflow: bool = switch(
+        "--mlflow", help="log to MLflow too: to MLFLOW_TRACKING_URI, or a folder of the run (needs pip install mlflow)"
+    )
     disable_wandb: bool = switch("-dw", "--disable-wandb", help="nothing to do: it is off without --wandb")
 
 

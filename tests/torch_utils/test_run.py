@@ -26,7 +26,7 @@ def make_run(folder: Path, precision: Precision | None = None, **options) -> Run
         model, make_optimizer(model, "SGD", 0.1, **options), Schedule(0.1, 3, 2), precision or Precision(CPU),
         Processes(CPU),
     )  # fmt: skip
-    return Run(folder, updater, about=ABOUT, first_epoch=0, wandb=False)
+    return Run(folder, updater, about=ABOUT, first_epoch=0, wandb=False, mlflow=False)
 
 
 def one_epoch() -> TrainingState:

@@ -53,7 +53,7 @@ class EpochReport:
             OSError: a file cannot be written.
         """
         metrics = self.found.metrics
-        facts = {**self.facts, "epoch": f"{self.epoch}, the best so far", "mAP": f"{metrics.ap:.4f}"}
+        facts = {**self.facts, "epoch": f"{self.epoch}, the best so far"}
         write_evaluation(
             self.folder, self.index, self.found.detections, metrics,
             analysis=self.analysis, title=f"Best epoch of {self.folder.name}", facts=facts,

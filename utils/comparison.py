@@ -110,7 +110,7 @@ class Comparison:
         )
         options = self._table(self.options) if self.options else "<p>None, as far as they are known.</p>"
         sections = {
-            "results": ("Results", f"<p>The best of a row is bold.</p>{self._table(self.results)}"),
+            "results": ("Results", f"<p>The best of a row is green.</p>{self._table(self.results)}"),
             "options": ("Options that differ", options),
             "curves": ("Curves", f'<div class="plots">{pictures}</div>'),
         }
@@ -133,7 +133,7 @@ class Comparison:
     def _table(self, rows: Sequence[Row]) -> str:
         def cell(row: Row, k: int) -> str:
             words = "&ndash;" if row.cells[k] is None else text(row.cells[k])
-            return f"<b>{words}</b>" if k in row.best else words
+            return f'<span class="fine">{words}</span>' if k in row.best else words
 
         there = [row for row in rows if any(cell is not None for cell in row.cells)]
         head = ["", *(f'<span class="file">{text(name, 60)}</span>' for name in self.names)]

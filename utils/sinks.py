@@ -44,7 +44,10 @@ def check_trackers(**wished: bool) -> None:
     for module, name in _TRACKERS.items():
         spec = importlib.util.find_spec(module) if wished[module] else None
         if wished[module] and (spec is None or spec.origin is None):  # a folder of that name has no origin
-            raise UserError(f"--{module}: {name} is not installed: pip install {module}, or drop --{module}")
+            raise UserError(
+                f"--{module}: {name} is not installed: pip install {module}, or drop --{module} (a run that goes on "
+                f"has it without being told: --no-{module})"
+            )
 
 
 def open_sinks(folder: Path, options: Mapping[str, Any], *, first_epoch: int, wandb: bool, mlflow: bool) -> list[Sink]:

@@ -3,6 +3,7 @@
 A short flag has one meaning: -w weights, -j workers, -d device, -b batch, -m model, -i input, -o output.
 """
 
+import argparse
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -22,7 +23,10 @@ BEST = "best"  # as a threshold: the checkpoint's own
 
 def _threshold(text: str) -> float | str:
     """A score, or BEST."""
-    return text if text == BEST else Fraction.__metadata__[0](text)
+    try:
+        return text if text == BEST else Fraction.__metadata__[0](text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, or {BEST}") from None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -139,5 +139,5 @@ def test_a_proposed_threshold_is_a_score(nano) -> None:
     assert open_detector(checkpoint_of(nano), None).best_threshold is None
     assert open_detector(checkpoint_of(nano, best_threshold=0.62), None).best_threshold == 0.62
     for wrong in (1.5, float("nan"), "0.5", True, torch.ones(()), [0.5] * 10_000):
-        with pytest.raises(ModelError, match="best_threshold of the checkpoint is .*, expected a number from 0 to 1"):
+        with pytest.raises(ModelError, match=r"best_threshold of the checkpoint is .*, expected a number from 0 to 1"):
             open_detector(checkpoint_of(nano, best_threshold=wrong), None)

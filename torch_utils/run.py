@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -60,9 +59,7 @@ class Run:
             sinks = open_sinks(folder, about["options"], first_epoch=first_epoch, wandb=wandb, mlflow=mlflow)
             self.log = TrainingLog(folder, about["options"], sinks)
 
-    def save(
-        self, state: TrainingState, *, whole: bool = True, thresholds: Mapping[str, Any] = MappingProxyType({})
-    ) -> None:
+    def save(self, state: TrainingState, *, whole: bool = True, thresholds: Mapping[str, Any] | None = None) -> None:
         """Write the checkpoints of this moment: the best one first, so that the last never is ahead of it.
 
         Args:
@@ -78,7 +75,7 @@ class Run:
         if state.improved and whole:
             log.info("BEST VALIDATION mAP: %s", state.best_map)
             log.info("SAVING BEST MODEL FOR EPOCH: %d", state.epoch)
-            save_checkpoint(self.folder / BEST, {**weights, "best_map": state.best_map, **thresholds})
+            save_checkpoint(self.folder / BEST, {**weights, "best_map": state.best_map, **(thresholds or {})})
         if not whole:
             log.warning("%s stays as it was, since the last steps of the epoch were left out", self.folder / LAST)
             return
@@ -111,7 +108,7 @@ class Run:
         best = report(state.epoch) if report is not None and state.improved and whole else None
         if self.log is not None:
             self.log.write_epoch(state.history)
-        self.save(state, whole=whole, thresholds=best.thresholds() if best and self.processes.is_main else {})
+        self.save(state, whole=whole, thresholds=best.thresholds() if best and self.processes.is_main else None)
         if best is not None:
             self.keep_report(best)
         self.redraw(state, draw)

@@ -85,10 +85,12 @@ class TensorBoard:
 
     def pictures(self, pictures: Mapping[str, bytes], epoch: int) -> None:
         """See Sink."""
-        import numpy as np
+        from tensorboard.compat.proto.summary_pb2 import Summary
 
-        for name, data in pictures.items():
-            self._writer.add_image(name, np.asarray(_opened(data)), epoch, dataformats="HWC")
+        for name, data in pictures.items():  # as they are: add_image would take seconds to compress them again
+            width, height = _opened(data).size
+            image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=data)
+            self._writer.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), epoch)
         self._writer.flush()
 
     def close(self) -> None:
@@ -116,7 +118,8 @@ class WeightsAndBiases:
 
     def pictures(self, pictures: Mapping[str, bytes], epoch: int) -> None:
         """See Sink."""
-        self._run.log({"epoch": epoch, **{name: self._image(_opened(data)) for name, data in pictures.items()}})
+        images = {name: self._image(_opened(data).convert("RGB")) for name, data in pictures.items()}
+        self._run.log({"epoch": epoch, **images})
 
     def close(self) -> None:
         """See Sink."""
@@ -159,7 +162,7 @@ class MLflow:
     def pictures(self, pictures: Mapping[str, bytes], epoch: int) -> None:
         """See Sink."""
         for name, data in pictures.items():
-            self._client.log_image(self._run, _opened(data), key=name, step=epoch)
+            self._client.log_image(self._run, _opened(data).convert("RGB"), key=name, step=epoch)
 
     def close(self) -> None:
         """See Sink."""
@@ -230,7 +233,7 @@ def _defined(row: Mapping[str, float]) -> dict[str, float]:
 def _opened(data: bytes) -> "Image":
     from PIL import Image
 
-    return Image.open(io.BytesIO(data)).convert("RGB")
+    return Image.open(io.BytesIO(data))
 
 
 def _mlflow_name(key: str) -> str:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ _CURVES = {  # file name -> history key, label, whether more is better
 }
 _NOTHING = "-"
 _LONGEST_VALUE = 60  # characters of an option
+_SEPARATORS, _MOST_COMMON = "_-./ ", 8  # of words in names; characters that all may have in common
 _STYLES = ("-", "--", ":", "-.")  # of lines, one for each ten runs
 _COLOURS, _MARKED = 10, 50  # colours of lines; epochs up to which each has a mark
 
@@ -74,9 +76,19 @@ class Comparison:
                 rows.append(Row(name, cells))
         return rows
 
+    @cached_property
+    def short_names(self) -> list[str]:
+        """Names without the words that all of them begin with, for where there is little room."""
+        if len(self.names) == 1:
+            return list(self.names)
+        same = takewhile(lambda letters: len(set(letters)) == 1, zip(*self.names, strict=False))
+        common = "".join(letters[0] for letters in same)
+        begin = max(common.rfind(separator) for separator in _SEPARATORS) + 1
+        return [f"…{name[begin:]}" if begin > _MOST_COMMON else name for name in self.names]
+
     def lines(self) -> list[str]:
         """A text table; a star is at the best."""
-        head = Row("", tuple(self.names))
+        head = Row("", tuple(self.short_names))
         rows = [row for row in self.results if any(cell is not None for cell in row.cells)]
         width = max(len(row.name) for row in (*rows, *self.options))
         columns = [
@@ -144,7 +156,7 @@ class Comparison:
     def _plot(self, key: str, label: str, more_is_better: bool) -> bytes:
         canvas = new_figure(14.5 if key == "map" else 8.5, 5.4)
         axes = canvas.add_subplot()
-        for number, (run, name) in enumerate(zip(self.runs, self.names, strict=True)):
+        for number, (run, name) in enumerate(zip(self.runs, self.short_names, strict=True)):
             values = run.columns[key]
             known = values[~np.isnan(values)]
             told = f"{known.max() if more_is_better else known[-1]:.4f}" if len(known) else f"   {_NOTHING}   "

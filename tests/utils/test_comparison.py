@@ -5,6 +5,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
 from tests.utils.test_run_history import make_run
 from utils.comparison import Comparison, compare
@@ -64,6 +65,20 @@ def test_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
     paths = [make_run(tmp_path / parent / "res_1") for parent in "ab"] + [make_run(tmp_path / "c" / "res_2")]
     comparison = compare({str(path): read_run(path) for path in paths})
     assert comparison.names == [str(paths[0]), str(paths[1]), "res_2"]
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["res_1", "res_2"], ["res_1", "res_2"]),
+        (["fasterrcnn_resnet50_lr_1", "fasterrcnn_resnet50_lr_12"], ["…1", "…12"]),
+        (["fasterrcnn_resnet50", "fasterrcnn_nano"], ["…resnet50", "…nano"]),
+        (["fasterrcnn_resnet50_fpn"], ["fasterrcnn_resnet50_fpn"]),
+    ],
+)
+def test_names_are_short_where_they_differ_at_the_end(names: list[str], expected: list[str]) -> None:
+    """A legend cuts long names, which then were all the same."""
+    assert Comparison([], names).short_names == expected
 
 
 def test_curves_are_pictures_whatever_the_names_and_numbers(tmp_path: Path) -> None:

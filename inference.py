@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from models.errors import ModelError
 from utils.errors import DataError, UserError
-from utils.options import InferenceOptions
+from utils.options import BEST, InferenceOptions
 from utils.script import run_script
 
 if TYPE_CHECKING:  # heavy imports wait until they are needed, so that --help answers at once
@@ -50,6 +50,7 @@ def main(options: InferenceOptions) -> None:
     detector = open_detector(load_checkpoint(Path(options.weights)) if options.weights else None, options.model)
     class_names = _class_names(detector, config)
     _check_classes(options.classes, class_names)
+    threshold = _threshold(options, detector)
     size_rule = options.size_rule(detector.size_rule, known=detector.size_is_known, square=options.square_img)
     predictor = Predictor(detector.model, size_rule, device)
     folder = _output_folder(options.output, paths)
@@ -63,7 +64,7 @@ def main(options: InferenceOptions) -> None:
         except DataError as error:
             unreadable.append(str(error))
             continue
-        detections = predictor([image])[0].filtered(options.threshold, options.classes)
+        detections = predictor([image])[0].filtered(threshold, options.classes)
         record.add(name, *image.shape[:2], detections)
         picture = draw_detections(image, detections, class_names, show_labels=not options.no_labels)
         write_image(folder / name, picture)
@@ -106,6 +107,25 @@ def _check_classes(wished: Sequence[int] | None, class_names: Sequence[str]) -> 
     if unknown:
         names = ", ".join(f"{i} {name}" for i, name in enumerate(class_names) if i > 0 and name != "N/A")
         raise UserError(f"--classes {unknown[0]}: no such class; there are {names}")
+
+
+def _threshold(options: InferenceOptions, detector: "OpenedDetector") -> float:
+    """--threshold; what the checkpoint proposes is told where none was typed."""
+    proposed = detector.best_threshold
+    if options.threshold == BEST:
+        if proposed is None:
+            raise UserError(
+                f"--threshold {BEST}: {options.weights or detector.name} does not say which it is (best_model.pth of a "
+                "training does): give a number, such as the one that eval.py prints"
+            )
+        log.info("Threshold of the score, the best of validation by mean F1: %.3f", proposed)
+        return proposed
+    if proposed is not None and "threshold" not in options.given:
+        log.info(
+            "Threshold of the score: %g; validation's best mean F1 is at %.3f: --threshold %s",
+            options.threshold, proposed, BEST,
+        )  # fmt: skip
+    return options.threshold
 
 
 def _output_folder(wish: str | None, inputs: Sequence[Path]) -> Path:

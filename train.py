@@ -42,6 +42,8 @@ def main(options: TrainOptions) -> None:
     from torch_utils.distributed import from_main, join_processes, leave_processes
     from torch_utils.ema import MovingAverage
     from torch_utils.engine import evaluate, train_one_epoch
+    from torch_utils.epoch_report import EpochReport, best_without_report
+    from torch_utils.evaluation_files import REPORT
     from torch_utils.interruption import Interruption
     from torch_utils.loss_watch import LossWatch
     from torch_utils.network import fit_anchors, for_training, make_model, weigh_classes
@@ -119,7 +121,8 @@ def main(options: TrainOptions) -> None:
     }
     watch = LossWatch(train_index, processes, options.max_bad_steps, "A lower --lr may help")
     interruption = Interruption(processes, options.save_minutes)
-    run = Run(folder, updater, state, about=about, watch=watch, interruption=interruption, wandb=options.wandb)
+    sinks = {"wandb": options.wandb, "mlflow": options.mlflow}
+    run = Run(folder, updater, state, about=about, watch=watch, interruption=interruption, **sinks)
     if not resumed:
         run.save()  # a run that is killed in its first epoch can be resumed too
     if processes.is_main:
@@ -127,6 +130,12 @@ def main(options: TrainOptions) -> None:
 
     single_pictures = options.batch if config.save_valid_prediction_images else None
     draw = partial(write_prediction_pictures, folder, valid_index, single_batch=single_pictures)
+    facts = {
+        "model": options.model,
+        "data": f"{config.path}, valid: {len(valid_index):,} images",
+        "image size": str(size_rule),
+    }
+    report = partial(EpochReport, folder, valid_index, facts)
     network = for_training(model, options, processes)
     measure = partial(evaluate, precision=precision, processes=processes)
     measured = average.model if average else model
@@ -150,31 +159,35 @@ def main(options: TrainOptions) -> None:
                 train_maps = sampled.ap, sampled.ap50
             ap, ap50 = found.metrics.ap, found.metrics.ap50
             state = run.state.after(done.counted, ap, ap50, val_losses=found.losses, train_maps=train_maps)
-            run.record(state, partial(draw, found.detections))
+            run.record(state, partial(draw, found.detections), partial(report, found))
         if run.state.epoch == first_epoch:
             more = "--patience" if run.state.epochs_without_improvement >= options.patience else "--epochs"
             log.info("Nothing is left to train: %d epochs are done; a larger %s trains on", first_epoch, more)
             run.redraw(partial(draw, measure(measured, valid_loader, valid_index).detections))
+        best = None if run.has_report else best_without_report(folder / BEST, model, processes)
+        if best is not None:
+            log.info("The best epoch, %d, has no report yet: measuring it again", best["epoch"])
+            model.load_state_dict(best["model_state_dict"])
+            run.keep_report(report(measure(model, valid_loader, valid_index), best["epoch"]))
         run.close()
         watch.check_end()
     leave_processes()
     if (folder / BEST).is_file():  # a run of the predecessor's may go on in another folder
         log.info("Best validation mAP %.4f; the model is %s", run.state.best_map, folder / BEST)
-    log.info("Results are in %s; look at %s", folder, folder / PREDICTIONS)
+    log.info("Results are in %s; look at %s and %s", folder, folder / PREDICTIONS, folder / REPORT)
 
 
 def _check_wishes(options: TrainOptions, processes: "Processes") -> None:
     """Refuse what this machine cannot do before anything is read or written."""
     from utils.display import check_display
-    from utils.training_log import check_wandb
+    from utils.sinks import check_trackers
 
     options.schedule_kind()
     if options.sync_bn and (processes.device.type != "cuda" or not processes.several):
         raise UserError("--sync-bn needs several GPUs: start with torchrun --nproc_per_node=N, or --no-sync-bn")
     if options.vis_transformed:
         check_display("--vis-transformed")
-    if options.wandb:
-        check_wandb()
+    check_trackers(wandb=options.wandb, mlflow=options.mlflow)
 
 
 def _data_config(options: TrainOptions, checkpoint: Mapping[str, Any] | None, processes: "Processes") -> "DataConfig":

@@ -85,6 +85,7 @@ class OpenedDetector:
     class_names: tuple[str, ...]  # class_names[0] is the background
     size_rule: Mapping[str, Any]  # size, max_size, square
     size_is_known: bool  # False: a file of the predecessor, which does not say its size; this is torchvision's
+    best_threshold: float | None = None  # score at which validation's mean F1 was highest, where the file says so
 
 
 def open_detector(
@@ -106,7 +107,7 @@ def open_detector(
         model = create_coco_model(name)
         class_names = importlib.import_module(f"models.{name}").COCO_WEIGHTS.meta["categories"]
         return OpenedDetector(model, name, tuple(class_names), _own_size(model), size_is_known=True)
-    from models.saved import saved_class_names, saved_size_rule
+    from models.saved import saved_class_names, saved_size_rule, saved_threshold
 
     saved_name = checkpoint["model_name"]
     if name not in (None, saved_name):
@@ -115,7 +116,14 @@ def open_detector(
     model = create_from_checkpoint(checkpoint)
     class_names = saved_class_names(checkpoint, model.roi_heads.box_predictor.cls_score.out_features)
     size_rule = saved_size_rule(checkpoint)
-    return OpenedDetector(model, saved_name, class_names, size_rule or _own_size(model), size_rule is not None)
+    return OpenedDetector(
+        model,
+        saved_name,
+        class_names,
+        size_rule or _own_size(model),
+        size_rule is not None,
+        saved_threshold(checkpoint),
+    )
 
 
 def _own_size(model: "FasterRCNN") -> dict[str, Any]:

@@ -3,6 +3,7 @@
 torch_utils/checkpoint.py opens the file; the messages here say what in it is wrong.
 """
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -90,6 +91,20 @@ def saved_size_rule(checkpoint: Mapping[str, Any]) -> dict[str, Any] | None:
         if not good:
             raise ModelError(f"size_rule of the checkpoint: {key} is {value!r}, expected {expected}: {_CHANGED}")
     return dict(rule)
+
+
+def saved_threshold(checkpoint: Mapping[str, Any]) -> float | None:
+    """The score at which validation's mean F1 was highest; None: the file does not say.
+
+    Raises:
+        ModelError: it is no number from 0 to 1.
+    """
+    threshold = checkpoint.get("best_threshold")
+    if threshold is not None and not (isinstance(threshold, float) and 0 <= threshold <= 1):
+        raise ModelError(
+            f"best_threshold of the checkpoint is {reprlib.repr(threshold)}, expected a number from 0 to 1: {_CHANGED}"
+        )
+    return threshold
 
 
 def _check_keys(what: str, saved: object, known: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ import yaml
 from models.create_fasterrcnn_model import create_model
 from tests.conftest import ROOT
 from utils.flags import parse_options
-from utils.options import CheckOptions, ConvertOptions, EvalOptions, InferenceOptions
+from utils.options import CheckOptions, CompareOptions, ConvertOptions, EvalOptions, InferenceOptions
 from utils.train_options import TrainOptions
 from utils.version import VERSION
 
@@ -67,7 +67,11 @@ def test_ruff_is_clean(command: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("command", "unwanted"),
-    [*((f"{script}.py", "torch cv2 numpy yaml matplotlib") for script in SCRIPTS), ("datasets.py convert", "torch")],
+    [
+        *((f"{script}.py", "torch cv2 numpy yaml matplotlib") for script in SCRIPTS),
+        ("datasets.py convert", "torch"),
+        ("torch_utils/compare.py", "torch cv2 numpy yaml"),
+    ],
 )
 def test_help_waits_for_no_heavy_import(command: str, unwanted: str) -> None:
     """--help in under a second: neither torch nor anything like it is imported for it."""
@@ -83,7 +87,7 @@ def test_help_waits_for_no_heavy_import(command: str, unwanted: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stderr.strip() == "[]"
-    assert f"usage: {command}" in done.stdout
+    assert f"usage: {command.removeprefix('torch_utils/')}" in done.stdout
 
 
 def readme_commands() -> list[str]:
@@ -96,7 +100,7 @@ def readme_commands() -> list[str]:
 def test_readme_commands_parse() -> None:
     options = {
         "train.py": TrainOptions, "eval.py": EvalOptions, "inference.py": InferenceOptions, "convert": ConvertOptions,
-        "check": CheckOptions,
+        "check": CheckOptions, "torch_utils.compare": CompareOptions,
     }  # fmt: skip
     seen = set()
     for command in readme_commands():

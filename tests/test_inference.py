@@ -89,6 +89,27 @@ def test_threshold_and_classes_filter_everything(weights: Path, pictures: Path, 
     np.testing.assert_array_equal(nothing_drawn, original)
 
 
+def test_the_threshold_of_the_checkpoint(weights: Path, pictures: Path, run, tmp_path: Path) -> None:
+    """It is proposed where none is typed, and used when asked for; the default stays."""
+    picture = pictures / "a.v2.jpg"
+    refused = run("inference.py", "-w", weights, "-i", picture, "--threshold", "best")
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
+    assert f"--threshold best: {weights} does not say which it is" in refused.stderr
+
+    save_checkpoint(weights, {**torch.load(weights, weights_only=True), "best_threshold": 0.45})
+    scores = {}
+    for words in ((), ("-th", "best"), ("-th", "0.46")):
+        done = run("inference.py", "-w", weights, "-i", picture, "--log-json", "-o", f"out{len(scores)}", *words)
+        assert done.returncode == 0, done.stderr
+        proposal = "Threshold of the score: 0.3; validation's best mean F1 is at 0.450: --threshold best"
+        assert (proposal in done.stdout) == (not words)
+        found = json.loads((tmp_path / f"out{len(scores)}/log.json").read_text())["annotations"]
+        scores[words] = [row["score"] for row in found]
+    assert 0.3 <= min(scores[()]) < 0.45 <= min(scores["-th", "best"])
+    assert scores["-th", "best"] == [score for score in scores[()] if score >= 0.45]
+    assert scores["-th", "0.46"] == [score for score in scores[()] if score >= 0.46]
+
+
 def test_a_pattern_and_no_labels(weights: Path, pictures: Path, run, tmp_path: Path) -> None:
     for name, more in (("labels", ()), ("bare", ("--no-labels",))):
         done = run("inference.py", "-w", weights, "-i", str(pictures / "a.*.jpg"), "-o", name, *more)

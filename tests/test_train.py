@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import json
 import signal
 import subprocess
 import sys
@@ -21,7 +22,8 @@ FAST = ("--model", "fasterrcnn_nano", "--imgsz", "64", "--batch", "2", "--device
 RUN_FILES = {
     "best_model.pth", "last_model.pth", "last_model_state.pth", "opt.yaml", "results.csv", "train.log", "map.png",
     "train_loss_iter.png", "train_loss_epoch.png", "train_loss_cls.png", "train_loss_bbox_reg.png",
-    "train_loss_obj.png", "train_loss_rpn_bbox.png", "train_batch_0.jpg", "predictions.jpg",
+    "train_loss_obj.png", "train_loss_rpn_bbox.png", "train_batch_0.jpg", "predictions.jpg", "report.html",
+    "metrics.json", "pr_curve.png", "f1_curve.png", "precision_curve.png", "recall_curve.png", "confusion_matrix.png",
 }  # fmt: skip
 
 
@@ -68,8 +70,8 @@ def test_a_run_leaves_what_users_look_for(make_data, run, tmp_path: Path) -> Non
         "Number of training samples: 4", "Number of validation samples: 4", "3,005,786 total parameters.",
         "3,005,786 training parameters.", "Epoch: [0]  [0/2]  eta: ", "Epoch: [1] Total time: ", "Test:  [0/2]  eta: ",
         " Average Precision  (AP) @[ IoU=0.50:0.95 | area=   all | maxDets=100 ] = ", "BEST VALIDATION mAP: ",
-        "SAVING BEST MODEL FOR EPOCH: 1", "Test:  loss: ", "Train sample:  [0/2]  eta: ",
-        "Train sample:  mAP: ", f"look at {Path('outputs/training/smoke/predictions.jpg')}",
+        "SAVING BEST MODEL FOR EPOCH: 1", "Test:  loss: ", "Train sample:  [0/2]  eta: ", "Train sample:  mAP: ",
+        f"look at {Path('outputs/training/smoke/predictions.jpg')} and {Path('outputs/training/smoke/report.html')}",
     ):  # fmt: skip
         assert line in done.stdout, line
     assert done.stdout.splitlines()[2:] == (folder / "train.log").read_text().splitlines()[2:]
@@ -105,6 +107,8 @@ def test_checkpoints_have_the_predecessors_keys_and_load_safely(make_data, run, 
         "options", "versions", "format", "scaler_state_dict",
     } <= last.keys()  # fmt: skip
     assert best["epoch"] == 1
+    assert 0 <= best["best_threshold"] <= 1
+    assert list(best["class_thresholds"]) == best["classes"][1:]
     assert best["size_rule"] == {"size": 64, "max_size": 1333, "square": False}
     assert len(last["train_loss_list"]) == 2
 
@@ -188,13 +192,18 @@ def test_resuming_a_finished_run_trains_nothing_and_completes_its_files(make_dat
     run("train.py", "--data", make_data().yaml, *FAST, "--epochs", 9, "--lr", 1e-9, "--patience", 1, "--name", "a")
     folder = run_folder(tmp_path, "a")
     before = (folder / "last_model.pth").read_bytes()
-    for name in ("predictions.jpg", "map.png"):
+    best = load_checkpoint(folder / "best_model.pth")
+    said = json.loads((folder / "metrics.json").read_text())
+    assert (said["epoch"], said["best_threshold"]) == (best["epoch"], best["best_threshold"])
+    for name in ("predictions.jpg", "map.png", "report.html"):
         (folder / name).unlink()
     resumed = run("train.py", "-r", "-w", folder / "last_model.pth")
     assert resumed.returncode == 0, resumed.stderr
     assert "Nothing is left to train: 2 epochs are done; a larger --patience trains on" in resumed.stdout
     assert "Early stopping" in resumed.stdout
     assert (folder / "last_model.pth").read_bytes() == before
+    assert f"The best epoch, {best['epoch']}, has no report yet: measuring it again" in resumed.stdout
+    assert json.loads((folder / "metrics.json").read_text()) == said
     assert {p.name for p in folder.iterdir()} >= RUN_FILES
 
 
@@ -209,6 +218,7 @@ def test_resuming_into_another_folder_takes_the_run_along(make_data, run, tmp_pa
         assert message in resumed.stdout
         folder = run_folder(tmp_path, name)
         assert {p.name for p in folder.iterdir()} >= RUN_FILES
+        assert "has no report yet" not in resumed.stdout
         assert yaml.safe_load((folder / "opt.yaml").read_text())["name"] == name
     assert load_checkpoint(folder / "last_model.pth")["options"]["amp"] is False
 
@@ -344,6 +354,7 @@ MISTAKES = {  # what to add to the command -> what the message must have
     "resume": (("--resume-training",), "--resume-training needs --weights"),
     "sync": (("--sync-bn",), "--sync-bn needs several GPUs"),
     "wandb": (("--wandb",), "Weights & Biases is not installed"),
+    "mlflow": (("--mlflow",), "MLflow is not installed: pip install mlflow"),
     "fp16": (("--precision", "fp16"), "--precision fp16 needs a GPU"),
     "amp": (("--precision", "fp32", "--amp"), "--amp contradicts --precision fp32"),
     "milestones": (("--milestones", "3"), "--milestones are for --schedule step"),
@@ -355,8 +366,8 @@ MISTAKES = {  # what to add to the command -> what the message must have
 def test_a_users_mistake_is_one_line(make_data, run, tmp_path: Path, mistake: str) -> None:
     """Faults of the predecessor: unknown models silently became others; `-r` without `-w` crashed."""
     arguments, message = MISTAKES[mistake]
-    if mistake == "wandb" and importlib.util.find_spec("wandb"):
-        pytest.skip("Weights & Biases is installed here")
+    if mistake in ("wandb", "mlflow") and importlib.util.find_spec(mistake):
+        pytest.skip(f"{mistake} is installed here")
     done = run("train.py", "--data", make_data().yaml, *FAST, *arguments, DISPLAY="", WAYLAND_DISPLAY="")
     assert done.returncode == 2
     assert message in done.stderr

@@ -10,6 +10,7 @@ from torch import nn
 
 from torch_utils.checkpoint import load_checkpoint, set_rng_state
 from torch_utils.distributed import Processes
+from torch_utils.epoch_report import REPORT_FILES
 from torch_utils.optimization import LR_SCALE
 from torch_utils.precision import Precision
 from torch_utils.run import BEST, LAST, LAST_WEIGHTS, TRAINED
@@ -77,7 +78,7 @@ def own_options(options: TrainOptions, checkpoint: Mapping[str, Any] | None, fol
 
 def carry_over(old: Path, new: Path) -> None:
     """Copy what a run has so far into the folder in which it goes on."""
-    for name in (RESULTS, BEST, LAST_WEIGHTS, LAST):
+    for name in (RESULTS, BEST, LAST_WEIGHTS, LAST, *REPORT_FILES):
         if (old / name).is_file():
             shutil.copyfile(old / name, new / name)
 

@@ -13,12 +13,14 @@ import torchvision
 from torch_utils.background import BackgroundWriter
 from torch_utils.checkpoint import FORMAT, rng_state
 from torch_utils.distributed import gathered, leave_processes
+from torch_utils.epoch_report import EpochReport
 from torch_utils.interruption import Interruption, Wish
 from torch_utils.loss_watch import LossWatch
 from torch_utils.training_state import EpochSoFar, TrainingState
 from torch_utils.update import Updater
 from utils.errors import UserError
 from utils.files import remove_leftovers
+from utils.sinks import open_sinks
 from utils.training_log import TrainingLog
 from utils.version import VERSION
 
@@ -46,6 +48,7 @@ class Run:
 
     Attributes:
         state: after the last whole epoch.
+        has_report: of an epoch that is better than those that a resumed run comes with.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Run:
         watch: LossWatch,
         interruption: Interruption,
         wandb: bool = False,
+        mlflow: bool = False,
     ) -> None:
         self.folder = folder
         self.processes = updater.processes
@@ -68,13 +72,19 @@ class Run:
         versions = {"torch": str(torch.__version__), "torchvision": str(torchvision.__version__), "pipeline": VERSION}
         self.about = {"format": FORMAT, "versions": versions, **about}
         self.log = None
+        self.has_report = False
         self._writer = BackgroundWriter()
         if self.processes.is_main:
             remove_leftovers(folder)
-            self.log = TrainingLog(folder, about["options"], first_epoch=state.epoch, wandb=wandb)
+            sinks = open_sinks(folder, about["options"], first_epoch=state.epoch, wandb=wandb, mlflow=mlflow)
+            self.log = TrainingLog(folder, about["options"], sinks)
 
-    def save(self) -> None:
-        """Write the checkpoints of a whole epoch."""
+    def save(self, best: EpochReport | None = None) -> None:
+        """Write the checkpoints of a whole epoch.
+
+        Args:
+            best: of this epoch, if it is the best; BEST gets its thresholds.
+        """
         rng = gathered(self.processes, rng_state())
         self.interruption.saved()
         if not self.processes.is_main:
@@ -87,7 +97,8 @@ class Run:
         if self.state.improved:
             log.info("BEST VALIDATION mAP: %s", self.state.best_map)
             log.info("SAVING BEST MODEL FOR EPOCH: %d", self.state.epoch)
-            files.append((self.folder / BEST, {**weights, "best_map": self.state.best_map}))
+            thresholds = best.thresholds() if best is not None else {}
+            files.append((self.folder / BEST, {**weights, "best_map": self.state.best_map, **thresholds}))
         self._writer.write([*files, (self.folder / LAST_WEIGHTS, weights), (self.folder / LAST, last)])
 
     def pause(self, so_far: Callable[[], EpochSoFar]) -> None:
@@ -114,16 +125,30 @@ class Run:
             leave_processes()
             raise stopped
 
-    def record(self, state: TrainingState, draw: Callable[[], None]) -> None:
+    def record(
+        self, state: TrainingState, draw: Callable[[], None], report: Callable[[int], EpochReport] | None = None
+    ) -> None:
         """Log and save the epoch that just ended, see `save`; `draw` adds pictures of it from a thread.
 
         The log comes first: a run that is killed between the two does the epoch again, and logs it again.
+
+        Args:
+            report: makes the report of the epoch of this number; asked for if it is the best.
         """
         self.state = state
         if self.log is not None:
             self.log.write_epoch(state.history)
-        self.save()
+        best = report(state.epoch) if report is not None and state.improved and not self.watch.in_a_row else None
+        self.save(best)
+        if best is not None:
+            self.keep_report(best)
         self.redraw(draw)
+
+    def keep_report(self, report: EpochReport) -> None:
+        """Have the report of the best epoch written, from a thread or by close()."""
+        self.has_report = True
+        if self.log is not None:
+            self.log.keep_report(report.epoch, report.write)
 
     def redraw(self, draw: Callable[[], None]) -> None:
         """Draw the curves, and what `draw` adds, from a thread."""

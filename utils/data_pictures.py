@@ -1,6 +1,5 @@
 """Images of a data set as small pictures inside an HTML page."""
 
-import base64
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +16,7 @@ from utils.images import is_image_name, read_image
 from utils.label_index import SplitReading
 from utils.label_readers import UNKNOWN
 from utils.markup import text
+from utils.pages import data_uri
 
 _SAMPLE_SIDE, _THUMBNAIL_SIDE = 360, 260  # px, longer side
 _QUALITY = 80  # of the JPEGs
@@ -78,7 +78,7 @@ class Album:
     def _uri(self, rgb: np.ndarray) -> str | None:
         data = cv2.imencode(".jpg", rgb[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
         self._left -= len(data) * 4 // 3
-        return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}" if self._left >= 0 else None
+        return data_uri("jpeg", data) if self._left >= 0 else None
 
 
 def find_targets(checked: DataCheck, problems: Iterable[Problem]) -> dict[Problem, list[Target]]:

@@ -16,6 +16,7 @@ from utils.data_report_problems import EFFECTS, problems_section
 from utils.data_statistics import SplitBoxes, quantiles_of_classes, training_boxes, typical_images
 from utils.files import write_text
 from utils.markup import counted, listed, percent, table, text
+from utils.pages import page, tiles
 from utils.progress import bar
 from utils.size_rule import SizeRule
 
@@ -25,7 +26,6 @@ _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _FITS = 0.5  # IoU of a box with an anchor from which the two go together
 _UNEVEN = 20  # times as many boxes of one class as of another
 _STYLE = Path(__file__).with_suffix(".css")
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
 def write_report(path: Path, checked: DataCheck, rule: SizeRule, *, limit: int = 20) -> None:
@@ -45,33 +45,25 @@ def write_report(path: Path, checked: DataCheck, rule: SizeRule, *, limit: int =
 
 def report_page(checked: DataCheck, rule: SizeRule, *, limit: int = 20) -> str:
     """The HTML of the page; see write_report. It has less than 10 MB, whatever the data set."""
-    page = _Page(
+    content = _Page(
         checked, rule, {name: training_boxes(reading, rule) for name, reading in checked.readings.items()}, Anchors()
     )
     album = Album()
     sections: dict[str, tuple[str, Callable[[], str]]] = {
         "problems": ("Problems", lambda: problems_section(checked, album, limit)),
-        "classes": ("Classes", page.classes),
-        "sizes": ("Boxes and anchors", page.sizes),
-        "places": ("Where boxes are", page.places),
-        "images": ("Images", page.images),
-        "samples": ("Samples", lambda: page.samples(album)),
+        "classes": ("Classes", content.classes),
+        "sizes": ("Boxes and anchors", content.sizes),
+        "places": ("Where boxes are", content.places),
+        "images": ("Images", content.images),
+        "samples": ("Samples", lambda: content.samples(album)),
     }
     drawn = {key: draw() for key, (_, draw) in reversed(sections.items())}  # samples first: the album may get full
-    title = f"Check of {text(Path(checked.data).name, 80)}"
-    body = "".join(
-        f'<section id="{key}" aria-labelledby="{key}-title"><h2 id="{key}-title">{name}</h2>\n{drawn[key]}</section>\n'
-        for key, (name, _) in sections.items()
-    )
-    links = "".join(f'<a href="#{key}">{name}</a>' for key, (name, _) in sections.items())
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n<meta name="referrer" content="no-referrer">\n'
-        f'<link rel="icon" href="data:,">\n<title>{title}</title>\n<style>\n{_STYLE.read_text("utf-8")}</style>\n'
-        f'</head>\n<body>\n<header><h1>{title}</h1><p class="path">{text(checked.data)}</p></header>\n'
-        f"<main>\n{page.summary()}<nav>{links}</nav>\n{body}</main>\n</body>\n</html>\n"
+    return page(
+        f"Check of {Path(checked.data).name}",
+        {key: (name, drawn[key]) for key, (name, _) in sections.items()},
+        summary=content.summary(),
+        under_title=f'<p class="path">{text(checked.data)}</p>',
+        styles=[_STYLE],
     )
 
 
@@ -87,13 +79,13 @@ class _Page:
         checked = self.checked
         effects = Counter(problem.effect for problem in checked.problems)
         verdict, words = self._verdict()
-        total = {
+        counts = {
             "splits": sum(name in checked.splits and bool(checked.splits[name].image_folder) for name in SPLITS),
             "images": sum(split.images for split in checked.splits.values()),
             "boxes": sum(split.boxes for split in checked.splits.values()),
             "classes": len(checked.classes),
         }
-        tiles = "".join(f"<div><dt>{name}</dt><dd>{number:,}</dd></div>" for name, number in total.items())
+        total = {name: f"{number:,}" for name, number in counts.items()}
         states = "".join(
             f'<li class="{effect if effects[effect] else "none"}"><b>{effects[effect]:,}</b>'
             f'<span class="effect {effect}"><span aria-hidden="true">{sign}</span> {name}</span>'
@@ -103,7 +95,7 @@ class _Page:
         notes = "".join(f"<li>{note}</li>" for note in self._notes())
         return (
             f'<section id="summary" aria-label="Summary">\n<div class="verdict {verdict}"><span aria-hidden="true">'
-            f'{"✕" if checked.stops else "✓"}</span><div>{words}</div></div>\n<dl class="tiles">{tiles}</dl>\n'
+            f"{'✕' if checked.stops else '✓'}</span><div>{words}</div></div>\n{tiles(total)}"
             f'<h3>Problems, by what a training does about them</h3><ul class="effects">{states}</ul>\n'
             f"{f'<h3>Worth a look</h3><ul class=notes>{notes}</ul>' if notes else ''}\n"
             f"<h3>Splits</h3>{self._splits_table()}</section>\n"

@@ -1,12 +1,12 @@
 """Curves and confusion matrix of an evaluation as PNG pictures."""
 
-import io
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from utils.evaluation import RECALLS, SIZES, THRESHOLDS, DetectionAnalysis
+from utils.plots import legend_beside, new_figure, png, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,15 +15,13 @@ if TYPE_CHECKING:
 _MOST_COLOURS = 10  # classes that get a line of their own colour; of more, the lowest and the highest ones
 _LOWEST, _HIGHEST = 6, 3
 _MOST_NUMBERS = 30  # classes of a confusion matrix with numbers in it
-_LONGEST = 24  # characters of a class name
-_DPI = 110
 _MEAN = "#111111"
 _SIZE_COLOURS = ("#c2570c", "#0b7f5c", "#2563c9")
 
 
 def pr_curve(analysis: DetectionAnalysis) -> bytes:
     """Precision over recall, of each class and of each size of objects."""
-    figure = _figure(14.5, 5.4)
+    figure = new_figure(14.5, 5.4)
     left, right = figure.subplots(1, 2)
     curves = analysis.precision_at_recall
     _lines(left, analysis, RECALLS, curves, curves.mean(1), "AP50")
@@ -34,7 +32,7 @@ def pr_curve(analysis: DetectionAnalysis) -> bytes:
         words = f"{curve.mean():.3f}  {size}, {boxes:,} boxes" if boxes else f"   -     {size}, no boxes"
         right.plot(RECALLS, curve, label=words, color=color, lw=2)
     right.set(title="by size of the object (mean of the classes)", xlabel="recall", ylabel="precision")
-    _legend(right, "AP50")
+    legend_beside(right, "AP50")
     return _png(figure)
 
 
@@ -60,10 +58,10 @@ def confusion_matrix(analysis: DetectionAnalysis) -> bytes:
     counts = np.roll(analysis.confusion, -1, (0, 1))
     sums = counts.sum(1, keepdims=True)
     share = np.divide(counts, sums, out=np.zeros(counts.shape), where=sums > 0)
-    names = [*map(_shown, analysis.classes), "background"]
+    names = [*map(shown, analysis.classes), "background"]
     many = len(names) > _MOST_NUMBERS
     side = min(16.0, 3.2 + 0.55 * len(names)) if not many else min(24.0, 4 + 0.15 * len(names))
-    figure = _figure(side + 1.5, side)
+    figure = new_figure(side + 1.5, side)
     axes = figure.add_subplot()
     norm = PowerNorm(0.5 if many else 1.0, vmin=0, vmax=1)  # without numbers, small shares must be seen
     image = axes.imshow(share, cmap="Blues", norm=norm, interpolation="nearest")
@@ -101,7 +99,7 @@ PLOTS: Mapping[str, Callable[[DetectionAnalysis], bytes]] = {
 
 
 def _score_curve(analysis: DetectionAnalysis, curves: np.ndarray, name: str) -> bytes:
-    figure = _figure(8.5, 5.4)
+    figure = new_figure(8.5, 5.4)
     axes = figure.add_subplot()
     at_best = analysis.at_threshold(curves)
     _lines(axes, analysis, THRESHOLDS, curves, at_best, f"{name} at {analysis.threshold:.3f}")
@@ -129,27 +127,9 @@ def _lines(
         mean = np.nanmean(values[classes]) if (~np.isnan(values[classes])).any() else np.nan
         axes.plot(x, analysis.mean(curves), color=_MEAN, lw=3, label=f"{_number(mean)}  mean of {len(classes)} classes")
     for k in sorted(coloured, key=lambda k: -np.nan_to_num(values[k], nan=-1)):
-        axes.plot(x, curves[k], lw=1.5, label=f"{_number(values[k])}  {_shown(analysis.classes[k])}")
+        axes.plot(x, curves[k], lw=1.5, label=f"{_number(values[k])}  {shown(analysis.classes[k])}")
     rest = f"\nlowest {_LOWEST} and highest {_HIGHEST}" if len(coloured) < len(classes) else ""
-    _legend(axes, heading + rest)
-
-
-def _legend(axes: "Axes", title: str) -> None:
-    """Beside the axes, where it hides nothing."""
-    axes.legend(
-        title=title, loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=9, title_fontsize=9, frameon=False,
-        borderaxespad=0, alignment="left",
-    )  # fmt: skip
-
-
-def _figure(width: float, height: float) -> "Figure":
-    # Not pyplot: its global state belongs to one thread.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    legend_beside(axes, heading + rest)
 
 
 def _png(figure: "Figure") -> bytes:
@@ -157,16 +137,7 @@ def _png(figure: "Figure") -> bytes:
         if axes.get_lines():
             axes.set(xlim=(0, 1), ylim=(0, 1.002), aspect="auto")
             axes.grid(alpha=0.3)
-    file = io.BytesIO()
-    figure.savefig(file, dpi=_DPI)
-    return file.getvalue()
-
-
-def _shown(name: str) -> str:
-    """A class name that Matplotlib takes as it is."""
-    printable = "".join(c if c.isprintable() else "?" for c in name)
-    short = printable if len(printable) <= _LONGEST else f"{printable[: _LONGEST - 1]}…"
-    return short.replace("$", r"\$")
+    return png(figure)
 
 
 def _number(value: float) -> str:

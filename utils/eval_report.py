@@ -1,6 +1,5 @@
 """An evaluation as one HTML page that needs nothing else: no network, no scripts, no other files."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,9 @@ import numpy as np
 
 from utils.evaluation import CORRECT, ERRORS, IGNORED, KINDS, DetectionAnalysis
 from utils.markup import counted, percent, table, text
+from utils.pages import data_uri, figure, page, tiles
 
-_STYLES = [Path(__file__).with_name(name) for name in ("data_report.css", "eval_report.css")]
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+_STYLE = Path(__file__).with_suffix(".css")
 _QUALITY = 82  # of the JPEGs
 _MOST_CLASSES = 400  # rows of a table
 _MOST_CONFUSIONS = 12
@@ -47,26 +46,12 @@ class EvalReport:
             "errors": ("Kinds of errors", self._errors()),
             "worst": ("Worst images", self._worst()),
         }
-        links = "".join(f'<a href="#{key}">{name}</a>' for key, (name, _) in sections.items())
-        body = "".join(
-            f'<section id="{key}" aria-labelledby="{key}-title"><h2 id="{key}-title">{name}</h2>\n{content}</section>\n'
-            for key, (name, content) in sections.items()
-        )
-        title, style = text(self.title, 120), "".join(path.read_text("utf-8") for path in _STYLES)
-        return (
-            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            '<meta name="color-scheme" content="light dark">\n<meta name="referrer" content="no-referrer">\n'
-            f'<link rel="icon" href="data:,">\n<title>{title}</title>\n<style>\n{style}</style>\n'
-            f"</head>\n<body>\n<header><h1>{title}</h1></header>\n"
-            f"<main>\n{self._summary()}<nav>{links}</nav>\n{body}</main>\n</body>\n</html>\n"
-        )
+        return page(self.title, sections, summary=self._summary(), styles=[_STYLE])
 
     def _summary(self) -> str:
         stats, at_best = self.metrics["stats"], self.metrics["at_best_threshold"]
         first, second = list(stats.values())[:2]
-        tiles = {
+        numbers = {
             "mAP, IoU 0.50:0.95": _number(first),
             "mAP, IoU 0.50": _number(second),
             "best threshold": _number(self.analysis.threshold),
@@ -75,8 +60,7 @@ class EvalReport:
             "recall there": _number(at_best["recall"]),
         }
         facts = table(["", ""], [[name, text(value)] for name, value in self.facts.items()]) if self.facts else ""
-        shown = "".join(f"<div><dt>{name}</dt><dd>{number}</dd></div>" for name, number in tiles.items())
-        return f'<section id="summary" aria-label="Summary">\n<dl class="tiles">{shown}</dl>\n{facts}</section>\n'
+        return f'<section id="summary" aria-label="Summary">\n{tiles(numbers)}{facts}</section>\n'
 
     def _numbers(self) -> str:
         rows = [[text(name), _number(value)] for name, value in self.metrics["stats"].items()]
@@ -109,8 +93,7 @@ class EvalReport:
 
     def _curves(self) -> str:
         figures = "".join(
-            f'<figure class="figure{" wide" if name == "pr_curve.png" else ""}">'
-            f'<img src="{_uri("png", self.plots[name])}" alt="{alt}"></figure>'
+            figure(self.plots[name], alt, wide=name == "pr_curve.png")
             for name, alt in (
                 ("pr_curve.png", "precision over recall"),
                 ("f1_curve.png", "F1 over the score"),
@@ -132,8 +115,7 @@ class EvalReport:
         ]
         listed = table(["is", "was found as", "times"], rows, kind="pairs")
         listed = listed if rows else "<p>No class was taken for another.</p>"
-        picture = f'<img src="{_uri("png", self.plots["confusion_matrix.png"])}" alt="confusion matrix">'
-        return f'<figure class="figure">{picture}</figure><h3>Most often</h3>{listed}'
+        return f"{figure(self.plots['confusion_matrix.png'], 'confusion matrix')}<h3>Most often</h3>{listed}"
 
     def _errors(self) -> str:
         analysis = self.analysis
@@ -164,11 +146,7 @@ class EvalReport:
 
 def _jpeg(rgb: np.ndarray) -> str:
     data = cv2.imencode(".jpg", rgb[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
-    return _uri("jpeg", data)
-
-
-def _uri(kind: str, data: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    return data_uri("jpeg", data)
 
 
 def _number(value: float | None) -> str:

@@ -31,7 +31,7 @@ def flag(*names: str, default: Any = None, help: str, choices: Sequence[str] | N
     """A dataclass field that is also a command-line flag.
 
     Without `default` it must be typed, unless its annotation allows None. The annotation parses it: `X | None` as X, a
-    tuple as one or more values, `Annotated[X, parse]` as `parse`.
+    tuple as one or more values, `Annotated[X, parse]` as `parse`. A name without a dash is for what has no flag.
     """
     return field(default=default, metadata={"names": names, "help": help, "choices": choices, "metavar": metavar})
 
@@ -80,7 +80,12 @@ def parse_options(
         own = [fields[name] for name in inspect.get_annotations(declaring) if name in fields]
         target = parser.add_argument_group(declaring.__doc__) if own else parser
         for option in own:
-            target.add_argument(*option.metadata["names"], dest=option.name, **_argument(option, hints[option.name]))
+            arguments = _argument(option, hints[option.name])
+            if option.metadata["names"][-1].startswith("-"):
+                target.add_argument(*option.metadata["names"], dest=option.name, **arguments)
+            else:
+                arguments.pop("required")
+                target.add_argument(option.name, **arguments)
     typed = {name: _frozen(value) for name, value in vars(parser.parse_args(argv)).items()}
     return options_class(**typed, given=frozenset(typed))
 

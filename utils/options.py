@@ -3,10 +3,11 @@
 A short flag has one meaning: -w weights, -j workers, -d device, -b batch, -m model, -i input, -o output.
 """
 
+import argparse
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from utils.flags import Fraction, NaturalInt, Options, PositiveInt, flag, switch
 from utils.size_rule import SizeRule
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LABEL_TYPES = ("pascal_voc", "yolo", "coco")
+BEST = "best"  # as a threshold: the checkpoint's own
+
+
+def _threshold(text: str) -> float | str:
+    """A score, or BEST."""
+    try:
+        return text if text == BEST else Fraction.__metadata__[0](text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, or {BEST}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +119,13 @@ class InferenceOptions(DetectorOptions):
     input: str | None = flag("-i", "--input", help="an image, a folder, or a glob pattern in quotes")
     output: str | None = flag("-o", "--output", metavar="DIR", help="results go to DIR, not outputs/inference/res_N")
     data: str | None = flag("--data", metavar="YAML", help="YAML with image_path, or with other names for the classes")
-    threshold: Fraction = flag("-th", "--threshold", default=0.3, metavar="P", help="lowest score to keep")
+    threshold: Annotated[float | str, _threshold] = flag(
+        "-th",
+        "--threshold",
+        default=0.3,
+        metavar="P",
+        help="lowest score to keep; best: the one that the checkpoint proposes",
+    )
     classes: tuple[NaturalInt, ...] | None = flag(
         "--classes", metavar="K", help="keep only these class indices (0 is __background__)"
     )
@@ -149,3 +165,12 @@ class CheckOptions(DataToolOptions):
         "-ims", "--imgsz", default=640, metavar="S", help="--imgsz of the training, for box sizes on the page"
     )
     fix: str | None = flag("--fix", metavar="DIR", help="write a mended copy of the data set to this new folder")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions(Options):
+    """runs"""
+
+    runs: tuple[str, ...] = flag("runs", metavar="RUN", help="folders of runs, as outputs/training/res_1")
+    html: str | None = flag("--html", metavar="FILE", help="write a page with the table and curves to this file")
+    output: str | None = flag("-o", "--output", metavar="DIR", help="write the curves as PNG files to DIR")

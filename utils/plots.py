@@ -1,10 +1,15 @@
 """Curves of a training run as PNG files."""
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _LOSS_PLOTS = {  # file, by the name that users' scripts look for -> history keys of training and validation, axis label
     "train_loss_epoch.png": ("train_loss", "val_loss", "loss"),
@@ -13,6 +18,8 @@ _LOSS_PLOTS = {  # file, by the name that users' scripts look for -> history key
     "train_loss_obj.png": ("loss_objectness", "val_loss_objectness", "RPN: objectness loss"),
     "train_loss_rpn_bbox.png": ("loss_rpn_box_reg", "val_loss_rpn_box_reg", "RPN: regression loss"),
 }
+_DPI = 110
+_LONGEST = 24  # characters of a name in a legend
 _SMOOTHING = 0.02  # window of the smoothed iteration loss, as a fraction of the run
 
 
@@ -63,13 +70,9 @@ def _smooth(values: np.ndarray) -> np.ndarray:
 
 
 def _plot(path: Path, x_label: str, y_label: str, x: np.ndarray, curves: Mapping[str, _Curve]) -> None:
-    # Not pyplot: its global state belongs to one thread.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(8, 5)
     axes = figure.add_subplot()
     drawn = {title: curve for title, curve in curves.items() if np.isfinite(curve.y).any()}
     for title, (y, color, dashes, alpha, width, marked) in drawn.items():
@@ -80,4 +83,37 @@ def _plot(path: Path, x_label: str, y_label: str, x: np.ndarray, curves: Mapping
     axes.grid(alpha=0.3)
     if drawn:
         axes.legend(handlelength=3)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=_DPI)
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    """An empty figure of so many inches, which any thread may draw."""
+    # Not pyplot: its global state belongs to one thread.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def legend_beside(axes: "Axes", title: str) -> None:
+    """A legend beside the axes, where it hides nothing."""
+    axes.legend(
+        title=title, loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=9, title_fontsize=9, frameon=False,
+        borderaxespad=0, alignment="left",
+    )  # fmt: skip
+
+
+def png(figure: "Figure") -> bytes:
+    """The figure as a file."""
+    file = io.BytesIO()
+    figure.savefig(file, dpi=_DPI)
+    return file.getvalue()
+
+
+def shown(name: str) -> str:
+    """A name from a file that Matplotlib takes as it is."""
+    printable = "".join(c if c.isprintable() else "?" for c in name)
+    short = printable if len(printable) <= _LONGEST else f"{printable[: _LONGEST - 1]}…"
+    return short.replace("$", r"\$")

@@ -266,6 +266,9 @@ class RunOptions(Options):
         "--save-minutes", default=15.0, metavar="M", help="save the run in mid-epoch too, every M minutes"
     )
     wandb: bool = switch("--wandb", help="log to Weights & Biases too (needs pip install wandb, wandb login)")
+    mlflow: bool = switch(
+        "--mlflow", help="log to MLflow too: to MLFLOW_TRACKING_URI, or a folder of the run (needs pip install mlflow)"
+    )
     disable_wandb: bool = switch("-dw", "--disable-wandb", help="nothing to do: it is off without --wandb")
 
 

@@ -133,3 +133,11 @@ def test_size_rule_has_the_fields_of_the_class_that_reads_it(nano) -> None:
     assert tuple(field.name for field in fields(SizeRule)) == SIZE_RULE
     rule = open_detector(checkpoint_of(nano, size_rule={"size": 320}), None).size_rule
     assert SizeRule(**rule) == SizeRule(320)
+
+
+def test_a_proposed_threshold_is_a_score(nano) -> None:
+    assert open_detector(checkpoint_of(nano), None).best_threshold is None
+    assert open_detector(checkpoint_of(nano, best_threshold=0.62), None).best_threshold == 0.62
+    for wrong in (1.5, float("nan"), "0.5", True, torch.ones(()), [0.5] * 10_000):
+        with pytest.raises(ModelError, match=r"best_threshold of the checkpoint is .*, expected a number from 0 to 1"):
+            open_detector(checkpoint_of(nano, best_threshold=wrong), None)

@@ -40,6 +40,21 @@ def test_given_names_what_was_typed() -> None:
     assert parse("-s", "5", "--fast").given == {"size", "fast"}
 
 
+def test_what_has_no_flag_is_typed_without_one(capsys: pytest.CaptureFixture[str]) -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Files(Options):
+        """files"""
+
+        files: tuple[str, ...] = flag("files", metavar="FILE", help="which")
+        fast: bool = switch("--fast", help="hurry")
+
+    options = parse_options(Files, "", ["a", "b", "--fast"])
+    assert (options.files, options.given) == (("a", "b"), {"files", "fast"})
+    with pytest.raises(SystemExit, match="2"):
+        parse_options(Files, "", ["--fast"])
+    assert "required: FILE" in capsys.readouterr().err
+
+
 def test_what_was_typed_wins_over_saved_options() -> None:
     saved = {"size": 7, "share": 0.25, "classes": [1, 2], "gone_since": 3}
     options = parse("-s", "9").over(saved)

@@ -80,9 +80,19 @@ def test_predecessors_flags_are_accepted(options_class, name, flags, value, defa
         assert options.given == {name}
 
 
-def test_wandb_is_off_unless_asked_for() -> None:
-    assert not parse_options(TrainOptions, "", []).wandb
-    assert parse_options(TrainOptions, "", ["--wandb"]).wandb
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_trackers_are_off_unless_asked_for(name: str) -> None:
+    assert not getattr(parse_options(TrainOptions, "", []), name)
+    assert getattr(parse_options(TrainOptions, "", [f"--{name}"]), name)
+
+
+def test_a_threshold_is_a_number_or_best(capsys: pytest.CaptureFixture[str]) -> None:
+    assert parse_options(InferenceOptions, "", ["--threshold", "best"]).threshold == "best"
+    assert parse_options(InferenceOptions, "", ["--threshold", "1"]).threshold == 1.0
+    for wrong in ("1.5", "Best", "nan"):
+        with pytest.raises(SystemExit, match="2"):
+            parse_options(InferenceOptions, "", ["--threshold", wrong])
+        assert f"'{wrong}' is not a number from 0 to 1, or best" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,47 @@
+"""Put training runs side by side: the best epochs, losses, options that differ, curves.
+
+python -m torch_utils.compare outputs/training/res_1 outputs/training/res_2 --html compare.html
+"""
+
+import logging
+from pathlib import Path
+
+from utils.errors import UserError
+from utils.options import CompareOptions
+from utils.script import run_script
+
+log = logging.getLogger("compare")
+
+
+def main(options: CompareOptions) -> None:
+    """Print a table; write the page and the pictures that are wished for."""
+    from utils.comparison import compare
+    from utils.files import write_atomically, write_text
+    from utils.logs import setup_logging
+    from utils.run_folder import given_folder
+    from utils.run_history import read_run
+
+    setup_logging()
+    html = Path(options.html) if options.html else None
+    if html is not None and (html.is_dir() or not html.parent.is_dir()):
+        raise UserError(f"--html {html}: expected a file name in a folder that exists")
+    comparison = compare({folder: read_run(Path(folder)) for folder in options.runs})
+    log.info("\n".join(comparison.lines()))
+    if html is None and options.output is None:
+        return
+    plots = comparison.plots()
+    try:
+        if options.output is not None:
+            folder = given_folder(Path(options.output))
+            for name, data in plots.items():
+                write_atomically(folder / name, lambda file, data=data: file.write(data))
+            log.info("The curves are in %s", folder)
+        if html is not None:
+            write_text(html, comparison.page(plots))
+            log.info("The page is %s", html)
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be written ({error.strerror or error})") from None
+
+
+if __name__ == "__main__":
+    run_script(main, CompareOptions, "Put training runs side by side.")

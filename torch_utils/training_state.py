@@ -9,7 +9,6 @@ from torch import Tensor
 
 LOSS_TERMS = ("loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg")
 TRAIN_LOSS = "train_loss"
-VAL_LOSS = "val_loss"
 _UNDER_WAY = ("images", "losses", "left_out")
 
 
@@ -74,7 +73,7 @@ class TrainingState:
             **dict(zip(LOSS_TERMS, means.tolist(), strict=True)),
         }
         if val_losses is not None:
-            row[VAL_LOSS] = sum(val_losses.values())
+            row["val_loss"] = sum(val_losses.values())
             row |= {f"val_{name}": value for name, value in val_losses.items()}
         if train_maps is not None:
             row["train_map"], row["train_map_05"] = train_maps

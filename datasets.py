@@ -139,6 +139,8 @@ class TrainBatches:
             one more. Every epoch is as long, and the copies within one are augmented differently.
 
     Attributes:
+        epoch: which one an iteration goes through.
+        start: its first step; more than 0 where the rest of an epoch is left.
         shown: images in an epoch, each as often as it is repeated.
     """
 
@@ -157,7 +159,7 @@ class TrainBatches:
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
-        self.epoch = 0
+        self.epoch = self.start = 0
         self.shown = images if repeat is None else math.ceil(repeat.sum() - 1e-9)  # sums of 1.0 may be a bit more
         self._ends = None if repeat is None else np.cumsum(repeat) * (self.shown / repeat.sum())
 
@@ -166,8 +168,17 @@ class TrainBatches:
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order = np.resize(self._order(), (self._share() * self.world_size, 2))[self.rank :: self.world_size]
-        for start in range(0, len(order), self.batch_size):
+        for start in range(self.start * self.batch_size, len(order), self.batch_size):
             yield [(int(i), int(epoch)) for i, epoch in order[start : start + self.batch_size]]
+
+    def go_to(self, epoch: int, images: int = 0, *, multiple_of: int = 1) -> None:
+        """Let the next iteration be through this epoch, without the `images` that all processes have seen of it.
+
+        Args:
+            multiple_of: the first step is one of these, as it was where batch size and processes are the same.
+        """
+        steps = min(-(-images // (self.batch_size * self.world_size)), len(self))
+        self.epoch, self.start = epoch, steps if steps == len(self) else steps // multiple_of * multiple_of
 
     def _order(self) -> np.ndarray:
         """(shown, 2) int64: image and epoch; a copy of an image is as some other, far epoch has it."""

@@ -43,6 +43,7 @@ def main(options: TrainOptions) -> None:
     from torch_utils.engine import evaluate, train_one_epoch
     from torch_utils.epoch_report import EpochReport, best_without_report
     from torch_utils.evaluation_files import REPORT
+    from torch_utils.interruption import Interruption
     from torch_utils.loss_watch import LossWatch
     from torch_utils.network import fit_anchors, for_training, make_model, weigh_classes
     from torch_utils.precision import pick_precision
@@ -116,10 +117,20 @@ def main(options: TrainOptions) -> None:
         "aug_config": policy.config.text if policy.config else None,
         "options": {**options.as_dict(), **own_options(options, checkpoint, folder)},
     }
-    run = Run(folder, updater, about=about, first_epoch=state.epoch, wandb=options.wandb, mlflow=options.mlflow)
-    if state.epoch == 0:
-        run.save(state)  # a run that is killed in its first epoch can be resumed too
-    first_epoch = state.epoch
+    watch = LossWatch(train_index, processes, options.max_bad_steps, "A lower --lr may help")
+    interruption = Interruption(processes, options.save_minutes)
+    run = Run(
+        folder,
+        updater,
+        state,
+        about=about,
+        watch=watch,
+        interruption=interruption,
+        wandb=options.wandb,
+        mlflow=options.mlflow,
+    )
+    if not resumed:
+        run.save()  # a run that is killed in its first epoch can be resumed too
     if processes.is_main:
         _draw_first_samples(train_set, chain.from_iterable(train_batches), folder, window=options.vis_transformed)
 
@@ -133,33 +144,37 @@ def main(options: TrainOptions) -> None:
     report = partial(EpochReport, folder, valid_index, facts)
     network = for_training(model, options, processes)
     measured = average.model if average else model
-    watch = LossWatch(train_index, processes, options.max_bad_steps, _way_out(folder))
-    for epoch in range(first_epoch, options.epochs):
-        if state.epochs_without_improvement >= options.patience:
-            log.info("Early stopping: no better mAP for %d epochs", state.epochs_without_improvement)
-            break
-        train_batches.epoch = epoch
-        losses = train_one_epoch(network, updater, train_loader, epoch, watch=watch)
-        found = evaluate(measured, valid_loader, valid_index, precision=precision, processes=processes)
-        state = state.after(losses, found.metrics.ap, found.metrics.ap50)
-        whole = watch.in_a_row == 0
-        run.record(state, partial(draw, found.detections), whole=whole, report=partial(report, found))
-    if state.epoch == first_epoch:
-        more = "--patience" if state.epochs_without_improvement >= options.patience else "--epochs"
-        log.info("Nothing is left to train: %d epochs are done; a larger %s trains on", first_epoch, more)
-        found = evaluate(measured, valid_loader, valid_index, precision=precision, processes=processes)
-        run.redraw(state, partial(draw, found.detections))
-    best = None if run.has_report else best_without_report(folder / BEST, model, processes)
-    if best is not None:
-        log.info("The best epoch, %d, has no report yet: measuring it again", best["epoch"])
-        model.load_state_dict(best["model_state_dict"])
-        found = evaluate(model, valid_loader, valid_index, precision=precision, processes=processes)
-        run.keep_report(report(found, best["epoch"]))
-    run.close()
-    watch.check_end()
+    validate = partial(evaluate, measured, valid_loader, valid_index, precision=precision, processes=processes)
+    first_epoch = state.epoch
+    with interruption, run.saying_how_to_go_on():
+        for epoch in range(first_epoch, options.epochs):
+            if run.state.epochs_without_improvement >= options.patience:
+                log.info("Early stopping: no better mAP for %d epochs", run.state.epochs_without_improvement)
+                break
+            before = run.state.under_way
+            train_batches.go_to(epoch, before.images, multiple_of=options.accumulate)
+            done = train_one_epoch(
+                network, updater, train_loader, epoch,
+                watch=watch, before=before, start=train_batches.start, pause=run.pause,
+            )  # fmt: skip
+            found = validate(pause=partial(run.pause, lambda done=done: done))
+            state = run.state.after(done.counted, found.metrics.ap, found.metrics.ap50)
+            run.record(state, partial(draw, found.detections), partial(report, found))
+        if run.state.epoch == first_epoch:
+            more = "--patience" if run.state.epochs_without_improvement >= options.patience else "--epochs"
+            log.info("Nothing is left to train: %d epochs are done; a larger %s trains on", first_epoch, more)
+            run.redraw(partial(draw, validate().detections))
+        best = None if run.has_report else best_without_report(folder / BEST, model, processes)
+        if best is not None:
+            log.info("The best epoch, %d, has no report yet: measuring it again", best["epoch"])
+            model.load_state_dict(best["model_state_dict"])
+            found = evaluate(model, valid_loader, valid_index, precision=precision, processes=processes)
+            run.keep_report(report(found, best["epoch"]))
+        run.close()
+        watch.check_end()
     leave_processes()
     if (folder / BEST).is_file():  # a run of the predecessor's may go on in another folder
-        log.info("Best validation mAP %.4f; the model is %s", state.best_map, folder / BEST)
+        log.info("Best validation mAP %.4f; the model is %s", run.state.best_map, folder / BEST)
     log.info("Results are in %s; look at %s and %s", folder, folder / PREDICTIONS, folder / REPORT)
 
 
@@ -295,13 +310,6 @@ def _draw_first_samples(
     write_image(folder / TRAIN_BATCH, picture)
     if window:
         show("first training samples", picture)
-
-
-def _way_out(folder: Path) -> str:
-    """What to do after losses that are not finite."""
-    from torch_utils.run import LAST
-
-    return f"{folder / LAST} is from before: go on with train.py -r -w {folder / LAST} and a lower --lr"
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ torchrun and `python -m torch.distributed.launch --use_env` set RANK, LOCAL_RANK
 none of this, and every function here then does the obvious.
 """
 
+import functools
 import os
 import socket
 import time
@@ -161,6 +162,21 @@ def from_first_of_machine(processes: Processes, make: Callable[[], Value]) -> Va
     for error in (value for value in everyone if isinstance(value, UserError)):
         raise error
     return everyone[first]
+
+
+def highest(processes: Processes, number: int) -> int:
+    """The highest of all processes' numbers, in all of them; asked between hosts, so that no GPU is waited for."""
+    if not processes.several:
+        return number
+    value = torch.tensor(number)
+    dist.all_reduce(value, dist.ReduceOp.MAX, group=_hosts())
+    return int(value)
+
+
+@functools.cache
+def _hosts() -> dist.ProcessGroup | None:
+    """A group that talks over gloo: None, which is the usual one, on CPUs."""
+    return None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo", timeout=_TIMEOUT)
 
 
 def share_buffers(processes: Processes, model: nn.Module) -> None:

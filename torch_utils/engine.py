@@ -2,8 +2,9 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch_utils.coco_eval import CocoMetrics, coco_metrics
 from torch_utils.distributed import Processes, from_main, gathered, share_buffers
 from torch_utils.loss_watch import LossWatch, Update
 from torch_utils.precision import Precision
-from torch_utils.training_state import LOSS_TERMS
+from torch_utils.training_state import LOSS_TERMS, EpochSoFar
 from torch_utils.update import Updater
 from utils.batch import DAMAGED
 from utils.detections import Detections
@@ -22,19 +23,33 @@ from utils.label_index import LabelIndex
 from utils.loader import Loader
 from utils.progress import StepMeter
 
+Pause = Callable[[Callable[[], EpochSoFar]], None]
 log = logging.getLogger(__name__)
 
 
-def train_one_epoch(network: nn.Module, updater: Updater, loader: Loader, epoch: int, *, watch: LossWatch) -> Tensor:
+def train_one_epoch(
+    network: nn.Module,
+    updater: Updater,
+    loader: Loader,
+    epoch: int,
+    *,
+    watch: LossWatch,
+    before: EpochSoFar | None = None,
+    start: int = 0,
+    pause: Pause | None = None,
+) -> EpochSoFar:
     """Train on every batch once.
 
     Args:
         network: the updater's model, or its wrapper in a distributed run.
         epoch: from 0; with the schedule it gives the learning rate.
         watch: looks at updates whose loss is not finite, which are left out.
+        before: what there is of the epoch already.
+        start: the step that the loader begins with.
+        pause: called after every update, with a function that says what there is of the epoch then; it may end the run.
 
     Returns:
-        (steps, 4) float32 on the CPU: LOSS_TERMS of every step that was not left out, mean of all processes.
+        The whole epoch.
 
     Raises:
         UserError: too many updates in a row were left out.
@@ -45,7 +60,14 @@ def train_one_epoch(network: nn.Module, updater: Updater, loader: Loader, epoch:
     losses = torch.zeros(steps, len(LOSS_TERMS), device=device)
     is_bad = torch.zeros(steps, dtype=torch.bool, device=device)
     images: list[Tensor] = []
-    meter = StepMeter(f"Epoch: [{epoch}]", loader)
+    shown, before = 0, before or EpochSoFar()
+
+    def so_far(end: int) -> EpochSoFar:
+        """All before step `end`."""
+        means = torch.stack([*gathered(updater.processes, losses[start:end].cpu())]).mean(0)
+        return before.joined(shown * updater.processes.world_size, means, is_bad[start:end].cpu())
+
+    meter = StepMeter(f"Epoch: [{epoch}]", loader, start=start)
     for batch in meter:
         step = meter.step
         first = step - step % size
@@ -60,16 +82,19 @@ def train_one_epoch(network: nn.Module, updater: Updater, loader: Loader, epoch:
             precision.scaler.scale(loss).backward()
         losses[step] = torch.stack([terms[name].detach() for name in LOSS_TERMS])
         images.append(batch.image_ids)
+        shown += len(batch.image_ids)
         if step == last:
             found = updater.finish(update, losses[first : step + 1])
             is_bad[first : step + 1] = found
             watch.note(Update(epoch, step, losses[first : step + 1], images, found), last=step == steps - 1)
+            if pause is not None:
+                pause(partial(so_far, step + 1))
         if meter.due():  # reading values from a GPU waits for it
             total = losses[: step + 1].sum(1).cpu()
-            mean = total[~is_bad[: step + 1].cpu()].mean()
+            mean = total[start:][~is_bad[start : step + 1].cpu()].mean()
             memory = {"max mem": f"{torch.cuda.max_memory_allocated() >> 20}"} if device.type == "cuda" else {}
             meter.show({"lr": f"{lr:.6f}", "loss": f"{total[-1]:.4f} ({mean:.4f})"}, memory)
-    return torch.stack([*gathered(updater.processes, losses.cpu())]).mean(0)[~is_bad.cpu()]
+    return so_far(steps)
 
 
 @dataclass(frozen=True)
@@ -89,6 +114,7 @@ def evaluate(
     precision: Precision,
     processes: Processes,
     new_labels: np.ndarray | None = None,
+    pause: Callable[[], None] | None = None,
 ) -> Evaluation:
     """Detect in every image and compare with the index's boxes; train.py and eval.py both measure with this.
 
@@ -97,6 +123,7 @@ def evaluate(
 
     Args:
         new_labels: the model's label -> the index's label, negative for none; without it they are the same.
+        pause: called after every batch, as often in every process; it may end the run.
 
     Raises:
         UserError: no image can be decoded.
@@ -106,6 +133,7 @@ def evaluate(
     own: dict[int, Detections] = {}
     meter = StepMeter("Test:", loader)
     model_time = 0.0
+    common = min(gathered(processes, len(loader)))  # batches that every process has
     for batch in meter:
         started = time.perf_counter()
         with precision.autocast():
@@ -118,6 +146,8 @@ def evaluate(
         model_time += time.perf_counter() - started
         if meter.due():
             meter.show({"model_time": f"{model_time / (meter.step + 1):.4f}"})
+        if pause is not None and meter.step < common:
+            pause()
     detections = {image: found for part in gathered(processes, own) for image, found in part.items()}
     if not detections:
         raise UserError(f"{index.folder}: none of the {len(index)} images can be decoded")

@@ -90,7 +90,7 @@ def restore(
     precision: Precision,
     processes: Processes,
 ) -> TrainingState:
-    """Put trained weights, optimizer, scaler and random numbers back as Run.save found them, and return the state.
+    """Put trained weights, optimizer, scaler and random numbers back as they were saved, and return the state.
 
     Args:
         model: has the checkpoint's model_state_dict; if that is a moving average, the trained weights take its place.

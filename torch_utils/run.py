@@ -1,102 +1,126 @@
 """The folder of a training run: what is saved in it, and when."""
 
+import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import torchvision
 
-from torch_utils.checkpoint import FORMAT, rng_state, save_checkpoint
-from torch_utils.distributed import gathered
+from torch_utils.background import BackgroundWriter
+from torch_utils.checkpoint import FORMAT, rng_state
+from torch_utils.distributed import gathered, leave_processes
 from torch_utils.epoch_report import EpochReport
-from torch_utils.optimization import LR_SCALE
-from torch_utils.training_state import TrainingState
+from torch_utils.interruption import Interruption, Wish
+from torch_utils.loss_watch import LossWatch
+from torch_utils.training_state import EpochSoFar, TrainingState
 from torch_utils.update import Updater
+from utils.errors import UserError
 from utils.files import remove_leftovers
 from utils.sinks import open_sinks
 from utils.training_log import TrainingLog
 from utils.version import VERSION
 
 LAST = "last_model.pth"  # the whole run: resume from it
-LAST_WEIGHTS = "last_model_state.pth"  # its model
+LAST_WEIGHTS = "last_model_state.pth"  # the model of its last whole epoch
 BEST = "best_model.pth"  # the model of the best epoch
 TRAINED = "trained_state_dict"  # in LAST, where the model is a moving average: the weights that are trained
-_OWN = (LR_SCALE, "weight_decay", "fused", "foreach")  # of a parameter group: by options and device, not by the file
 log = logging.getLogger(__name__)
 
 
 class Run:
-    """Saves and logs epochs. Every process makes one and calls it; only the main one writes.
+    """Saves and logs a run. Every process makes one and calls it alike; only the main one writes.
+
+    Checkpoints are written by a thread, BEST first, so that LAST never is ahead of it; training waits for the thread
+    only where it has not written the one before.
 
     Args:
         folder: exists, and is this run's alone.
         updater: has the model, or a moving average of it, which is then saved in its place.
+        state: where the run stands.
         about: what every checkpoint says of the model: model_name, model_options, data, size_rule, options ...
-        first_epoch: number of whole epochs that a resumed run comes with.
+        watch: knows of losses that are not finite. While the last updates were left out, LAST and LAST_WEIGHTS stay as
+            they were: the run may not be able to go on from such a moment.
+        interruption: says when to save in mid-epoch, and when to end.
+
+    Attributes:
+        state: after the last whole epoch.
     """
 
     def __init__(
         self,
         folder: Path,
         updater: Updater,
+        state: TrainingState,
         *,
         about: Mapping[str, Any],
-        first_epoch: int,
-        wandb: bool,
-        mlflow: bool,
+        watch: LossWatch,
+        interruption: Interruption,
+        wandb: bool = False,
+        mlflow: bool = False,
     ) -> None:
         self.folder = folder
         self.processes = updater.processes
         self.updater = updater
+        self.state = state
+        self.watch = watch
+        self.interruption = interruption
         versions = {"torch": str(torch.__version__), "torchvision": str(torchvision.__version__), "pipeline": VERSION}
         self.about = {"format": FORMAT, "versions": versions, **about}
         self.log = None
         self.has_report = False  # of an epoch that is better than those that a resumed run comes with
+        self._writer = BackgroundWriter()
         if self.processes.is_main:
             remove_leftovers(folder)
-            sinks = open_sinks(folder, about["options"], first_epoch=first_epoch, wandb=wandb, mlflow=mlflow)
+            sinks = open_sinks(folder, about["options"], first_epoch=state.epoch, wandb=wandb, mlflow=mlflow)
             self.log = TrainingLog(folder, about["options"], sinks)
 
-    def save(self, state: TrainingState, *, whole: bool = True, thresholds: Mapping[str, Any] | None = None) -> None:
-        """Write the checkpoints of this moment: the best one first, so that the last never is ahead of it.
-
-        Args:
-            thresholds: what the best one says of scores.
-            whole: False leaves the last ones as they are, since the run may not be able to go on from this moment.
-        """
+    def save(self, thresholds: Mapping[str, Any] | None = None) -> None:
+        """Write the checkpoints of a whole epoch; `thresholds` are what the best one says of scores."""
         rng = gathered(self.processes, rng_state())
+        self.interruption.saved()
         if not self.processes.is_main:
             return
-        updater, average = self.updater, self.updater.average
-        model = average.model if average else updater.model
-        weights = {**self.about, "epoch": state.epoch, "model_state_dict": model.state_dict()}
-        if state.improved and whole:
-            log.info("BEST VALIDATION mAP: %s", state.best_map)
-            log.info("SAVING BEST MODEL FOR EPOCH: %d", state.epoch)
-            save_checkpoint(self.folder / BEST, {**weights, "best_map": state.best_map, **(thresholds or {})})
-        if not whole:
+        weights, last = self._contents(self.state, rng)
+        if self.watch.in_a_row:
             log.warning("%s stays as it was, since the last steps of the epoch were left out", self.folder / LAST)
             return
-        save_checkpoint(self.folder / LAST_WEIGHTS, weights)
-        whole = {
-            **weights,
-            **state.as_checkpoint(),
-            **({TRAINED: updater.model.state_dict()} if average else {}),
-            "optimizer_state_dict": updater.optimizer.state_dict(),
-            "scaler_state_dict": updater.precision.scaler.state_dict(),
-            "rng": list(rng),
-        }
-        save_checkpoint(self.folder / LAST, whole)
+        files = []
+        if self.state.improved:
+            log.info("BEST VALIDATION mAP: %s", self.state.best_map)
+            log.info("SAVING BEST MODEL FOR EPOCH: %d", self.state.epoch)
+            files.append((self.folder / BEST, {**weights, "best_map": self.state.best_map, **(thresholds or {})}))
+        self._writer.write([*files, (self.folder / LAST_WEIGHTS, weights), (self.folder / LAST, last)])
+
+    def pause(self, so_far: Callable[[], EpochSoFar]) -> None:
+        """Between two updates, or two batches of the validation: save the run if that is wished, or end it.
+
+        Args:
+            so_far: what there is of the epoch.
+
+        Raises:
+            Interrupted: after a signal.
+        """
+        wish = self.interruption.wish()
+        if wish is Wish.NOTHING:
+            return
+        if not self.watch.in_a_row:
+            state = replace(self.state, under_way=so_far())
+            rng = gathered(self.processes, rng_state())
+            self.interruption.saved()
+            if self.processes.is_main:
+                self._writer.write([(self.folder / LAST, self._contents(state, rng)[1])])
+        if wish is Wish.STOP:
+            self.close()
+            stopped = self.interruption.stop(self.way_on())
+            leave_processes()
+            raise stopped
 
     def record(
-        self,
-        state: TrainingState,
-        draw: Callable[[], None],
-        *,
-        whole: bool = True,
-        report: Callable[[int], EpochReport] | None = None,
+        self, state: TrainingState, draw: Callable[[], None], report: Callable[[int], EpochReport] | None = None
     ) -> None:
         """Log and save the epoch that just ended, see `save`; `draw` adds pictures of it from a thread.
 
@@ -105,13 +129,15 @@ class Run:
         Args:
             report: makes the report of the epoch of this number; asked for if it is the best.
         """
-        best = report(state.epoch) if report is not None and state.improved and whole else None
+        self.state = state
+        is_best = state.improved and not self.watch.in_a_row
+        best = report(state.epoch) if report is not None and is_best else None
         if self.log is not None:
             self.log.write_epoch(state.history)
-        self.save(state, whole=whole, thresholds=best.thresholds() if best and self.processes.is_main else None)
+        self.save(best.thresholds() if best and self.processes.is_main else None)
         if best is not None:
             self.keep_report(best)
-        self.redraw(state, draw)
+        self.redraw(draw)
 
     def keep_report(self, report: EpochReport) -> None:
         """Have the report of the best epoch written, from a thread or by close()."""
@@ -119,12 +145,58 @@ class Run:
         if self.log is not None:
             self.log.keep_report(report.epoch, report.write)
 
-    def redraw(self, state: TrainingState, draw: Callable[[], None]) -> None:
+    def redraw(self, draw: Callable[[], None]) -> None:
         """Draw the curves, and what `draw` adds, from a thread."""
         if self.log is not None:
-            self.log.start_drawing(state.history, state.iteration_losses.numpy(), draw)
+            self.log.start_drawing(self.state.history, self.state.iteration_losses.numpy(), draw)
 
     def close(self) -> None:
-        """Wait for what is still being written."""
-        if self.log is not None:
-            self.log.close()
+        """Wait for what is still being written.
+
+        Raises:
+            OSError: a checkpoint could not be.
+        """
+        try:
+            self._writer.close()
+        finally:
+            if self.log is not None:
+                self.log.close()
+
+    def way_on(self) -> str:
+        """What is safe on the disk, and the command that goes on from there."""
+        last = self.folder / LAST
+        return f"The run is in {last}: go on with python train.py --resume-training --weights {last}"
+
+    @contextlib.contextmanager
+    def saying_how_to_go_on(self) -> Iterator[None]:
+        """Whatever a user can put right ends the run with a message that says how to go on.
+
+        Raises:
+            UserError: also where a file of the run cannot be written.
+        """
+        try:
+            yield
+        except UserError as error:
+            with contextlib.suppress(OSError):
+                self._writer.wait()
+            raise type(error)(f"{error}. {self.way_on()}") from error
+        except OSError as error:
+            file = error.filename2 or error.filename or self.folder
+            raise UserError(
+                f"{file}: cannot be written ({error.strerror}): make room, or see to the disk. {self.way_on()}"
+            ) from error
+
+    def _contents(self, state: TrainingState, rng: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What goes into the files of the weights, and into that of the whole run."""
+        updater, average = self.updater, self.updater.average
+        model = average.model if average else updater.model
+        weights = {**self.about, "epoch": state.epoch, "model_state_dict": model.state_dict()}
+        last = {
+            **weights,
+            **state.as_checkpoint(),
+            **({TRAINED: updater.model.state_dict()} if average else {}),
+            "optimizer_state_dict": updater.optimizer.state_dict(),
+            "scaler_state_dict": updater.precision.scaler.state_dict(),
+            "rng": list(rng),
+        }
+        return weights, last

@@ -9,11 +9,35 @@ from torch import Tensor
 
 LOSS_TERMS = ("loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg")
 TRAIN_LOSS = "train_loss"
+_UNDER_WAY = ("images", "losses", "left_out")
+
+
+@dataclass(frozen=True)
+class EpochSoFar:
+    """What there is of an epoch: all of it after its last update, nothing before its first."""
+
+    images: int = 0  # that were shown, by all processes
+    losses: Tensor = field(default_factory=lambda: torch.empty(0, len(LOSS_TERMS)))  # (steps, 4) float32, on the CPU
+    left_out: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))  # (steps,) losses not finite
+
+    def __post_init__(self) -> None:
+        if self.images < 0 or self.losses.shape != (len(self.left_out), len(LOSS_TERMS)):
+            raise ValueError(f"an epoch of {self.images} images with losses {tuple(self.losses.shape)}")
+
+    @property
+    def counted(self) -> Tensor:
+        """(N, 4) losses of the steps that were not left out."""
+        return self.losses[~self.left_out]
+
+    def joined(self, images: int, losses: Tensor, left_out: Tensor) -> "EpochSoFar":
+        """With further images and steps."""
+        joined = torch.cat([self.losses, losses]), torch.cat([self.left_out, left_out])
+        return EpochSoFar(self.images + images, *joined)
 
 
 @dataclass(frozen=True)
 class TrainingState:
-    """After `epoch` whole epochs."""
+    """After `epoch` whole epochs, and perhaps a part of the next."""
 
     epoch: int = 0
     best_map: float = float("-inf")
@@ -21,7 +45,8 @@ class TrainingState:
     history: tuple[Mapping[str, float], ...] = ()  # an epoch each: map, map_05, train_loss and LOSS_TERMS
     iteration_losses: Tensor = field(
         default_factory=lambda: torch.empty(0)
-    )  # (steps,) float32, total loss of every step
+    )  # (steps,) float32, total loss of every step of the whole epochs
+    under_way: EpochSoFar = field(default_factory=EpochSoFar)
 
     def after(self, losses: Tensor, ap: float, ap50: float) -> "TrainingState":
         """The state one epoch on.
@@ -62,6 +87,7 @@ class TrainingState:
             "train_loss_list_epoch": [row[TRAIN_LOSS] for row in self.history],
             "val_map": [row["map"] for row in self.history],
             "val_map_05": [row["map_05"] for row in self.history],
+            "epoch_under_way": {name: getattr(self.under_way, name) for name in _UNDER_WAY},
         }
 
     @classmethod
@@ -78,6 +104,7 @@ class TrainingState:
             epoch=int(checkpoint["epoch"]),
             history=tuple(history),
             iteration_losses=torch.as_tensor(checkpoint.get("train_loss_list", []), dtype=torch.float32),
+            under_way=EpochSoFar(**checkpoint.get("epoch_under_way", {})),
         )
         return replace(
             state,

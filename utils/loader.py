@@ -5,6 +5,7 @@ touched for the first time or copied there per batch. The slots of a run on a GP
 as the loader.
 """
 
+import atexit
 import logging
 import math
 import mmap
@@ -12,6 +13,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -32,7 +34,8 @@ log = logging.getLogger(__name__)
 _AHEAD = 2  # batches that a worker has before it, so that it works on while the main process is in a step
 _IN_USE = 3  # slots of batches that were handed out: one in work, two whose copy to a GPU may not have ended
 _PARENT_CHECK = 5.0  # s between two looks of an idle worker whether the main process lives
-_GRACE = 5.0  # s for workers to end by themselves
+_GRACE = 5.0  # s for a worker that was lost to end
+_MAINS = ("SIGINT", "SIGTERM", "SIGUSR1")  # reach every process: the main one saves its run first and ends the others
 
 
 class Samples(Protocol):
@@ -112,12 +115,9 @@ class Loader:
         workers, self._workers = self._workers, []
         for worker in workers:
             worker.pipe.close()
-            worker.process.terminate()  # workers that were started later hold the pipe open
+            worker.process.kill()  # workers that were started later hold the pipe open; SIGTERM is ignored
         for worker in workers:
-            worker.process.join(_GRACE)
-            if worker.process.is_alive():
-                worker.process.kill()
-                worker.process.join()
+            worker.process.join()
 
     def _from_here(self) -> Iterator[Batch]:
         for keys in self.batches:
@@ -171,6 +171,8 @@ class Loader:
             arguments = (self.dataset, self._ring, self._slot_bytes, theirs, ours)
             process = context.Process(target=_work, args=arguments, name=f"loader {len(self._workers)}", daemon=True)
             process.start()
+            if not self._workers:  # at exit multiprocessing would wait for them: it knows SIGTERM only
+                atexit.register(_close, weakref.ref(self))
             theirs.close()
             self._workers.append(_Worker(process, ours))
         while any(worker.waiting for worker in self._workers):
@@ -241,13 +243,19 @@ class Loader:
         return LoaderError(f"{worker.process.name}, a process that loads images, {how}")
 
 
+def _close(loader: "weakref.ref[Loader]") -> None:
+    if (living := loader()) is not None:
+        living.close()
+
+
 def _work(dataset: Samples, ring: SharedBlock, slot_bytes: int, pipe: Connection, other_end: Connection) -> None:
     """Make batches until the main process closes the pipe or is gone."""
     import cv2
 
     other_end.close()  # a forked process has it too, and would never see the end of the pipe
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process: the main one ends this one
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for name in _MAINS:
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     cv2.setNumThreads(0)
     keep_memory()
     torch.set_num_threads(1)

@@ -40,19 +40,19 @@ class StepMeter:
     seconds per step, of the whole step and of waiting for the loader, over the steps since the last line.
     """
 
-    def __init__(self, header: str, loader: SizedIterable[Item]) -> None:
+    def __init__(self, header: str, loader: SizedIterable[Item], *, start: int = 0) -> None:
         self.header = header
         self.loader = loader
         self.total = len(loader)
-        self.step = 0
+        self.start = self.step = start  # the loader gives what comes from there on
         description, quiet = header.rstrip(":"), not sys.stdout.isatty()
-        self._bar = tqdm(total=self.total, desc=description, disable=quiet, file=sys.stdout, leave=False)
+        self._bar = tqdm(initial=start, total=self.total, desc=description, disable=quiet, file=sys.stdout, leave=False)
 
     def __iter__(self) -> Iterator[Item]:
         self._started = self._shown_at = time.perf_counter()
-        self._shown_step, self._waited = -1, 0.0
+        self._shown_step, self._waited = self.start - 1, 0.0
         waiting_since = self._started
-        for step, item in enumerate(self.loader):
+        for step, item in enumerate(self.loader, self.start):
             self.step = step
             self._waited += time.perf_counter() - waiting_since
             yield item
@@ -61,11 +61,11 @@ class StepMeter:
         self._bar.close()
         seconds = time.perf_counter() - self._started
         clock = timedelta(seconds=int(seconds))
-        log.info("%s Total time: %s (%.4f s / it)", self.header, clock, seconds / max(1, self.total))
+        log.info("%s Total time: %s (%.4f s / it)", self.header, clock, seconds / max(1, self.total - self.start))
 
     def due(self) -> bool:
         """Whether this step is to be shown: ask at its end, and only then read values from the device."""
-        if self.step in (0, self.total - 1) or self.step % _LINE_INTERVAL == 0:
+        if self._is_line():
             return True
         return not self._bar.disable and time.perf_counter() - self._shown_at > _BAR_INTERVAL
 
@@ -77,10 +77,15 @@ class StepMeter:
         self._shown_at, self._shown_step, self._waited = now, self.step, 0.0
         text = "  ".join(f"{name}: {value}" for name, value in {**values, **times, **(last or {})}.items())
         self._bar.set_postfix_str(text)
-        if self.step in (0, self.total - 1) or self.step % _LINE_INTERVAL == 0:
-            eta = timedelta(seconds=int((now - self._started) / (self.step + 1) * (self.total - self.step - 1)))
+        if self._is_line():
+            eta = timedelta(
+                seconds=int((now - self._started) / (self.step + 1 - self.start) * (self.total - self.step - 1))
+            )
             place = f"[{self.step:{len(str(self.total))}d}/{self.total}]"
             is_last = self.step == self.total - 1
             if is_last:
                 self._bar.close()  # its last values stay, as a line
             log.info("%s  %s  eta: %s  %s", self.header, place, eta, text, extra={PROGRESS: not is_last})
+
+    def _is_line(self) -> bool:
+        return self.step in (self.start, self.total - 1) or self.step % _LINE_INTERVAL == 0

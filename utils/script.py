@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,7 +12,15 @@ from utils.errors import USAGE, UserError
 from utils.flags import Options, OptionsType, parse_options
 
 _FULL = "the memory of the GPU is full: lower --batch or --imgsz, or choose a smaller --model"
-_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+_SIGNALLED = 128  # and the signal's number: how shells say that it ended a process
+
+
+class Interrupted(Exception):
+    """A signal ended the work, which was put away first; the message says where."""
+
+    def __init__(self, words: str, number: int) -> None:
+        super().__init__(words)
+        self.exit_code = _SIGNALLED + number
 
 
 def run_script(
@@ -39,9 +48,12 @@ def run_script(
             raise
         print(f"error: {_FULL} ({_last_words(error).splitlines()[0]})", file=sys.stderr)
         sys.exit(USAGE)
+    except Interrupted as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        sys.exit(_INTERRUPTED)
+        sys.exit(_SIGNALLED + signal.SIGINT)
     sys.exit(0)
 
 

@@ -257,6 +257,9 @@ class RunOptions(Options):
         "--resume-training",
         help="go on with the run of -w .../last_model.pth; its options hold where none is typed",
     )
+    save_minutes: PositiveFloat | None = flag(
+        "--save-minutes", default=15.0, metavar="M", help="save the run in mid-epoch too, every M minutes"
+    )
     wandb: bool = switch("--wandb", help="log to Weights & Biases too (needs pip install wandb, wandb login)")
     mlflow: bool = switch(
         "--mlflow", help="log to MLflow too: to MLFLOW_TRACKING_URI, or a folder of the run (needs pip install mlflow)"

@@ -8,6 +8,8 @@ from torch import nn
 
 from torch_utils.checkpoint import load_checkpoint
 from torch_utils.distributed import Processes
+from torch_utils.interruption import Interruption
+from torch_utils.loss_watch import LossWatch
 from torch_utils.optimization import Schedule, make_optimizer
 from torch_utils.precision import Precision
 from torch_utils.resume import recipe_of_older_run, restore
@@ -26,7 +28,9 @@ def make_run(folder: Path, precision: Precision | None = None, **options) -> Run
         model, make_optimizer(model, "SGD", 0.1, **options), Schedule(0.1, 3, 2), precision or Precision(CPU),
         Processes(CPU),
     )  # fmt: skip
-    return Run(folder, updater, about=ABOUT, first_epoch=0, wandb=False, mlflow=False)
+    alone = Processes(CPU)
+    watch, interruption = LossWatch(None, alone, 10, ""), Interruption(alone, 15)
+    return Run(folder, updater, TrainingState(), about=ABOUT, watch=watch, interruption=interruption)
 
 
 def one_epoch() -> TrainingState:
@@ -39,12 +43,12 @@ def test_the_scale_of_half_precision_gradients_is_resumed(tmp_path: Path) -> Non
     half.scaler.scale(torch.ones(()))  # it makes its scale on first use
     half.scaler.update(new_scale=123.0)
     run = make_run(tmp_path, half)
-    run.save(TrainingState())
+    run.save()
+    run.close()
     fresh = Precision(CPU, torch.float16)
     model = nn.Linear(2, 2)
     restore(load_checkpoint(tmp_path / LAST), model, make_optimizer(model, "SGD", 0.1), fresh, Processes(CPU))
     assert fresh.scaler.get_scale() == 123.0
-    run.close()
 
 
 def test_a_first_map_of_zero_makes_a_best_model(tmp_path: Path) -> None:
@@ -58,10 +62,10 @@ def test_a_first_map_of_zero_makes_a_best_model(tmp_path: Path) -> None:
 def test_results_are_logged_before_the_checkpoint_says_that_the_epoch_is_done(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     (tmp_path / LAST).mkdir()  # the checkpoint cannot be written, as if the run was killed there
+    run.record(one_epoch(), lambda: None)
     with pytest.raises(OSError, match=LAST):
-        run.record(one_epoch(), lambda: None)
+        run.close()
     assert len((tmp_path / "results.csv").read_text().splitlines()) == 2
-    run.close()
 
 
 def test_what_killed_runs_left_half_written_is_removed(tmp_path: Path) -> None:
@@ -83,7 +87,7 @@ def test_a_picture_that_cannot_be_drawn_does_not_end_the_run(tmp_path: Path, cap
 def test_another_optimizer_than_the_saved_one_is_refused(tmp_path: Path) -> None:
     """Fault of the predecessor: --optimizer on resuming ended in a traceback."""
     run = make_run(tmp_path)
-    run.save(TrainingState())
+    run.save()
     run.close()
     checkpoint, model = load_checkpoint(tmp_path / LAST), nn.Linear(2, 2)
     with pytest.raises(UserError, match="--optimizer AdamW: the run to resume has the state of SGD: drop --optimizer"):
@@ -97,7 +101,7 @@ def test_another_optimizer_than_the_saved_one_is_refused(tmp_path: Path) -> None
 @pytest.mark.parametrize("damage", [{"rng": 5}, {"rng": [1]}, {"history": 5}, {"optimizer_state_dict": {}}], ids=str)
 def test_a_damaged_state_is_refused(tmp_path: Path, damage: dict) -> None:
     run = make_run(tmp_path)
-    run.save(TrainingState())
+    run.save()
     run.close()
     checkpoint, model = load_checkpoint(tmp_path / LAST) | damage, nn.Linear(2, 2)
     with pytest.raises(UserError, match="the run's state is damaged, or does not fit its model"):
@@ -134,7 +138,7 @@ def test_a_run_of_the_predecessor_or_of_before_decay_all_goes_on_with_its_recipe
 def test_a_typed_weight_decay_holds_in_a_resumed_run(tmp_path: Path) -> None:
     """Loading the optimizer's state would put the old one back, as --lr was ignored in the predecessor."""
     run = make_run(tmp_path, weight_decay=0.01)
-    run.save(TrainingState())
+    run.save()
     run.close()
     model = nn.Linear(2, 2)
     optimizer = make_optimizer(model, "SGD", 0.1, weight_decay=0.5)

@@ -69,7 +69,7 @@ def make_updater(model: nn.Module, name: str = "SGD", fused: bool = False, **opt
 
 def train(updater: Updater, batches: Sequence[Batch], *, epochs: int = 3, limit: int = 10) -> Tensor:
     watch = LossWatch(INDEX, Processes(CPU), limit, "Go on.")
-    return torch.cat([train_one_epoch(updater.model, updater, batches, e, watch=watch) for e in range(epochs)])
+    return torch.cat([train_one_epoch(updater.model, updater, batches, e, watch=watch).counted for e in range(epochs)])
 
 
 def same(one: nn.Module, other: nn.Module, **tolerance: float) -> None:
@@ -240,7 +240,7 @@ def run_toy(batches, **options):
     updater = Updater(model, optimizer, Schedule(0.05, 4, 3), Precision(CPU), processes, **options)
     watch = LossWatch(INDEX, processes, 1, "Go on.")
     network = DistributedDataParallel(model)
-    return model, torch.cat([train_one_epoch(network, updater, batches, e, watch=watch) for e in range(3)])
+    return model, torch.cat([train_one_epoch(network, updater, batches, e, watch=watch).counted for e in range(3)])
 
 """
 
@@ -313,7 +313,7 @@ def run_detector(batches, processes, accumulate=1):
     optimizer = make_optimizer(model, "SGD", 0.001)
     updater = Updater(model, optimizer, Schedule(0.001, 2, 2), Precision(CPU), processes, accumulate=accumulate)
     network = DistributedDataParallel(model) if processes.several else model
-    return train_one_epoch(network, updater, batches, 0, watch=LossWatch(INDEX, processes, 0, "Go on."))
+    return train_one_epoch(network, updater, batches, 0, watch=LossWatch(INDEX, processes, 0, "Go on.")).counted
 
 """
 

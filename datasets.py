@@ -6,7 +6,7 @@ python datasets.py convert --data data_configs/smoke.yaml --to coco --output smo
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,6 +79,13 @@ class DetectionDataset:
         sizes, which = np.unique(self.index.sizes, axis=0, return_inverse=True)
         base = [self._augment.base_size(self.size_rule.network_size(*size)) for size in sizes.tolist()]
         return np.array(base)[which.reshape(-1)]
+
+    def plain(self) -> "DetectionDataset":
+        """The same images without augmentation; from the same cache, if it has them at their network size."""
+        plain = DetectionDataset(self.index, self.size_rule)
+        if np.array_equal(plain.base_sizes(), self.base_sizes()):
+            plain._cache = self._cache
+        return plain
 
     def keep_images(self, path: str) -> None:
         """Keep images at their base size in a file for an ImageCache, once they are made."""
@@ -197,23 +204,34 @@ class TrainBatches:
 
 
 class EvalBatches:
-    """Every image once, in batches of one padded shape.
+    """Every image once, or each of some, in batches of one padded shape.
 
     An image is so padded to multiples of 32 only, never to a larger neighbour, and is seen alike whatever the batch
     size and the number of processes.
+
+    Args:
+        images: numbers of those that are wanted, without it all.
     """
 
     def __init__(
-        self, index: LabelIndex, size_rule: SizeRule, batch_size: int, *, rank: int = 0, world_size: int = 1
+        self,
+        index: LabelIndex,
+        size_rule: SizeRule,
+        batch_size: int,
+        *,
+        images: Sequence[int] | None = None,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         by_shape: dict[tuple[int, int], list[int]] = {}
-        for i, (height, width) in enumerate(index.sizes.tolist()):
+        for i in range(len(index)) if images is None else images:
+            height, width = index.sizes[i].tolist()
             network_height, network_width = size_rule.network_size(height, width)
             by_shape.setdefault((padded(network_height), padded(network_width)), []).append(i)
         batches = [
-            images[start : start + batch_size]
-            for _, images in sorted(by_shape.items())
-            for start in range(0, len(images), batch_size)
+            alike[start : start + batch_size]
+            for _, alike in sorted(by_shape.items())
+            for start in range(0, len(alike), batch_size)
         ]
         self.batches = batches[rank::world_size]
         self.batch_size = batch_size

@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # heavy imports wait until they are needed, so that --help an
     from utils.augmentation_config import AugmentationConfig
     from utils.data_config import DataConfig
     from utils.label_index import LabelIndex
+    from utils.loader import Loader
 
 _UNFROZEN_DECAY = 0.7  # layer-wise, of --unfreeze; ViTDet's for ViT-B, https://arxiv.org/abs/2203.16527, table 9
 _DRAWN = 16  # samples in the picture of them
@@ -100,6 +101,7 @@ def main(options: TrainOptions) -> None:
         log.info("Images shown in an epoch (--repeat-factor %g): %d", options.repeat_factor, train_batches.shown)
     train_loader = make_loader(train_set, train_batches, options.workers, processes.device)
     valid_loader = make_loader(valid_set, valid_batches, options.workers, processes.device)
+    sample_loader = _sample_loader(train_set, options, processes)
 
     average = MovingAverage(model, options.ema_decay) if options.ema else None
     optimizer, schedule = _optimizer(model, options, processes, len(train_loader))
@@ -119,16 +121,8 @@ def main(options: TrainOptions) -> None:
     }
     watch = LossWatch(train_index, processes, options.max_bad_steps, "A lower --lr may help")
     interruption = Interruption(processes, options.save_minutes)
-    run = Run(
-        folder,
-        updater,
-        state,
-        about=about,
-        watch=watch,
-        interruption=interruption,
-        wandb=options.wandb,
-        mlflow=options.mlflow,
-    )
+    sinks = {"wandb": options.wandb, "mlflow": options.mlflow}
+    run = Run(folder, updater, state, about=about, watch=watch, interruption=interruption, **sinks)
     if not resumed:
         run.save()  # a run that is killed in its first epoch can be resumed too
     if processes.is_main:
@@ -143,8 +137,8 @@ def main(options: TrainOptions) -> None:
     }
     report = partial(EpochReport, folder, valid_index, facts)
     network = for_training(model, options, processes)
+    measure = partial(evaluate, precision=precision, processes=processes)
     measured = average.model if average else model
-    validate = partial(evaluate, measured, valid_loader, valid_index, precision=precision, processes=processes)
     first_epoch = state.epoch
     with interruption, run.saying_how_to_go_on():
         for epoch in range(first_epoch, options.epochs):
@@ -157,19 +151,24 @@ def main(options: TrainOptions) -> None:
                 network, updater, train_loader, epoch,
                 watch=watch, before=before, start=train_batches.start, pause=run.pause,
             )  # fmt: skip
-            found = validate(pause=partial(run.pause, lambda done=done: done))
-            state = run.state.after(done.counted, found.metrics.ap, found.metrics.ap50)
+            pause = partial(run.pause, lambda done=done: done)
+            found = measure(measured, valid_loader, valid_index, losses=True, pause=pause)
+            train_maps = None
+            if sample_loader is not None:
+                sampled = measure(measured, sample_loader, train_index, sample=True, pause=pause).metrics
+                train_maps = sampled.ap, sampled.ap50
+            ap, ap50 = found.metrics.ap, found.metrics.ap50
+            state = run.state.after(done.counted, ap, ap50, val_losses=found.losses, train_maps=train_maps)
             run.record(state, partial(draw, found.detections), partial(report, found))
         if run.state.epoch == first_epoch:
             more = "--patience" if run.state.epochs_without_improvement >= options.patience else "--epochs"
             log.info("Nothing is left to train: %d epochs are done; a larger %s trains on", first_epoch, more)
-            run.redraw(partial(draw, validate().detections))
+            run.redraw(partial(draw, measure(measured, valid_loader, valid_index).detections))
         best = None if run.has_report else best_without_report(folder / BEST, model, processes)
         if best is not None:
             log.info("The best epoch, %d, has no report yet: measuring it again", best["epoch"])
             model.load_state_dict(best["model_state_dict"])
-            found = evaluate(model, valid_loader, valid_index, precision=precision, processes=processes)
-            run.keep_report(report(found, best["epoch"]))
+            run.keep_report(report(measure(model, valid_loader, valid_index), best["epoch"]))
         run.close()
         watch.check_end()
     leave_processes()
@@ -294,6 +293,20 @@ def _keep_images(kind: str, folder: Path, processes: "Processes", datasets: Sequ
     for dataset, path in zip(datasets, paths, strict=True):
         if path is not None:
             dataset.keep_images(path)
+
+
+def _sample_loader(train_set: "DetectionDataset", options: TrainOptions, processes: "Processes") -> "Loader | None":
+    """The training images that are measured after every epoch, as they are; None without any."""
+    from datasets import EvalBatches, make_loader
+    from torch_utils.sampling import train_sample
+
+    images = train_sample(len(train_set), options.train_sample, options.seed)
+    if not images:
+        return None
+    share = {"rank": processes.rank, "world_size": processes.world_size}
+    batches = EvalBatches(train_set.index, train_set.size_rule, options.batch, images=images, **share)
+    workers = min(options.workers, 1)  # they are few, and in a cache mostly: more would hold memory for nothing
+    return make_loader(train_set.plain(), batches, workers, processes.device)
 
 
 def _draw_first_samples(

@@ -296,6 +296,27 @@ def test_eval_batches_have_one_shape_and_every_image_once(make_data) -> None:
         assert all(len({tuple(index.sizes[i]) for i in b}) == 1 for b in batches)
 
 
+def test_eval_batches_of_some_images(make_data) -> None:
+    index = open_train(make_data(images=6))
+    shares = [list(EvalBatches(index, SizeRule(64), 2, images=[1, 2, 5], rank=r, world_size=2)) for r in range(2)]
+    assert shares == [[[1, 2]], [[5]]]
+
+
+@pytest.mark.parametrize(("policy", "shared"), [("strong", False), ("default", True)])
+def test_training_images_without_augmentation(make_data, tmp_path: Path, policy: str, shared: bool) -> None:
+    """From the same cache, where that keeps them at the size that is wanted."""
+    train_set = DetectionDataset(open_train(make_data()), SizeRule(48), policy=POLICIES[policy])
+    path = tmp_path / "cache"
+    path.write_bytes(bytes(cache_size(train_set.base_sizes())))
+    train_set.keep_images(str(path))
+    plain, expected = train_set.plain(), DetectionDataset(train_set.index, SizeRule(48))
+    for i in range(len(plain)):
+        sample, other = plain[i], expected[i]
+        assert np.array_equal(sample.image, other.image)
+        assert np.array_equal(sample.boxes, other.boxes)
+    assert (train_set._cache.get(0) is not None) == shared
+
+
 def test_check_as_a_script(make_data, run, tmp_path: Path) -> None:
     data = make_data()
     done = run("datasets.py", "check", "--data", data.yaml)

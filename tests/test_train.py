@@ -16,7 +16,7 @@ import yaml
 
 from tests.conftest import ROOT
 from tests.utils.test_label_index import to_coco, to_yolo
-from torch_utils.checkpoint import load_checkpoint
+from torch_utils.checkpoint import load_checkpoint, save_checkpoint
 
 FAST = ("--model", "fasterrcnn_nano", "--imgsz", "64", "--batch", "2", "--device", "cpu", "--workers", "0")
 RUN_FILES = {
@@ -70,8 +70,8 @@ def test_a_run_leaves_what_users_look_for(make_data, run, tmp_path: Path) -> Non
         "Number of training samples: 4", "Number of validation samples: 4", "3,005,786 total parameters.",
         "3,005,786 training parameters.", "Epoch: [0]  [0/2]  eta: ", "Epoch: [1] Total time: ", "Test:  [0/2]  eta: ",
         " Average Precision  (AP) @[ IoU=0.50:0.95 | area=   all | maxDets=100 ] = ", "BEST VALIDATION mAP: ",
-        "SAVING BEST MODEL FOR EPOCH: 1", f"look at {Path('outputs/training/smoke/predictions.jpg')} and "
-        f"{Path('outputs/training/smoke/report.html')}",
+        "SAVING BEST MODEL FOR EPOCH: 1", "Test:  loss: ", "Train sample:  [0/2]  eta: ", "Train sample:  mAP: ",
+        f"look at {Path('outputs/training/smoke/predictions.jpg')} and {Path('outputs/training/smoke/report.html')}",
     ):  # fmt: skip
         assert line in done.stdout, line
     assert done.stdout.splitlines()[2:] == (folder / "train.log").read_text().splitlines()[2:]
@@ -79,10 +79,14 @@ def test_a_run_leaves_what_users_look_for(make_data, run, tmp_path: Path) -> Non
     rows = list(csv.reader((folder / "results.csv").open()))
     assert rows[0] == [
         "epoch", "map", "map_05", "train loss", "train cls loss", "train box reg loss", "train obj loss",
-        "train rpn loss",
+        "train rpn loss", "val loss", "val cls loss", "val box reg loss", "val obj loss", "val rpn loss", "train map",
+        "train map_05",
     ]  # fmt: skip
     assert [row[0] for row in rows[1:]] == ["1", "2"]
-    assert float(rows[1][3]) == pytest.approx(sum(float(v) for v in rows[1][4:]), rel=1e-5)
+    for total, terms in ((3, slice(4, 8)), (8, slice(9, 13))):
+        assert float(rows[1][total]) == pytest.approx(sum(float(v) for v in rows[1][terms]), rel=1e-5)
+    assert float(rows[2][8]) > 0
+    assert all(0 <= float(value) <= 1 for value in rows[2][13:])
     assert yaml.safe_load((folder / "opt.yaml").read_text())["epochs"] == 2
     for name in ("train_batch_0.jpg", "predictions.jpg", "map.png"):
         assert cv2.imread(str(folder / name)).std() > 5
@@ -159,12 +163,28 @@ def test_resume_with_the_whole_command_typed_again(make_data, run, tmp_path: Pat
     command = ("--data", data.yaml, *FAST, "--name", "a", "--lr", 0.01)
     run("train.py", *command, "--epochs", 2)
     last = run_folder(tmp_path, "a") / "last_model.pth"
-    resumed = run("train.py", *command, "--epochs", 3, "-r", "-w", last)
+    forget_measures(last)
+    resumed = run("train.py", *command, "--epochs", 3, "-r", "-w", last, "--train-sample", 0)
     assert resumed.returncode == 0, resumed.stderr
     assert "Epoch: [2]" in resumed.stdout
     assert "Epoch: [1]" not in resumed.stdout
     assert [p.name for p in (tmp_path / "outputs/training").iterdir()] == ["a"]
     assert len(load_checkpoint(last)["val_map"]) == 3
+    assert "Train sample:" not in resumed.stdout
+    rows = list(csv.reader((last.parent / "results.csv").open()))
+    assert [bool(row[7]) for row in rows[1:]] == [True] * 3, "train rpn loss"
+    assert [bool(row[8]) for row in rows[1:]] == [False, False, True], "val loss, of a run from before there was one"
+    assert [bool(row[13]) for row in rows[1:]] == [False] * 3
+
+
+def forget_measures(path: Path) -> None:
+    """Make a run's file one from before validation losses and the train sample's mAP."""
+    checkpoint = load_checkpoint(path)
+    del checkpoint["options"]["train_sample"]
+    for row in checkpoint["history"]:
+        for key in [key for key in row if key.startswith(("val_", "train_map"))]:
+            del row[key]
+    save_checkpoint(path, checkpoint)
 
 
 def test_resuming_a_finished_run_trains_nothing_and_completes_its_files(make_data, run, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -103,6 +103,7 @@ class Evaluation:
 
     metrics: CocoMetrics
     detections: Mapping[int, Detections]  # image number in the index -> detections, in original pixels
+    losses: Mapping[str, float] | None = None  # LOSS_TERMS, means over the images, where they were asked for
 
 
 @torch.inference_mode()
@@ -114,6 +115,8 @@ def evaluate(
     precision: Precision,
     processes: Processes,
     new_labels: np.ndarray | None = None,
+    losses: bool = False,
+    sample: bool = False,
     pause: Callable[[], None] | None = None,
 ) -> Evaluation:
     """Detect in every image and compare with the index's boxes; train.py and eval.py both measure with this.
@@ -123,6 +126,8 @@ def evaluate(
 
     Args:
         new_labels: the model's label -> the index's label, negative for none; without it they are the same.
+        losses: measure those of the training too, from the same pass; `model` is a FasterRCNN of the index's labels.
+        sample: the loader has some training images, for a glance: log mAP alone, and take it if none can be decoded.
         pause: called after every batch, as often in every process; it may end the run.
 
     Raises:
@@ -131,28 +136,48 @@ def evaluate(
     model.eval()
     share_buffers(processes, model)
     own: dict[int, Detections] = {}
-    meter = StepMeter("Test:", loader)
+    own_losses: dict[int, list[float]] = {}
+    title = "Train sample:" if sample else "Test:"
+    meter = StepMeter(title, loader)
     model_time = 0.0
     common = min(gathered(processes, len(loader)))  # batches that every process has
     for batch in meter:
         started = time.perf_counter()
         with precision.autocast():
-            outputs = model(batch.to(precision.device))
+            on_device = batch.to(precision.device)
+            outputs, terms = model.detect_and_measure(on_device) if losses else (model(on_device), {})
         for image_id, output in zip(batch.image_ids.tolist(), outputs, strict=True):
             if image_id == DAMAGED:
                 continue
             found = Detections.from_output(output)
             own[image_id] = found if new_labels is None else found.relabelled(new_labels)
+        if losses:
+            rows = torch.stack([terms[name] for name in LOSS_TERMS], 1).tolist()
+            own_losses |= {i: row for i, row in zip(batch.image_ids.tolist(), rows, strict=True) if i != DAMAGED}
         model_time += time.perf_counter() - started
         if meter.due():
             meter.show({"model_time": f"{model_time / (meter.step + 1):.4f}"})
         if pause is not None and meter.step < common:
             pause()
     detections = {image: found for part in gathered(processes, own) for image, found in part.items()}
-    if not detections:
+    if not detections and not sample:
         raise UserError(f"{index.folder}: none of the {len(index)} images can be decoded")
     started = time.perf_counter()
     metrics = from_main(processes, lambda: coco_metrics(index, detections))
-    log.info("Test:  evaluator_time: %.4f", time.perf_counter() - started)
-    log.info("IoU metric: bbox\n%s", metrics.table())
-    return Evaluation(metrics, detections)
+    log.info("%s  evaluator_time: %.4f", title, time.perf_counter() - started)
+    means = _mean_losses(gathered(processes, own_losses)) if losses else None
+    if means is not None:
+        each = "  ".join(f"{name}: {value:.4f}" for name, value in means.items())
+        log.info("%s  loss: %.4f  %s", title, sum(means.values()), each)
+    if sample:
+        log.info("%s  mAP: %.4f  mAP at IoU 0.50: %.4f", title, metrics.ap, metrics.ap50)
+    else:
+        log.info("IoU metric: bbox\n%s", metrics.table())
+    return Evaluation(metrics, detections, means)
+
+
+def _mean_losses(parts: Sequence[Mapping[int, Sequence[float]]]) -> dict[str, float]:
+    """LOSS_TERMS, means over the images of all processes; summed in the images' order, whoever saw them."""
+    rows = sorted((image, row) for part in parts for image, row in part.items())
+    means = np.array([row for _, row in rows]).mean(0)
+    return dict(zip(LOSS_TERMS, means.tolist(), strict=True))

@@ -48,6 +48,7 @@ class Run:
 
     Attributes:
         state: after the last whole epoch.
+        has_report: of an epoch that is better than those that a resumed run comes with.
     """
 
     def __init__(
@@ -71,15 +72,19 @@ class Run:
         versions = {"torch": str(torch.__version__), "torchvision": str(torchvision.__version__), "pipeline": VERSION}
         self.about = {"format": FORMAT, "versions": versions, **about}
         self.log = None
-        self.has_report = False  # of an epoch that is better than those that a resumed run comes with
+        self.has_report = False
         self._writer = BackgroundWriter()
         if self.processes.is_main:
             remove_leftovers(folder)
             sinks = open_sinks(folder, about["options"], first_epoch=state.epoch, wandb=wandb, mlflow=mlflow)
             self.log = TrainingLog(folder, about["options"], sinks)
 
-    def save(self, thresholds: Mapping[str, Any] | None = None) -> None:
-        """Write the checkpoints of a whole epoch; `thresholds` are what the best one says of scores."""
+    def save(self, best: EpochReport | None = None) -> None:
+        """Write the checkpoints of a whole epoch.
+
+        Args:
+            best: of this epoch, if it is the best; BEST gets its thresholds.
+        """
         rng = gathered(self.processes, rng_state())
         self.interruption.saved()
         if not self.processes.is_main:
@@ -92,7 +97,8 @@ class Run:
         if self.state.improved:
             log.info("BEST VALIDATION mAP: %s", self.state.best_map)
             log.info("SAVING BEST MODEL FOR EPOCH: %d", self.state.epoch)
-            files.append((self.folder / BEST, {**weights, "best_map": self.state.best_map, **(thresholds or {})}))
+            thresholds = best.thresholds() if best is not None else {}
+            files.append((self.folder / BEST, {**weights, "best_map": self.state.best_map, **thresholds}))
         self._writer.write([*files, (self.folder / LAST_WEIGHTS, weights), (self.folder / LAST, last)])
 
     def pause(self, so_far: Callable[[], EpochSoFar]) -> None:
@@ -130,11 +136,10 @@ class Run:
             report: makes the report of the epoch of this number; asked for if it is the best.
         """
         self.state = state
-        is_best = state.improved and not self.watch.in_a_row
-        best = report(state.epoch) if report is not None and is_best else None
         if self.log is not None:
             self.log.write_epoch(state.history)
-        self.save(best.thresholds() if best and self.processes.is_main else None)
+        best = report(state.epoch) if report is not None and state.improved and not self.watch.in_a_row else None
+        self.save(best)
         if best is not None:
             self.keep_report(best)
         self.redraw(draw)

@@ -1,4 +1,4 @@
-"""How often an epoch shows an image, where classes are rare."""
+"""Which images are shown how often, and what counts how much, where classes are rare; which are measured."""
 
 import numpy as np
 
@@ -37,3 +37,14 @@ def class_weights(index: LabelIndex) -> np.ndarray:
     weights = np.ones(len(counts), np.float32)
     weights[there] = np.clip(counts.sum() / (there.sum() * counts[there]), 0.1, 10)
     return weights
+
+
+def train_sample(images: int, wish: int | None, seed: int) -> list[int]:
+    """Numbers of the training images, of so many, that are measured after every epoch; ascending.
+
+    Args:
+        wish: how many; without it a tenth of them, but at most 100 and at least 20.
+    """
+    count = max(20, min(images // 10, 100)) if wish is None else wish
+    rng = np.random.default_rng([seed, images])
+    return sorted(rng.permutation(images)[:count].tolist())

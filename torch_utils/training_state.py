@@ -42,18 +42,28 @@ class TrainingState:
     epoch: int = 0
     best_map: float = float("-inf")
     epochs_without_improvement: int = 0
-    history: tuple[Mapping[str, float], ...] = ()  # an epoch each: map, map_05, train_loss and LOSS_TERMS
+    history: tuple[Mapping[str, float], ...] = ()  # a row an epoch, see docs/checkpoints.md
     iteration_losses: Tensor = field(
         default_factory=lambda: torch.empty(0)
     )  # (steps,) float32, total loss of every step of the whole epochs
     under_way: EpochSoFar = field(default_factory=EpochSoFar)
 
-    def after(self, losses: Tensor, ap: float, ap50: float) -> "TrainingState":
+    def after(
+        self,
+        losses: Tensor,
+        ap: float,
+        ap50: float,
+        *,
+        val_losses: Mapping[str, float] | None = None,
+        train_maps: tuple[float, float] | None = None,
+    ) -> "TrainingState":
         """The state one epoch on.
 
         Args:
             losses: (steps, 4) LOSS_TERMS of every step.
             ap, ap50: validation mAP; NaN or -1 (nothing to measure) counts as no improvement, but for the first time.
+            val_losses: LOSS_TERMS of the validation images.
+            train_maps: mAP and mAP at IoU 0.50 of the sample of training images.
         """
         means = losses.double().mean(0)
         row = {
@@ -62,6 +72,11 @@ class TrainingState:
             TRAIN_LOSS: float(means.sum()),
             **dict(zip(LOSS_TERMS, means.tolist(), strict=True)),
         }
+        if val_losses is not None:
+            row["val_loss"] = sum(val_losses.values())
+            row |= {f"val_{name}": value for name, value in val_losses.items()}
+        if train_maps is not None:
+            row["train_map"], row["train_map_05"] = train_maps
         improved = ap > self.best_map or not self.history
         return TrainingState(
             epoch=self.epoch + 1,

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -11,65 +11,78 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_EPOCH_PLOTS = {  # file -> (history key, axis label); the names are those that users' scripts look for
-    "train_loss_epoch.png": ("train_loss", "training loss"),
-    "train_loss_cls.png": ("loss_classifier", "box head: classification loss"),
-    "train_loss_bbox_reg.png": ("loss_box_reg", "box head: regression loss"),
-    "train_loss_obj.png": ("loss_objectness", "RPN: objectness loss"),
-    "train_loss_rpn_bbox.png": ("loss_rpn_box_reg", "RPN: regression loss"),
+_LOSS_PLOTS = {  # file, by the name that users' scripts look for -> history keys of training and validation, axis label
+    "train_loss_epoch.png": ("train_loss", "val_loss", "loss"),
+    "train_loss_cls.png": ("loss_classifier", "val_loss_classifier", "box head: classification loss"),
+    "train_loss_bbox_reg.png": ("loss_box_reg", "val_loss_box_reg", "box head: regression loss"),
+    "train_loss_obj.png": ("loss_objectness", "val_loss_objectness", "RPN: objectness loss"),
+    "train_loss_rpn_bbox.png": ("loss_rpn_box_reg", "val_loss_rpn_box_reg", "RPN: regression loss"),
 }
 _DPI = 110
 _LONGEST = 24  # characters of a name in a legend
 _SMOOTHING = 0.02  # window of the smoothed iteration loss, as a fraction of the run
 
 
+class _Curve(NamedTuple):
+    y: Sequence[float] | np.ndarray
+    color: str = "C0"
+    dashes: str = "-"
+    alpha: float = 1
+    width: float = 2
+    marked: bool = True  # each point, where they are few
+
+
 def plot_training(folder: Path, history: Sequence[Mapping[str, float]], iteration_losses: np.ndarray) -> None:
-    """Write map.png and the train_loss_*.png files.
+    """Write map.png and the train_loss_*.png files; a curve of which the history has nothing is left out.
 
     Args:
         folder: where to.
-        history: one mapping an epoch: map, map_05, train_loss and the four loss terms.
+        history: one mapping an epoch, see docs/checkpoints.md.
         iteration_losses: (N,) total loss of every step.
     """
     epochs = np.arange(1, len(history) + 1)
-    for name, (key, label) in _EPOCH_PLOTS.items():
-        _plot(folder / name, "epoch", label, {"": (epochs, [row.get(key, np.nan) for row in history])})
-    maps = {title: [row.get(key, np.nan) for row in history] for key, title in _MAPS.items()}
-    _plot(folder / "map.png", "epoch", "validation mAP", {t: (epochs, values) for t, values in maps.items()})
-    steps = np.arange(1, len(iteration_losses) + 1)
-    _plot(
-        folder / "train_loss_iter.png",
-        "iteration",
-        "training loss",
-        {"each step": (steps, iteration_losses), "smoothed": _smooth(steps, iteration_losses)},
-    )
+
+    def of(key: str) -> np.ndarray:
+        return np.array([row.get(key, np.nan) for row in history], float)
+
+    for name, (training, validation, label) in _LOSS_PLOTS.items():
+        curves = {"training": _Curve(of(training)), "validation": _Curve(of(validation), "C1")}
+        _plot(folder / name, "epoch", label, epochs, curves)
+    maps = {
+        "validation, IoU 0.50:0.95": _Curve(of("map")),
+        "validation, IoU 0.50": _Curve(of("map_05"), "C1"),
+        "train sample, IoU 0.50:0.95": _Curve(of("train_map"), "C0", "--"),
+        "train sample, IoU 0.50": _Curve(of("train_map_05"), "C1", "--"),
+    }
+    _plot(folder / "map.png", "epoch", "mAP", epochs, maps)
+    steps = {
+        "each step": _Curve(iteration_losses, alpha=0.35, width=1, marked=False),
+        "smoothed": _Curve(_smooth(iteration_losses), "C1"),
+    }
+    _plot(folder / "train_loss_iter.png", "iteration", "training loss", np.arange(1, len(iteration_losses) + 1), steps)
 
 
-_MAPS = {"map": "IoU 0.50:0.95", "map_05": "IoU 0.50"}
-
-
-def _smooth(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _smooth(values: np.ndarray) -> np.ndarray:
+    """(N,) mean of the last values; NaN where there are too few."""
     window = max(1, int(len(values) * _SMOOTHING))
-    smoothed = np.convolve(values, np.full(window, 1 / window), mode="valid") if len(values) else values
-    return steps[window - 1 :], smoothed
+    means = np.convolve(values, np.full(window, 1 / window), mode="valid") if len(values) else values
+    return np.concatenate([np.full(len(values) - len(means), np.nan), means])
 
 
-def _plot(path: Path, x_label: str, y_label: str, curves: Mapping[str, tuple[Sequence, Sequence]]) -> None:
+def _plot(path: Path, x_label: str, y_label: str, x: np.ndarray, curves: Mapping[str, _Curve]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     figure = new_figure(8, 5)
     axes = figure.add_subplot()
-    for number, (title, (x, y)) in enumerate(curves.items()):
-        faint = title == "each step"
-        marker = "o" if len(x) <= 50 and not faint else ""
-        axes.plot(
-            x, y, label=title, color=f"C{number}", alpha=0.35 if faint else 1, lw=1 if faint else 2, marker=marker, ms=4
-        )
+    drawn = {title: curve for title, curve in curves.items() if np.isfinite(curve.y).any()}
+    for title, (y, color, dashes, alpha, width, marked) in drawn.items():
+        marker = "o" if marked and len(x) <= 50 else ""
+        axes.plot(x, y, dashes, label=title, color=color, alpha=alpha, lw=width, marker=marker, ms=4)
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
-    if len(curves) > 1:
-        axes.legend()
+    if drawn:
+        axes.legend(handlelength=3)
     figure.savefig(path, dpi=_DPI)
 
 

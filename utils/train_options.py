@@ -123,6 +123,11 @@ class RecipeOptions(Options):
     patience: PositiveInt = flag(
         "--patience", default=10, metavar="N", help="stop after N epochs without a better validation mAP"
     )
+    train_sample: NaturalInt | None = flag(
+        "--train-sample",
+        metavar="N",
+        help="training images that are measured after every epoch; without it a tenth of them, from 20 to 100; 0: none",
+    )
     layer_decay: Share | None = flag(
         "--layer-decay",
         metavar="F",

@@ -29,6 +29,13 @@ COLUMNS = {  # of results.csv, as the predecessor named them -> history key
     "train box reg loss": "loss_box_reg",
     "train obj loss": "loss_objectness",
     "train rpn loss": "loss_rpn_box_reg",
+    "val loss": "val_loss",
+    "val cls loss": "val_loss_classifier",
+    "val box reg loss": "val_loss_box_reg",
+    "val obj loss": "val_loss_objectness",
+    "val rpn loss": "val_loss_rpn_box_reg",
+    "train map": "train_map",
+    "train map_05": "train_map_05",
 }
 _REPORTS_SHARE = 0.05  # of a run's time, at most, that its thread spends on reports before the end
 

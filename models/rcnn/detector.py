@@ -11,10 +11,12 @@ from torchvision.models.detection import FasterRCNN as TorchvisionFasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
+from torchvision.models.detection.rpn import RPNHead
 from torchvision.models.detection.transform import resize_boxes
 
 from models.errors import ModelError
+from models.rcnn.roi_heads import MeasurableRoIHeads
+from models.rcnn.rpn import TrainableRPN
 
 
 class UintBatch(Protocol):
@@ -68,26 +70,6 @@ class ClassAgnosticPredictor(Float32Predictor):
         return scores, deltas.repeat(1, scores.shape[1])
 
 
-class TrainableRPN(RegionProposalNetwork):
-    """torchvision's RPN, with a proposal for every training image: the box head's losses are means over proposals."""
-
-    def filter_proposals(
-        self,
-        proposals: Tensor,
-        objectness: Tensor,
-        image_shapes: list[tuple[int, int]],
-        num_anchors_per_level: list[int],
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """See RegionProposalNetwork; in training, the whole image is the proposal where there would be none."""
-        boxes, scores = super().filter_proposals(proposals, objectness, image_shapes, num_anchors_per_level)
-        for i, (height, width) in enumerate(image_shapes):
-            if self.training and len(boxes[i]) == 0:
-                whole = boxes[i].new_zeros(1, 4)
-                whole[:, 2], whole[:, 3] = width, height  # filled in place: a copy from the host would wait for the GPU
-                boxes[i], scores[i] = whole, scores[i].new_zeros(1)
-        return boxes, scores
-
-
 class FasterRCNN(TorchvisionFasterRCNN):
     """Faster R-CNN (Ren et al. 2015, https://arxiv.org/abs/1506.01497) on any backbone.
 
@@ -109,6 +91,7 @@ class FasterRCNN(TorchvisionFasterRCNN):
     def __init__(self, backbone: nn.Module, **torchvision_options: object) -> None:
         super().__init__(backbone, **torchvision_options)
         self.rpn.__class__ = TrainableRPN  # torchvision's constructor builds its own
+        self.roi_heads.__class__ = MeasurableRoIHeads
         mean, std = (torch.tensor(values) for values in (self.transform.image_mean, self.transform.image_std))
         self.register_buffer("pixel_scale", 1 / (255 * std), persistent=False)
         self.register_buffer("pixel_shift", -mean / std, persistent=False)
@@ -131,17 +114,30 @@ class FasterRCNN(TorchvisionFasterRCNN):
         if isinstance(images, (list, tuple)):
             return super().forward(images, targets)
         batch: UintBatch = images
-        sizes = [tuple(size) for size in batch.sizes.tolist()]
-        image_list = ImageList(self._normalise(batch.images, sizes), sizes)
-        features = self._features(image_list)
+        sizes, image_list, features = self._seen(batch)
         truth = _targets(batch) if self.training else None
         proposals, rpn_losses = self.rpn(image_list, features, truth)
         detections, roi_losses = self.roi_heads(features, proposals, sizes, truth)
-        if self.training:
-            return {**roi_losses, **rpn_losses}
-        for detected, size, original_size in zip(detections, sizes, batch.original_sizes.tolist(), strict=True):
-            detected["boxes"] = resize_boxes(detected["boxes"], size, original_size)
-        return detections
+        return {**roi_losses, **rpn_losses} if self.training else _in_original_pixels(detections, batch)
+
+    def detect_and_measure(self, batch: UintBatch) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
+        """In eval mode: detections to the bit as forward() has them, and the four losses of each image, (B,) float32.
+
+        A loss is what training would compute of this image alone, with three differences: batch norms are in eval
+        mode, proposals are as many as in use, not as in training, and the sampling of anchors and proposals depends on
+        the image alone, not on torch's generators.
+        """
+        sizes, image_list, features = self._seen(batch)
+        truth = _targets(batch)
+        proposals, rpn_losses = self.rpn.propose_and_measure(image_list, features, truth)
+        detections, roi_losses = self.roi_heads.detect_and_measure(features, proposals, sizes, truth)
+        return _in_original_pixels(detections, batch), {**roi_losses, **rpn_losses}
+
+    def _seen(self, batch: UintBatch) -> tuple[list[tuple[int, int]], ImageList, dict[str, Tensor]]:
+        """Sizes of the images, the images normalised, and the backbone's maps of them."""
+        sizes = [tuple(size) for size in batch.sizes.tolist()]
+        image_list = ImageList(self._normalise(batch.images, sizes), sizes)
+        return sizes, image_list, self._features(image_list)
 
     def _features(self, images: ImageList) -> dict[str, Tensor]:
         """Maps by name; torch's own messages for too few pixels name neither batch nor image size."""
@@ -177,3 +173,10 @@ def _targets(batch: UintBatch) -> list[dict[str, Tensor]]:
     counts = batch.counts.tolist()
     pairs = zip(batch.boxes.split(counts), batch.labels.split(counts), strict=True)
     return [{"boxes": boxes, "labels": labels} for boxes, labels in pairs]
+
+
+def _in_original_pixels(detections: list[dict[str, Tensor]], batch: UintBatch) -> list[dict[str, Tensor]]:
+    sizes = zip(batch.sizes.tolist(), batch.original_sizes.tolist(), strict=True)
+    for detected, (size, original_size) in zip(detections, sizes, strict=True):
+        detected["boxes"] = resize_boxes(detected["boxes"], size, original_size)
+    return detections

@@ -3,9 +3,9 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
 
 from models.rcnn.detector import FasterRCNN
+from models.rcnn.roi_heads import MeasurableRoIHeads
 
 
 class ClassifierLoss(nn.Module):
@@ -33,8 +33,8 @@ class ClassifierLoss(nn.Module):
         return losses.mean()
 
 
-class _RoIHeads(RoIHeads):
-    """torchvision's RoI heads with a classifier loss of their own."""
+class _RoIHeads(MeasurableRoIHeads):
+    """RoI heads with a classifier loss of their own."""
 
     classifier_loss: ClassifierLoss
 
@@ -50,8 +50,15 @@ class _RoIHeads(RoIHeads):
             return super().forward(features, proposals, image_shapes, targets)
         proposals, _, labels, box_targets = self.select_training_samples(proposals, targets)
         logits, deltas = self.box_predictor(self.box_head(self.box_roi_pool(features, proposals, image_shapes)))
-        _, box_loss = fastrcnn_loss(logits, deltas, labels, box_targets)
-        return [], {"loss_classifier": self.classifier_loss(logits, torch.cat(labels)), "loss_box_reg": box_loss}
+        classifier, box_reg = self.losses(logits, deltas, labels, box_targets)
+        return [], {"loss_classifier": classifier, "loss_box_reg": box_reg}
+
+    def losses(
+        self, logits: Tensor, deltas: Tensor, labels: list[Tensor], box_targets: list[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """See MeasurableRoIHeads."""
+        _, box_reg = super().losses(logits, deltas, labels, box_targets)
+        return self.classifier_loss(logits, torch.cat(labels)), box_reg
 
 
 def set_classifier_loss(detector: FasterRCNN, loss: ClassifierLoss) -> None:

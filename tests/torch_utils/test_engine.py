@@ -1,9 +1,114 @@
 """The loops, where scripts do not show them."""
 
+import logging
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pytest
+import torch
+
+from datasets import DetectionDataset, EvalBatches, make_loader
+from models.create_fasterrcnn_model import create_model
+from models.rcnn.detector import FasterRCNN
 from tests.conftest import write_data_set
 from tests.torch_utils.test_distributed import run_two
+from torch_utils.distributed import Processes
+from torch_utils.engine import Evaluation, evaluate
+from torch_utils.precision import Precision
+from torch_utils.training_state import LOSS_TERMS
+from utils.data_config import load_data_config
+from utils.errors import UserError
+from utils.label_index import LabelIndex, open_index
+from utils.size_rule import SizeRule
+
+CPU, RULE = torch.device("cpu"), SizeRule(64)
+
+
+@pytest.fixture
+def index(make_data: Callable) -> LabelIndex:
+    """Of four images, the second of which cannot be decoded."""
+    data = make_data()
+    index = open_index(load_data_config(data.yaml), "valid", "pascal_voc")
+    (data.root / "valid/images/valid_1.jpg").write_bytes(b"broken")
+    return index
+
+
+@pytest.fixture
+def model() -> FasterRCNN:
+    torch.manual_seed(0)
+    return create_model["fasterrcnn_nano"](3, pretrained=False, box_score_thresh=0.0)
+
+
+def evaluation(
+    model: FasterRCNN, index: LabelIndex, batch: int, images: list[int] | None = None, **wishes
+) -> Evaluation:
+    batches = EvalBatches(index, RULE, batch, images=images)
+    loader = make_loader(DetectionDataset(index, RULE), batches, 0, CPU)
+    return evaluate(model, loader, index, precision=Precision(CPU), processes=Processes(CPU), **wishes)
+
+
+def test_losses_come_from_the_same_pass_and_change_nothing(
+    index: LabelIndex, model: FasterRCNN, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    passes, before = [], torch.get_rng_state()
+    model.backbone.register_forward_hook(lambda *_: passes.append(1))
+    plain, found = evaluation(model, index, 2), evaluation(model, index, 2, losses=True)
+    assert len(passes) == 4, "two batches each"
+    assert torch.equal(torch.get_rng_state(), before)
+    assert plain.losses is None
+    assert plain.metrics == found.metrics
+    assert list(plain.detections) == list(found.detections) == [0, 2, 3]
+    for image, one in plain.detections.items():
+        for key in ("boxes", "labels", "scores"):
+            assert np.array_equal(getattr(one, key), getattr(found.detections[image], key))
+    assert tuple(found.losses) == LOSS_TERMS
+    assert f"Test:  loss: {sum(found.losses.values()):.4f}  loss_classifier: " in caplog.text
+
+
+def test_the_loss_is_a_mean_over_the_images_that_can_be_decoded(index: LabelIndex, model: FasterRCNN) -> None:
+    whole = evaluation(model, index, 3, losses=True).losses
+    parts = [evaluation(model, index, 1, [image], losses=True).losses for image in (0, 2, 3)]
+    for name in LOSS_TERMS:
+        assert whole[name] == pytest.approx(np.mean([part[name] for part in parts]), rel=1e-4)
+    assert parts[0] != parts[1]
+
+
+def test_a_sample_is_told_apart_and_none_of_it_may_be_readable(
+    index: LabelIndex, model: FasterRCNN, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    found = evaluation(model, index, 2, [0, 3], sample=True)
+    assert list(found.detections) == [0, 3]
+    assert f"Train sample:  mAP: {found.metrics.ap:.4f}  mAP at IoU 0.50: " in caplog.text
+    assert "Train sample:  [0/1]  eta: " in caplog.text
+    assert "Test:" not in caplog.text
+    assert "Average Precision" not in caplog.text
+    assert evaluation(model, index, 2, [1], sample=True).metrics.ap == -1
+    with pytest.raises(UserError, match="can be decoded"):
+        evaluation(model, index, 2, [1])
+
+
+def test_two_processes_measure_what_one_does(tmp_path: Path, model: FasterRCNN) -> None:
+    data = write_data_set(tmp_path, images=5, size=(64, 80), splits=("train", "valid"))
+    index = open_index(load_data_config(data.yaml), "valid", "pascal_voc")
+    expected = evaluation(model, index, 2, losses=True)
+    torch.save(model.state_dict(), tmp_path / "model.pth")
+    done = run_two(
+        tmp_path,
+        "from tests.torch_utils.test_engine import *\n"
+        f"index = open_index(load_data_config(Path({str(data.yaml)!r})), 'valid', 'pascal_voc')\n"
+        "model = create_model['fasterrcnn_nano'](3, pretrained=False, box_score_thresh=0.0)\n"
+        f"model.load_state_dict(torch.load({str(tmp_path / 'model.pth')!r}))\n"
+        "batches = EvalBatches(index, RULE, 2, rank=processes.rank, world_size=2)\n"
+        "loader = make_loader(DetectionDataset(index, RULE), batches, 0, CPU)\n"
+        "found = evaluate(model, loader, index, precision=Precision(CPU), processes=processes, losses=True)\n"
+        f"assert found.losses == {dict(expected.losses)!r}, found.losses\n"
+        f"assert found.metrics.ap == {expected.metrics.ap!r}\n"
+        "leave_processes()\n",
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_every_process_evaluates_the_network_that_is_saved(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from datasets import TrainBatches
-from torch_utils.sampling import class_weights, repeat_factors
+from torch_utils.sampling import class_weights, repeat_factors, train_sample
 from utils.label_index import LabelIndex
 
 COMMON, RARE, SEEN_ONCE, NEVER = 1, 2, 3, 4
@@ -92,3 +92,17 @@ def test_processes_share_the_batches_of_one(repeat: np.ndarray | None) -> None:
 def test_without_factors_the_order_is_what_it_was() -> None:
     expected = np.random.default_rng([7, 2]).permutation(9)
     assert epoch(TrainBatches(9, 2, seed=7), 2) == [(int(i), 2) for i in expected]
+
+
+@pytest.mark.parametrize(
+    ("images", "wish", "count"),
+    [(7, None, 7), (150, None, 20), (400, None, 40), (5000, None, 100), (50, 0, 0), (50, 3, 3), (5, 9, 5)],
+)
+def test_the_training_images_that_are_measured(images: int, wish: int | None, count: int) -> None:
+    sample = train_sample(images, wish, seed=1)
+    assert len(set(sample)) == len(sample) == count
+    assert sample == sorted(sample)
+    assert all(0 <= image < images for image in sample)
+    assert sample == train_sample(images, wish, seed=1)
+    if 0 < count < images:
+        assert sample != train_sample(images, wish, seed=2)

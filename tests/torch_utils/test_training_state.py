@@ -27,6 +27,18 @@ def test_train_loss_is_the_mean_of_the_epoch() -> None:
     assert state.iteration_losses.tolist() == [10.0, 6.0]
 
 
+def test_what_an_epoch_measured_beside_its_map_is_in_its_row() -> None:
+    val_losses = dict(zip(LOSS_TERMS, (1.0, 2.0, 3.0, 4.0), strict=True))
+    state = TrainingState().after(losses(1.0), 0.1, 0.2, val_losses=val_losses, train_maps=(0.3, 0.6))
+    (row,) = state.history
+    assert {key: row[key] for key in row if key.startswith("val_")} == {
+        "val_loss": 10.0, "val_loss_classifier": 1.0, "val_loss_box_reg": 2.0, "val_loss_objectness": 3.0,
+        "val_loss_rpn_box_reg": 4.0,
+    }  # fmt: skip
+    assert (row["train_map"], row["train_map_05"]) == (0.3, 0.6)
+    assert TrainingState.from_checkpoint(state.as_checkpoint()).history == state.history
+
+
 @pytest.mark.parametrize(
     ("maps", "best", "waited"),
     [

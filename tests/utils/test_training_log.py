@@ -1,13 +1,20 @@
 """When the pictures and reports of a run are drawn."""
 
+import csv
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.utils.test_plots import ROW
 from utils import training_log
 from utils.training_log import TrainingLog, WrittenReport
+
+VALIDATION = {
+    "val_loss": 2.5, "val_loss_classifier": 1.0, "val_loss_box_reg": 0.75, "val_loss_objectness": 0.5,
+    "val_loss_rpn_box_reg": 0.25,
+}  # fmt: skip
 
 
 class Recorder:
@@ -105,6 +112,18 @@ def test_epochs_go_to_the_file_and_the_sinks(tmp_path: Path) -> None:
     log.write_epoch([{"map": 0.1, "train_loss": 2.0}, {"map": 0.2, "train_loss": 1.0}])
     log.close()
     assert sink.got == [(1, {"map": 0.1, "train_loss": 2.0}), (2, {"map": 0.2, "train_loss": 1.0}), "closed"]
-    lines = (tmp_path / "results.csv").read_text().splitlines()
-    assert lines[0] == ("epoch,map,map_05,train loss,train cls loss,train box reg loss,train obj loss,train rpn loss")
-    assert lines[2] == "2,0.2,,1.0,,,,"
+
+
+def test_results_have_their_columns_and_gaps_where_a_row_is_of_an_older_version(tmp_path: Path) -> None:
+    log, _ = make_log(tmp_path)
+    log.write_epoch([ROW, {**ROW, **VALIDATION}, {**ROW, **VALIDATION, "train_map": 0.2, "train_map_05": 0.4}])
+    log.close()
+    head, *rows = csv.reader((tmp_path / "results.csv").open())
+    assert head == [
+        "epoch", "map", "map_05", "train loss", "train cls loss", "train box reg loss", "train obj loss",
+        "train rpn loss", "val loss", "val cls loss", "val box reg loss", "val obj loss", "val rpn loss", "train map",
+        "train map_05",
+    ]  # fmt: skip
+    old = ["0.1", "0.3", "2.0", "0.5", "0.5", "0.5", "0.5"]
+    new = ["2.5", "1.0", "0.75", "0.5", "0.25"]
+    assert rows == [["1", *old, *[""] * 7], ["2", *old, *new, "", ""], ["3", *old, *new, "0.2", "0.4"]]

@@ -10,6 +10,7 @@ from models.build_options import RANDOM, BuildOptions
 from models.create_fasterrcnn_model import create_model
 from models.errors import ModelError
 from models.rcnn.detector import Float32Predictor
+from models.rcnn.losses import ClassifierLoss, set_classifier_loss
 from tests.models.test_builder import batch_of
 from utils.batch import Sample, collate
 
@@ -262,3 +263,69 @@ def test_images_that_are_too_small_for_a_net_are_refused_in_words() -> None:
 def test_one_image_of_one_cell_trains_a_model_without_batch_norm(name: str) -> None:
     model = create_model[name](3, pretrained=False, options=BuildOptions()).train()
     assert all(loss.isfinite() for loss in model(batch_of([0], (32, 32))).values())
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", [NANO, "fasterrcnn_mobilenetv3_large_320_fpn"])
+def test_detections_beside_losses_are_the_same_to_the_bit_and_draw_nothing(name: str, precision: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model = create_model[name](3, pretrained=False, options=RANDOM, box_score_thresh=0.0).eval()
+    batch, before = mixed_batch(), torch.get_rng_state()
+    with torch.inference_mode(), torch.autocast("cpu", precision, enabled=precision != torch.float32):
+        plain = model(batch)
+        (detections, losses), (_, again) = model.detect_and_measure(batch), model.detect_and_measure(batch)
+    assert torch.equal(torch.get_rng_state(), before)
+    for one, other in zip(plain, detections, strict=True):
+        assert len(one["boxes"]) > 0
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[key], other[key]) for key in one)
+    for key, values in losses.items():
+        assert (values.shape, values.dtype) == ((len(batch),), torch.float32)
+        assert torch.equal(values, again[key])
+
+
+@pytest.mark.parametrize("focal", [False, True])
+@pytest.mark.parametrize("name", [NANO, "fasterrcnn_mobilenetv3_large_320_fpn"])
+def test_measured_losses_are_the_trainings_where_nothing_is_left_to_chance(name: str, focal: bool) -> None:
+    torch.manual_seed(0)
+    model = create_model[name](3, pretrained=False, options=RANDOM).eval()
+    if focal:
+        set_classifier_loss(model, ClassifierLoss(torch.tensor([1.0, 3.0, 0.5]), 2.0))
+    for part in (model.rpn, model.roi_heads):
+        part.fg_bg_sampler.batch_size_per_image = 100_000  # all
+    model.rpn._post_nms_top_n = {"training": 200, "testing": 200}
+    model.rpn._pre_nms_top_n = {"training": 300, "testing": 300}
+    for count in (3, 0):
+        batch = batch_of([count])
+        with torch.inference_mode():
+            _, losses = model.detect_and_measure(batch)
+            for part in (model, model.rpn, model.roi_heads):  # not their batch norms
+                part.training = True
+            expected = model(batch)
+        model.eval()
+        assert losses.keys() == expected.keys()
+        for key, value in expected.items():
+            torch.testing.assert_close(losses[key], value[None], rtol=1e-4, atol=1e-6)
+        assert all(value > 0 for key, value in losses.items() if count or "reg" not in key)
+
+
+def test_measured_losses_of_an_image_do_not_depend_on_its_batch() -> None:
+    torch.manual_seed(0)
+    model = create_model[NANO](3, pretrained=False).eval()
+    with torch.inference_mode():
+        _, together = model.detect_and_measure(batch_of([3, 0, 2]))
+        _, apart = model.detect_and_measure(batch_of([3]))
+    for key, values in together.items():
+        assert len(set(values.tolist())) > 1
+        torch.testing.assert_close(values[:1], apart[key], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_losses_are_measured_without_proposals(count: int) -> None:
+    model = create_model[NANO](3, pretrained=False).eval()
+    model.rpn.score_thresh = 1.1
+    with torch.inference_mode():
+        detections, losses = model.detect_and_measure(batch_of([count, 0]))
+    assert [len(found["boxes"]) for found in detections] == [0, 0]
+    assert all(values.isfinite().all() for values in losses.values())
+    assert (losses["loss_classifier"] > 0).all()

@@ -18,6 +18,8 @@ _OF_A_COMMAND = ("name", "project_dir", "weights", "resume_training")  # options
 _CURVES = {  # file name -> history key, label, whether more is better
     "compare_map.png": ("map", "mAP, IoU 0.50:0.95", True),
     "compare_map_05.png": ("map_05", "mAP, IoU 0.50", True),
+    "compare_train_map.png": ("train_map", "mAP of a sample of the training images", True),
+    "compare_val_loss.png": ("val_loss", "validation loss", False),
     "compare_train_loss.png": ("train_loss", "training loss", False),
     "compare_loss_cls.png": ("loss_classifier", "box head: classification loss", False),
     "compare_loss_bbox_reg.png": ("loss_box_reg", "box head: regression loss", False),

@@ -53,6 +53,15 @@ def test_the_text_is_a_table(tmp_path: Path) -> None:
     assert re.search(r"^lr +0\.1 +0\.2$", "\n".join(lines), re.MULTILINE)
 
 
+def test_what_only_newer_runs_measure(tmp_path: Path) -> None:
+    head = "epoch,map,map_05,train loss,val loss,train map\n"
+    (make_run(tmp_path / "a") / "results.csv").write_text(f"{head}1,0.1,0.2,2,3,0.4\n2,0.2,0.3,1,2.5,0.6\n")
+    make_run(tmp_path / "b")
+    comparison = compare({name: read_run(tmp_path / name) for name in "ab"})
+    assert cells(comparison)["last validation loss"] == ("2.5000", None)
+    assert {"compare_val_loss.png", "compare_train_map.png"} <= set(comparison.plots())
+
+
 def test_one_run_without_any_number(tmp_path: Path) -> None:
     make_run(tmp_path / "a", "1,nan,nan,nan,,,,\n")
     comparison = compare({"a": read_run(tmp_path / "a")})

@@ -28,6 +28,7 @@ class BackgroundWriter:
         """Whether `write` would wait."""
         return self._writing is not None and not self._writing.done()
 
+    @torch.inference_mode()  # memory that is taken in it, during a validation, can be filled in it only
     def write(self, files: Sequence[tuple[Path, Mapping[str, Any]]]) -> None:
         """Write checkpoints, one after the other; a tensor that several share is copied once.
 

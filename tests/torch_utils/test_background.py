@@ -84,3 +84,14 @@ def test_a_file_that_cannot_be_written_is_told_at_the_next_call(tmp_path: Path) 
         writer.write(files)
     assert not (tmp_path / "last.pth").exists(), "the last must not be ahead of the best"
     writer.close()
+
+
+def test_a_run_is_saved_in_validation_and_then_in_training(tmp_path: Path) -> None:
+    """Fault: memory taken in inference mode cannot be filled outside it."""
+    writer, weights = BackgroundWriter(), torch.zeros(3)
+    with torch.inference_mode():
+        writer.write([(tmp_path / "a.pth", {"w": weights})])
+    weights.add_(1)
+    writer.write([(tmp_path / "a.pth", {"w": weights})])
+    writer.close()
+    assert read(tmp_path / "a.pth")["w"].tolist() == [1, 1, 1]

@@ -20,8 +20,13 @@ from utils.detections import Detections
 from utils.errors import UserError
 from utils.label_index import LabelIndex
 from utils.loader import Loader
+from utils.machine import resident_memory
 from utils.progress import StepMeter
 
+_MORE_DATA = (
+    "More than 30 % of an epoch was spent waiting for data: more --workers, up to one a core, or a --cache (ram, disk) "
+    "of the resized images, may make it faster"
+)
 log = logging.getLogger(__name__)
 
 
@@ -45,7 +50,7 @@ def train_one_epoch(network: nn.Module, updater: Updater, loader: Loader, epoch:
     losses = torch.zeros(steps, len(LOSS_TERMS), device=device)
     is_bad = torch.zeros(steps, dtype=torch.bool, device=device)
     images: list[Tensor] = []
-    meter = StepMeter(f"Epoch: [{epoch}]", loader)
+    meter = StepMeter(f"Epoch: [{epoch}]", loader, processes=updater.processes.world_size, advice=_MORE_DATA)
     for batch in meter:
         step = meter.step
         first = step - step % size
@@ -67,8 +72,7 @@ def train_one_epoch(network: nn.Module, updater: Updater, loader: Loader, epoch:
         if meter.due():  # reading values from a GPU waits for it
             total = losses[: step + 1].sum(1).cpu()
             mean = total[~is_bad[: step + 1].cpu()].mean()
-            memory = {"max mem": f"{torch.cuda.max_memory_allocated() >> 20}"} if device.type == "cuda" else {}
-            meter.show({"lr": f"{lr:.6f}", "loss": f"{total[-1]:.4f} ({mean:.4f})"}, memory)
+            meter.show({"lr": f"{lr:.6f}", "loss": f"{total[-1]:.4f} ({mean:.4f})"}, _memory(device))
     return torch.stack([*gathered(updater.processes, losses.cpu())]).mean(0)[~is_bad.cpu()]
 
 
@@ -104,7 +108,7 @@ def evaluate(
     model.eval()
     share_buffers(processes, model)
     own: dict[int, Detections] = {}
-    meter = StepMeter("Test:", loader)
+    meter = StepMeter("Test:", loader, processes=processes.world_size)
     model_time = 0.0
     for batch in meter:
         started = time.perf_counter()
@@ -117,7 +121,7 @@ def evaluate(
             own[image_id] = found if new_labels is None else found.relabelled(new_labels)
         model_time += time.perf_counter() - started
         if meter.due():
-            meter.show({"model_time": f"{model_time / (meter.step + 1):.4f}"})
+            meter.show({"model_time": f"{model_time / (meter.step + 1):.4f}"}, _memory(precision.device))
     detections = {image: found for part in gathered(processes, own) for image, found in part.items()}
     if not detections:
         raise UserError(f"{index.folder}: none of the {len(index)} images can be decoded")
@@ -126,3 +130,10 @@ def evaluate(
     log.info("Test:  evaluator_time: %.4f", time.perf_counter() - started)
     log.info("IoU metric: bbox\n%s", metrics.table())
     return Evaluation(metrics, detections)
+
+
+def _memory(device: torch.device) -> dict[str, str]:
+    """MiB: the most that tensors had of the GPU so far, or what this process has of the machine."""
+    if device.type == "cuda":
+        return {"max mem": f"{torch.cuda.max_memory_allocated(device) >> 20}"}
+    return {"mem": f"{resident_memory() >> 20}"}

@@ -38,7 +38,7 @@ def main(options: TrainOptions) -> None:
 
     from datasets import DetectionDataset, EvalBatches, TrainBatches, make_loader
     from torch_utils.checkpoint import seed_everything
-    from torch_utils.distributed import from_main, join_processes, leave_processes
+    from torch_utils.distributed import from_main, join_processes, leave_processes, share_faults
     from torch_utils.ema import MovingAverage
     from torch_utils.engine import evaluate, train_one_epoch
     from torch_utils.loss_watch import LossWatch
@@ -133,6 +133,7 @@ def main(options: TrainOptions) -> None:
         train_batches.epoch = epoch
         losses = train_one_epoch(network, updater, train_loader, epoch, watch=watch)
         found = evaluate(measured, valid_loader, valid_index, precision=precision, processes=processes)
+        share_faults(processes, train_loader, valid_loader)
         state = state.after(losses, found.metrics.ap, found.metrics.ap50)
         run.record(state, partial(draw, found.detections), whole=watch.in_a_row == 0)
     if state.epoch == first_epoch:

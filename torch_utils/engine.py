@@ -15,17 +15,22 @@ from torch_utils.loss_watch import LossWatch, Update
 from torch_utils.precision import Precision
 from torch_utils.training_state import LOSS_TERMS
 from torch_utils.update import Updater
-from utils.batch import DAMAGED
+from utils.batch import DAMAGED, Batch
 from utils.detections import Detections
 from utils.errors import UserError
 from utils.label_index import LabelIndex
 from utils.loader import Loader
 from utils.machine import resident_memory
+from utils.memory import memory_watch
 from utils.progress import StepMeter
 
 _MORE_DATA = (
     "More than 30 % of an epoch was spent waiting for data: more --workers, up to one a core, or a --cache (ram, disk) "
     "of the resized images, may make it faster"
+)
+_LESS_MEMORY = (
+    "lower --batch (--accumulate makes up for it) or --imgsz, or add --amp, or --activation-checkpointing for "
+    "transformers and timm/ models"
 )
 log = logging.getLogger(__name__)
 
@@ -58,7 +63,8 @@ def train_one_epoch(network: nn.Module, updater: Updater, loader: Loader, epoch:
         update = epoch * -(-steps // size) + step // size
         if step == first:
             lr, images = updater.start(update), []
-        with updater.batch_of(network, last=step == last):
+        place = f"epoch {epoch}, step {step}, {_shape(batch)}"
+        with memory_watch(place, _LESS_MEMORY), updater.batch_of(network, last=step == last):
             with precision.autocast():
                 terms: Mapping[str, Tensor] = network(batch.to(device))
                 loss = sum(terms.values())
@@ -112,7 +118,8 @@ def evaluate(
     model_time = 0.0
     for batch in meter:
         started = time.perf_counter()
-        with precision.autocast():
+        place = f"evaluation, step {meter.step}, {_shape(batch)}"
+        with memory_watch(place, "lower --batch or --imgsz"), precision.autocast():
             outputs = model(batch.to(precision.device))
         for image_id, output in zip(batch.image_ids.tolist(), outputs, strict=True):
             if image_id == DAMAGED:
@@ -137,3 +144,8 @@ def _memory(device: torch.device) -> dict[str, str]:
     if device.type == "cuda":
         return {"max mem": f"{torch.cuda.max_memory_allocated(device) >> 20}"}
     return {"mem": f"{resident_memory() >> 20}"}
+
+
+def _shape(batch: Batch) -> str:
+    count, height, width, _ = batch.images.shape
+    return f"{count} image{'s' if count > 1 else ''} of {width} x {height} px"

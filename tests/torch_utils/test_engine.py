@@ -9,7 +9,10 @@ import torch
 
 from tests.conftest import write_data_set
 from tests.torch_utils.test_distributed import run_two
-from tests.torch_utils.test_update import Toy, batch_of, make_updater, train
+from tests.torch_utils.test_update import CPU, INDEX, Toy, batch_of, make_updater, train
+from torch_utils.distributed import Processes
+from torch_utils.engine import evaluate
+from torch_utils.precision import Precision
 from utils.batch import Batch
 from utils.errors import UserError
 
@@ -55,12 +58,10 @@ class NearlyRight(torch.nn.Module):
 
     def guess(self, boxes, labels, seed):
         random = torch.Generator().manual_seed(seed)
-        scores, shift = torch.rand(2 * len(boxes), generator=random), 4 * torch.rand(2 * len(boxes), 1, generator=random)
-        wrong = torch.rand(2 * len(boxes), generator=random) < 0.2
-        labels = labels.repeat(2)
-        order = scores.argsort(descending=True)
-        found = {"boxes": boxes.repeat(2, 1) + shift, "labels": torch.where(wrong, 3 - labels, labels), "scores": scores}
-        return {name: value[order] for name, value in found.items()}
+        boxes, labels = boxes.repeat(2, 1), labels.repeat(2)
+        scores, shift, chance = torch.rand(3, len(boxes), generator=random)
+        scores, labels = scores.sort(descending=True).values, torch.where(chance < 0.2, 3 - labels, labels)
+        return {"boxes": boxes + 4 * shift[:, None], "labels": labels, "scores": scores}
 
 
 def measured(index, processes):
@@ -107,6 +108,17 @@ def test_full_memory_has_a_step_a_batch_and_a_way_out(error: Exception, message:
         train(make_updater(Full()), [batch_of(1, 2), batch_of(4, 5)])
     assert str(raised.value).startswith("epoch 0, step 1, 2 images of 64 x 64 px: ")
     assert "lower --batch (--accumulate makes up for it) or --imgsz, or add --amp" in str(raised.value)
+
+
+def test_full_memory_in_an_evaluation_too() -> None:
+    class Full(torch.nn.Module):
+        def forward(self, batch: Batch) -> list:
+            raise MemoryError
+
+    with pytest.raises(
+        UserError, match="evaluation, step 0, 1 image of 64 x 64 px: the memory of this machine is full"
+    ):
+        evaluate(Full(), [batch_of(1)], INDEX, precision=Precision(CPU), processes=Processes(CPU))
 
 
 def test_other_errors_of_a_step_are_our_own() -> None:

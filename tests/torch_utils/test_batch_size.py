@@ -11,6 +11,7 @@ from models.build_options import BuildOptions
 from models.create_fasterrcnn_model import create_model
 from models.rcnn.detector import FasterRCNN
 from tests.test_train import FAST, assert_equal, run_folder
+from tests.torch_utils.test_distributed import run_two
 from torch_utils import batch_size
 from torch_utils.batch_size import LargestSample, find_batch, largest_that_fits
 from torch_utils.checkpoint import load_checkpoint, rng_state
@@ -97,6 +98,22 @@ def test_weights_statistics_and_random_numbers_are_what_they_were(images: int, f
     assert not any(module.training for module in model.modules())
     assert all(p.grad is None for p in model.parameters())
     hook.remove()
+
+
+def test_processes_agree_on_what_fits_into_all_of_them(tmp_path: Path) -> None:
+    """And all their batches together have no more than the training's images."""
+    done = run_two(
+        tmp_path,
+        "from torch_utils import batch_size\n"
+        "from torch_utils.precision import Precision\n"
+        "batch_size._Trial.fits = lambda self, images: images <= 5 - 2 * processes.rank\n"
+        "sample, precision = batch_size.LargestSample(40, 60, boxes=3), Precision(processes.device)\n"
+        "for images, found in ((100, 3), (5, 2), (1, 1)):\n"
+        "    arguments = {'images': images, 'optimizer': 'SGD', 'ema': False}\n"
+        "    assert batch_size.find_batch(torch.nn.Linear(1, 1), sample, precision, processes, **arguments) == found\n"
+        "leave_processes()\n",
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_without_room_for_one_image_there_is_nothing_to_find() -> None:

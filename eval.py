@@ -34,7 +34,7 @@ def main(options: EvalOptions) -> None:
     from datasets import DetectionDataset, EvalBatches, make_loader
     from models.create_fasterrcnn_model import open_detector
     from torch_utils.checkpoint import load_checkpoint
-    from torch_utils.distributed import from_main, join_processes, leave_processes
+    from torch_utils.distributed import from_main, join_processes, leave_processes, share_faults
     from torch_utils.engine import evaluate
     from torch_utils.six_views import SixViews
     from utils.data_config import load_data_config
@@ -75,6 +75,7 @@ def main(options: EvalOptions) -> None:
         processes=processes,
         new_labels=new_labels,
     )
+    share_faults(processes, loader)
     if options.verbose:
         log.info(found.metrics.class_table())
     if processes.is_main:

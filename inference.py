@@ -33,6 +33,7 @@ def main(options: InferenceOptions) -> None:
     from utils.drawing import draw_detections
     from utils.images import read_image, write_image
     from utils.logs import setup_logging
+    from utils.memory import memory_watch
     from utils.predictor import Predictor
     from utils.progress import bar
     from utils.sources import find_images, output_names
@@ -64,7 +65,8 @@ def main(options: InferenceOptions) -> None:
         except DataError as error:
             unreadable.append(str(error))
             continue
-        detections = predictor([image])[0].filtered(threshold, options.classes)
+        with memory_watch(str(path), "lower --imgsz"):
+            detections = predictor([image])[0].filtered(threshold, options.classes)
         record.add(name, *image.shape[:2], detections)
         picture = draw_detections(image, detections, class_names, show_labels=not options.no_labels)
         write_image(folder / name, picture)

@@ -5,6 +5,7 @@ python train.py --data data_configs/smoke.yaml --model fasterrcnn_resnet50_fpn -
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from models.errors import ModelError
 from utils.errors import UserError
+from utils.flags import AUTO
 from utils.script import run_script
 from utils.train_options import TrainOptions
 
@@ -38,8 +40,9 @@ def main(options: TrainOptions) -> None:
     import torch
 
     from datasets import DetectionDataset, EvalBatches, TrainBatches, make_loader
+    from torch_utils.batch_size import LargestSample, find_batch
     from torch_utils.checkpoint import seed_everything
-    from torch_utils.distributed import from_main, join_processes, leave_processes
+    from torch_utils.distributed import from_main, join_processes, leave_processes, share_faults
     from torch_utils.ema import MovingAverage
     from torch_utils.engine import evaluate, train_one_epoch
     from torch_utils.epoch_report import EpochReport, best_without_report
@@ -91,6 +94,11 @@ def main(options: TrainOptions) -> None:
     log.info("%s total parameters.", f"{sum(p.numel() for p in model.parameters()):,}")
     log.info("%s training parameters.", f"{sum(p.numel() for p in model.parameters() if p.requires_grad):,}")
 
+    if options.batch == AUTO:
+        boxes = max(1, train_index.most_boxes * policy.most_images)
+        sample = LargestSample(*train_set.base_sizes().max(0).tolist(), boxes)
+        wishes = {"images": len(train_set), "optimizer": options.optimizer, "ema": options.ema}
+        options = replace(options, batch=find_batch(model, sample, precision, processes, **wishes))
     valid_set = DetectionDataset(valid_index, size_rule)
     _keep_images(options.cache, folder, processes, (train_set, valid_set))
     share = {"rank": processes.rank, "world_size": processes.world_size}
@@ -157,6 +165,7 @@ def main(options: TrainOptions) -> None:
             if sample_loader is not None:
                 sampled = measure(measured, sample_loader, train_index, sample=True, pause=pause).metrics
                 train_maps = sampled.ap, sampled.ap50
+            share_faults(processes, train_loader, valid_loader)
             ap, ap50 = found.metrics.ap, found.metrics.ap50
             state = run.state.after(done.counted, ap, ap50, val_losses=found.losses, train_maps=train_maps)
             run.record(state, partial(draw, found.detections), partial(report, found))
@@ -185,6 +194,11 @@ def _check_wishes(options: TrainOptions, processes: "Processes") -> None:
     options.schedule_kind()
     if options.sync_bn and (processes.device.type != "cuda" or not processes.several):
         raise UserError("--sync-bn needs several GPUs: start with torchrun --nproc_per_node=N, or --no-sync-bn")
+    if options.batch == AUTO and processes.device.type != "cuda":
+        raise UserError(
+            "--batch auto tries a GPU's memory; a CPU's cannot be tried, since a process that takes too much of it is "
+            "ended: give a number, such as --batch 4"
+        )
     if options.vis_transformed:
         check_display("--vis-transformed")
     check_trackers(wandb=options.wandb, mlflow=options.mlflow)

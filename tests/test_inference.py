@@ -9,9 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+import inference
 from models.create_fasterrcnn_model import create_model
 from tests.conftest import CLASSES, ROOT, run_script, squares
 from torch_utils.checkpoint import save_checkpoint
+from utils.errors import UserError
+from utils.flags import parse_options
+from utils.options import InferenceOptions
+from utils.predictor import Predictor
 
 
 @pytest.fixture
@@ -239,3 +244,16 @@ def test_coco_weights_from_the_hubs_cache_detect_cocos_classes_as_torchvision_do
     kept = sorted(s for s in expected["scores"].tolist() if s >= 0.3)
     assert len(ours) == pytest.approx(len(kept), abs=2)  # images are resized in 8 bits here, in floats there
     assert ours[-1] == pytest.approx(kept[-1], abs=0.02)
+
+
+def test_full_memory_names_the_image(
+    weights: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Predictor, "__call__", fail)
+    argv = ["--weights", str(weights), "--input", str(pictures / "a.v2.jpg"), "--device", "cpu"]
+    with pytest.raises(UserError, match=r"a\.v2\.jpg: the memory of the GPU is full .*: lower --imgsz"):
+        inference.main(parse_options(InferenceOptions, "", argv))

@@ -1,7 +1,7 @@
 """Processes of a distributed run: who am I, and how we agree.
 
-torchrun and `python -m torch.distributed.launch --use_env` set RANK, LOCAL_RANK and WORLD_SIZE; one process alone needs
-none of this, and every function here then does the obvious.
+torchrun and `python -m torch.distributed.launch --use_env` set RANK, LOCAL_RANK and WORLD_SIZE, and SLURM's srun has
+variables of its own; one process alone needs none of this, and every function here then does the obvious.
 """
 
 import functools
@@ -17,11 +17,15 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from torch_utils.slurm import slurm_place
 from utils.errors import USAGE, UserError
+from utils.loader import Loader
 
 Value = TypeVar("Value")
 
 _FREEING = 0.2  # s, in which gloo's threads surely have freed the last message
+_HEARING = 1.0  # s in which the main process has told its error; a launcher ends all once one has left
+_BY_ENVIRONMENT = "env://"  # of --dist-url: by MASTER_ADDR and MASTER_PORT
 _TIMEOUT = timedelta(minutes=10)  # a rank that hears nothing for so long gives up; PyTorch's default is 30
 
 
@@ -74,26 +78,31 @@ def join_processes(device_wish: str | None, dist_url: str, world_size: int) -> P
     Raises:
         UserError: no such device, or the environment does not say who and where the others are.
     """
-    world_size = _number("WORLD_SIZE", world_size)
+    slurm = None if {"RANK", "WORLD_SIZE"} & os.environ.keys() else slurm_place(os.environ)
+    world_size = slurm.world_size if slurm else _number("WORLD_SIZE", world_size)
     if world_size == 1:
         return Processes(pick_device(device_wish))
-    if "RANK" not in os.environ:
+    if slurm is None and "RANK" not in os.environ:
         raise UserError(
             f"--world-size {world_size} needs a launcher: torchrun --nproc_per_node={world_size} train.py ... "
-            "(it sets RANK and WORLD_SIZE)"
+            "(it sets RANK and WORLD_SIZE), or srun"
         )
-    rank = _number("RANK", 0)
+    rank = slurm.rank if slurm else _number("RANK", 0)
     on_cpu = device_wish == "cpu" or not torch.cuda.is_available()
     if not on_cpu and device_wish not in (None, "cuda"):
         raise UserError(f"--device {device_wish}: each of several processes takes a GPU of its own: drop --device")
-    device = pick_device(device_wish if on_cpu else f"cuda:{_number('LOCAL_RANK', rank)}")
+    gpu = slurm.local_rank if slurm else _number("LOCAL_RANK", rank)
+    if slurm and torch.cuda.device_count() == 1:  # srun --gpus-per-task shows each process its own only
+        gpu = 0
+    device = pick_device(device_wish if on_cpu else f"cuda:{gpu}")
+    url = slurm.url if slurm and dist_url == _BY_ENVIRONMENT else dist_url
     try:
         dist.init_process_group(
-            "gloo" if on_cpu else "nccl", init_method=dist_url, rank=rank, world_size=world_size, timeout=_TIMEOUT
+            "gloo" if on_cpu else "nccl", init_method=url, rank=rank, world_size=world_size, timeout=_TIMEOUT
         )
     except (ValueError, RuntimeError) as error:
         raise UserError(
-            f"the {world_size} processes cannot meet at --dist-url {dist_url} ({str(error).splitlines()[0]}): "
+            f"the {world_size} processes cannot meet at --dist-url {url} ({str(error).splitlines()[0]}): "
             "start them with torchrun, which says where"
         ) from None
     return Processes(device, rank, world_size)
@@ -138,6 +147,7 @@ def from_main(processes: Processes, make: Callable[[], Value]) -> Value:
     if error is not None:
         raise error
     if box[1]:
+        time.sleep(_HEARING)
         raise SystemExit(USAGE)
     return box[0]
 
@@ -197,3 +207,11 @@ def gathered(processes: Processes, value: Any) -> Sequence[Any]:
     values: list[Any] = [None] * processes.world_size
     dist.all_gather_object(values, value)
     return values
+
+
+def share_faults(processes: Processes, *loaders: Loader) -> None:
+    """Log in the main process what was wrong with the images that the others loaded; they keep quiet about it."""
+    if processes.several:
+        for loader in loaders:
+            everyone = gathered(processes, sorted(loader.faults))
+            loader.name_faults(fault for faults in everyone for fault in faults)

@@ -16,13 +16,23 @@ from torch_utils.loss_watch import LossWatch, Update
 from torch_utils.precision import Precision
 from torch_utils.training_state import LOSS_TERMS, EpochSoFar
 from torch_utils.update import Updater
-from utils.batch import DAMAGED
+from utils.batch import DAMAGED, Batch
 from utils.detections import Detections
 from utils.errors import UserError
 from utils.label_index import LabelIndex
 from utils.loader import Loader
+from utils.machine import resident_memory
+from utils.memory import memory_watch
 from utils.progress import StepMeter
 
+_MORE_DATA = (
+    "More than 30 % of an epoch was spent waiting for data: more --workers, up to one a core, or a --cache (ram, disk) "
+    "of the resized images, may make it faster"
+)
+_LESS_MEMORY = (
+    "lower --batch (--accumulate makes up for it) or --imgsz, or add --amp, or --activation-checkpointing for "
+    "transformers and timm/ models"
+)
 Pause = Callable[[Callable[[], EpochSoFar]], None]
 log = logging.getLogger(__name__)
 
@@ -67,7 +77,9 @@ def train_one_epoch(
         means = torch.stack([*gathered(updater.processes, losses[start:end].cpu())]).mean(0)
         return before.joined(shown * updater.processes.world_size, means, is_bad[start:end].cpu())
 
-    meter = StepMeter(f"Epoch: [{epoch}]", loader, start=start)
+    meter = StepMeter(
+        f"Epoch: [{epoch}]", loader, start=start, processes=updater.processes.world_size, advice=_MORE_DATA
+    )
     for batch in meter:
         step = meter.step
         first = step - step % size
@@ -75,7 +87,8 @@ def train_one_epoch(
         update = epoch * -(-steps // size) + step // size
         if step == first:
             lr, images = updater.start(update), []
-        with updater.batch_of(network, last=step == last):
+        place = f"epoch {epoch}, step {step}, {_shape(batch)}"
+        with memory_watch(place, _LESS_MEMORY), updater.batch_of(network, last=step == last):
             with precision.autocast():
                 terms: Mapping[str, Tensor] = network(batch.to(device))
                 loss = sum(terms.values())
@@ -92,8 +105,7 @@ def train_one_epoch(
         if meter.due():  # reading values from a GPU waits for it
             total = losses[: step + 1].sum(1).cpu()
             mean = total[start:][~is_bad[start : step + 1].cpu()].mean()
-            memory = {"max mem": f"{torch.cuda.max_memory_allocated() >> 20}"} if device.type == "cuda" else {}
-            meter.show({"lr": f"{lr:.6f}", "loss": f"{total[-1]:.4f} ({mean:.4f})"}, memory)
+            meter.show({"lr": f"{lr:.6f}", "loss": f"{total[-1]:.4f} ({mean:.4f})"}, _memory(device))
     return so_far(steps)
 
 
@@ -138,12 +150,13 @@ def evaluate(
     own: dict[int, Detections] = {}
     own_losses: dict[int, list[float]] = {}
     title = "Train sample:" if sample else "Test:"
-    meter = StepMeter(title, loader)
+    meter = StepMeter(title, loader, processes=processes.world_size)
     model_time = 0.0
     common = min(gathered(processes, len(loader)))  # batches that every process has
     for batch in meter:
         started = time.perf_counter()
-        with precision.autocast():
+        place = f"evaluation, step {meter.step}, {_shape(batch)}"
+        with memory_watch(place, "lower --batch or --imgsz"), precision.autocast():
             on_device = batch.to(precision.device)
             outputs, terms = model.detect_and_measure(on_device) if losses else (model(on_device), {})
         for image_id, output in zip(batch.image_ids.tolist(), outputs, strict=True):
@@ -156,7 +169,7 @@ def evaluate(
             own_losses |= {i: row for i, row in zip(batch.image_ids.tolist(), rows, strict=True) if i != DAMAGED}
         model_time += time.perf_counter() - started
         if meter.due():
-            meter.show({"model_time": f"{model_time / (meter.step + 1):.4f}"})
+            meter.show({"model_time": f"{model_time / (meter.step + 1):.4f}"}, _memory(precision.device))
         if pause is not None and meter.step < common:
             pause()
     detections = {image: found for part in gathered(processes, own) for image, found in part.items()}
@@ -181,3 +194,15 @@ def _mean_losses(parts: Sequence[Mapping[int, Sequence[float]]]) -> dict[str, fl
     rows = sorted((image, row) for part in parts for image, row in part.items())
     means = np.array([row for _, row in rows]).mean(0)
     return dict(zip(LOSS_TERMS, means.tolist(), strict=True))
+
+
+def _memory(device: torch.device) -> dict[str, str]:
+    """MiB: the most that tensors had of the GPU so far, or what this process has of the machine."""
+    if device.type == "cuda":
+        return {"max mem": f"{torch.cuda.max_memory_allocated(device) >> 20}"}
+    return {"mem": f"{resident_memory() >> 20}"}
+
+
+def _shape(batch: Batch) -> str:
+    count, height, width, _ = batch.images.shape
+    return f"{count} image{'s' if count > 1 else ''} of {width} x {height} px"

@@ -28,6 +28,11 @@ class AugmentationPolicy:
     paste: float = 0.0  # objects of another picture are pasted in
     config: "AugmentationConfig | None" = None  # a user's Albumentations pipeline, in the place of `photometric`
 
+    @property
+    def most_images(self) -> int:
+        """Images whose boxes a sample may have."""
+        return (4 if self.mosaic else 1) + bool(self.mixup) + bool(self.paste)
+
     def lines(self) -> Iterator[str]:
         """What will happen, in words."""
         low, high = self.scales

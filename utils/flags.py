@@ -23,6 +23,7 @@ from typing import Annotated, Any, TypeVar
 
 from utils.errors import UserError
 
+AUTO = 0  # what `auto` is as a number, which the script finds
 OptionsType = TypeVar("OptionsType", bound="Options")
 _SWITCHES = (bool, bool | None)
 
@@ -148,8 +149,16 @@ def _bounded(parse: Callable[[str], Any], accepts: Callable[[Any], bool], words:
     return parse_bounded
 
 
+def _auto_or_positive(text: str) -> int:
+    value = AUTO if text == "auto" else int(text)
+    if value < 1 and text != "auto":
+        raise ValueError(text)
+    return value
+
+
 PositiveInt = Annotated[int, _bounded(int, lambda v: v > 0, "a whole number above 0")]
 NaturalInt = Annotated[int, _bounded(int, lambda v: v >= 0, "a whole number of at least 0")]
 PositiveFloat = Annotated[float, _bounded(float, lambda v: 0 < v < float("inf"), "a number above 0")]
+PositiveIntOrAuto = Annotated[int, _bounded(_auto_or_positive, lambda _: True, "a whole number above 0, or auto")]
 Fraction = Annotated[float, _bounded(float, lambda v: 0 <= v <= 1, "a number from 0 to 1")]
 Share = Annotated[float, _bounded(float, lambda v: 0 < v <= 1, "a number above 0, at most 1")]

@@ -106,6 +106,11 @@ class LabelIndex:
         """(M,) int64, ascending."""
         return np.repeat(np.arange(len(self)), np.diff(self.offsets))
 
+    @property
+    def most_boxes(self) -> int:
+        """Boxes of the image that has the most."""
+        return int(np.diff(self.offsets).max(initial=0))
+
     def rows(self, i: int) -> slice:
         """Where image i's boxes lie in boxes, labels and ignored."""
         return slice(self.offsets[i], self.offsets[i + 1])

@@ -15,7 +15,7 @@ import pickle
 import signal
 import weakref
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -104,11 +104,20 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         batches = self._from_workers() if self._count else self._from_here()
         for batch in batches:
-            for fault in batch.faults:
-                if fault not in self._named:
-                    self._named.add(fault)
-                    log.warning("%s; it is left out", fault)
+            self.name_faults(batch.faults)
             yield batch
+
+    @property
+    def faults(self) -> frozenset[str]:
+        """What was wrong with images so far."""
+        return frozenset(self._named)
+
+    def name_faults(self, faults: Iterable[str]) -> None:
+        """Log those that were not yet."""
+        for fault in faults:
+            if fault not in self._named:
+                self._named.add(fault)
+                log.warning("%s; it is left out", fault)
 
     def close(self) -> None:
         """End the workers."""

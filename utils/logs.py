@@ -21,8 +21,8 @@ class _Console(logging.StreamHandler):
 def setup_logging(*, log_file: Path | None = None, quiet: bool = False) -> None:
     """Plain lines to standard output, and to `log_file`, which is appended to.
 
-    `quiet` leaves only warnings, for all but one process of a distributed run. Where standard output is a terminal, the
-    progress bar stands in for progress lines.
+    `quiet` leaves only errors, for all but one process of a distributed run: what they warn of, the one does too. Where
+    standard output is a terminal, the progress bar stands in for progress lines.
     """
     console: logging.Handler = _Console(sys.stdout)
     if sys.stdout.isatty():
@@ -30,5 +30,5 @@ def setup_logging(*, log_file: Path | None = None, quiet: bool = False) -> None:
     handlers: list[logging.Handler] = [console]
     if log_file is not None:
         handlers.append(logging.FileHandler(log_file, encoding="utf-8"))
-    level = logging.WARNING if quiet else logging.INFO
+    level = logging.ERROR if quiet else logging.INFO
     logging.basicConfig(level=level, format="%(message)s", handlers=handlers, force=True)

@@ -29,6 +29,13 @@ def free_memory(cgroup: Path = _CGROUP) -> int:
     return min(psutil.virtual_memory().available, _left_in(cgroup))
 
 
+def resident_memory() -> int:
+    """Bytes of the machine's memory that this process has, shared ones counted in."""
+    import psutil
+
+    return psutil.Process().memory_info().rss
+
+
 def give_back_memory() -> None:
     """Return what was freed to the system, which the C library of Linux keeps where later objects lie above it."""
     _glibc("malloc_trim", 0)

@@ -1,9 +1,11 @@
 """What one sees while a loop runs: a bar on a terminal, plain lines in a file."""
 
+import functools
 import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol, TypeVar
 
@@ -12,10 +14,13 @@ from tqdm import tqdm
 from utils.logs import PROGRESS
 
 Item = TypeVar("Item", covariant=True)
+Batch = TypeVar("Batch", bound=Sized, covariant=True)
 log = logging.getLogger(__name__)
 
 _LINE_INTERVAL = 100  # steps between two plain lines
 _BAR_INTERVAL = 0.3  # s between two looks at the values of a bar: reading one waits for the GPU
+_MUCH_WAITING = 0.3  # of an epoch's time
+_LONG = 20.0  # s, an epoch whose waiting is worth a word
 
 
 class SizedIterable(Sized, Iterable[Item], Protocol[Item]):
@@ -27,6 +32,36 @@ def bar(items: Sequence[Item], description: str) -> Iterator[Item]:
     return iter(tqdm(items, desc=description, delay=1, leave=False, disable=None))
 
 
+@dataclass(frozen=True)
+class _Tally:
+    """What a loop has done since its start, or since another tally."""
+
+    seconds: float = 0.0
+    waited: float = 0.0  # s of these
+    steps: int = 0
+    images: int = 0
+
+    def since(self, before: "_Tally") -> "_Tally":
+        return _Tally(
+            self.seconds - before.seconds,
+            self.waited - before.waited,
+            self.steps - before.steps,
+            self.images - before.images,
+        )
+
+    @property
+    def step_seconds(self) -> float:
+        return self.seconds / max(1, self.steps)
+
+    @property
+    def images_per_second(self) -> str:
+        return f"{self.images / self.seconds:.1f}" if self.seconds else "0"
+
+    @property
+    def waiting(self) -> float:
+        return self.waited / self.seconds if self.seconds else 0.0
+
+
 class StepMeter:
     """Iterates over a loader, times it, and shows chosen values beside the progress.
 
@@ -36,51 +71,74 @@ class StepMeter:
             if meter.due():
                 meter.show({"loss": f"{loss.item():.4f}"})
 
-    A line reads `Epoch: [0]  [ 0/84]  eta: 0:02:17  loss: 1.6518  time: 1.6422  data: 0.2176`; time and data are
-    seconds per step, of the whole step and of waiting for the loader, over the steps since the last line.
+    A line reads `Epoch: [0]  [ 0/84]  eta: 0:02:17  loss: 1.6518  time: 1.6422  data: 0.2176 (13 %)  images/s: 9.7`.
+    Time and data are seconds per step, of the whole step and of waiting for the loader, which has that share of it; all
+    three are means since the last line.
+
+    Args:
+        loader: of batches; the length of one is its number of images.
+        start: the step that the loader begins with.
+        processes: that go through such loaders side by side; images/s is of all of them.
+        advice: is logged, once a run, after an epoch that spent much of its time waiting.
     """
 
-    def __init__(self, header: str, loader: SizedIterable[Item], *, start: int = 0) -> None:
+    def __init__(
+        self,
+        header: str,
+        loader: SizedIterable[Batch],
+        *,
+        start: int = 0,
+        processes: int = 1,
+        advice: str | None = None,
+    ) -> None:
         self.header = header
         self.loader = loader
+        self.processes = processes
+        self.advice = advice
         self.total = len(loader)
-        self.start = self.step = start  # the loader gives what comes from there on
+        self.start = self.step = start
+        self._images, self._waited, self._shown = 0, 0.0, _Tally()
         description, quiet = header.rstrip(":"), not sys.stdout.isatty()
         self._bar = tqdm(initial=start, total=self.total, desc=description, disable=quiet, file=sys.stdout, leave=False)
 
-    def __iter__(self) -> Iterator[Item]:
-        self._started = self._shown_at = time.perf_counter()
-        self._shown_step, self._waited = self.start - 1, 0.0
-        waiting_since = self._started
-        for step, item in enumerate(self.loader, self.start):
+    def __iter__(self) -> Iterator[Batch]:
+        self._started = waiting_since = time.perf_counter()
+        for step, batch in enumerate(self.loader, self.start):
             self.step = step
             self._waited += time.perf_counter() - waiting_since
-            yield item
+            self._images += len(batch) * self.processes
+            yield batch
             self._bar.update()
             waiting_since = time.perf_counter()
         self._bar.close()
-        seconds = time.perf_counter() - self._started
-        clock = timedelta(seconds=int(seconds))
-        log.info("%s Total time: %s (%.4f s / it)", self.header, clock, seconds / max(1, self.total - self.start))
+        whole = self._tally(self.total)
+        log.info(
+            "%s Total time: %s (%.4f s / it), %s images/s, %.0f %% of it waiting for data",
+            self.header, timedelta(seconds=int(whole.seconds)), whole.step_seconds, whole.images_per_second,
+            100 * whole.waiting,
+        )  # fmt: skip
+        if self.advice is not None and whole.seconds >= _LONG and whole.waiting > _MUCH_WAITING:
+            _say_once(self.advice)
 
     def due(self) -> bool:
         """Whether this step is to be shown: ask at its end, and only then read values from the device."""
         if self._is_line():
             return True
-        return not self._bar.disable and time.perf_counter() - self._shown_at > _BAR_INTERVAL
+        return not self._bar.disable and self._tally(self.step).since(self._shown).seconds > _BAR_INTERVAL
 
     def show(self, values: Mapping[str, str], last: Mapping[str, str] | None = None) -> None:
         """Show `values` beside the progress, then the times, then `last`."""
-        now = time.perf_counter()
-        steps = self.step - self._shown_step
-        times = {"time": f"{(now - self._shown_at) / steps:.4f}", "data": f"{self._waited / steps:.4f}"}
-        self._shown_at, self._shown_step, self._waited = now, self.step, 0.0
+        now = self._tally(self.step + 1)
+        recent, self._shown = now.since(self._shown), now
+        times = {
+            "time": f"{recent.step_seconds:.4f}",
+            "data": f"{recent.waited / recent.steps:.4f} ({100 * recent.waiting:.0f} %)",
+            "images/s": recent.images_per_second,
+        }
         text = "  ".join(f"{name}: {value}" for name, value in {**values, **times, **(last or {})}.items())
         self._bar.set_postfix_str(text)
         if self._is_line():
-            eta = timedelta(
-                seconds=int((now - self._started) / (self.step + 1 - self.start) * (self.total - self.step - 1))
-            )
+            eta = timedelta(seconds=int(now.step_seconds * (self.total - self.step - 1)))
             place = f"[{self.step:{len(str(self.total))}d}/{self.total}]"
             is_last = self.step == self.total - 1
             if is_last:
@@ -89,3 +147,12 @@ class StepMeter:
 
     def _is_line(self) -> bool:
         return self.step in (self.start, self.total - 1) or self.step % _LINE_INTERVAL == 0
+
+    def _tally(self, end: int) -> _Tally:
+        """Of all steps before `end`."""
+        return _Tally(time.perf_counter() - self._started, self._waited, end - self.start, self._images)
+
+
+@functools.cache  # which makes it once
+def _say_once(words: str) -> None:
+    log.warning(words)

@@ -2,16 +2,20 @@
 
 import argparse
 import inspect
+import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 from utils.errors import USAGE, UserError
 from utils.flags import Options, OptionsType, parse_options
+from utils.memory import full_memory
 
-_FULL = "the memory of the GPU is full: lower --batch or --imgsz, or choose a smaller --model"
+_REMEDIES = "lower --batch or --imgsz, or choose a smaller --model"
+_FIRST_WORD = 4.0  # s that the first of several processes has to tell what all found, before its launcher ends them
 _SIGNALLED = 128  # and the signal's number: how shells say that it ended a process
 
 
@@ -41,12 +45,13 @@ def run_script(
     try:
         main(options)
     except (UserError, *user_errors) as error:
-        print(f"error: {_last_words(error)}", file=sys.stderr)
+        _tell(_last_words(error))
         sys.exit(USAGE)
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # torch's; importing torch for it would make --help slow
+    except (MemoryError, RuntimeError) as error:
+        words = full_memory(error)
+        if words is None:
             raise
-        print(f"error: {_FULL} ({_last_words(error).splitlines()[0]})", file=sys.stderr)
+        _tell(f"{words}: {_REMEDIES}")
         sys.exit(USAGE)
     except Interrupted as error:
         print(error, file=sys.stderr)
@@ -67,6 +72,13 @@ def run_commands(commands: Mapping[str, tuple[Callable[[Any], None], type[Option
     command = parser.parse_args(sys.argv[1:2]).command
     main, options_class = commands[command]
     run_script(main, options_class, inspect.getdoc(main) or "", command=command)
+
+
+def _tell(words: str) -> None:
+    """Print an error; of one that all processes of a run have, the first one's print is the only one."""
+    if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) != "0":
+        time.sleep(_FIRST_WORD)
+    print(f"error: {words}", file=sys.stderr)
 
 
 def _last_words(error: Exception) -> str:

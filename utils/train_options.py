@@ -5,7 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 from utils.augmentation_policy import POLICIES, SCALES, AugmentationPolicy
 from utils.errors import UserError
-from utils.flags import Fraction, NaturalInt, Options, PositiveFloat, PositiveInt, Share, flag, switch
+from utils.flags import (
+    Fraction,
+    NaturalInt,
+    Options,
+    PositiveFloat,
+    PositiveInt,
+    PositiveIntOrAuto,
+    Share,
+    flag,
+    switch,
+)
 from utils.options import LABEL_TYPES, LabelOptions, LoaderOptions
 
 if TYPE_CHECKING:
@@ -69,7 +79,13 @@ class RecipeOptions(Options):
     """recipe"""
 
     epochs: PositiveInt = flag("-e", "--epochs", default=5, metavar="N", help="passes over the training images")
-    batch: PositiveInt = flag("-b", "--batch", default=4, metavar="N", help="images per step and process")
+    batch: PositiveIntOrAuto = flag(
+        "-b",
+        "--batch",
+        default=4,
+        metavar="N",
+        help="images per step and process; auto: what fits into the GPU's memory",
+    )
     accumulate: PositiveInt = flag(
         "--accumulate", default=1, metavar="N", help="batches that make one update: trains as with N times the batch"
     )

@@ -135,3 +135,20 @@ def test_a_mistake_that_the_main_process_finds_is_told_once(tmp_path: Path) -> N
         "    sys.stdout.write(f'left {left.code}\\n')\n",
     )
     assert sorted(done.stdout.splitlines()) == ["left 2", "told once"], done.stderr
+
+
+def test_the_main_process_names_damaged_images_of_all(tmp_path: Path) -> None:
+    done = run_two(
+        tmp_path,
+        "from torch_utils.distributed import share_faults\n"
+        "from utils.loader import Loader\n"
+        "from utils.logs import setup_logging\n"
+        "setup_logging(quiet=not processes.is_main)\n"
+        "loader = Loader([], [], largest=(1, 32, 32), workers=0, device=torch.device('cpu'))\n"
+        "for epoch in range(2):\n"
+        "    loader.name_faults([f'{processes.rank}.jpg: cut off', 'both.jpg: cut off'])\n"
+        "    share_faults(processes, loader)\n"
+        "leave_processes()\n",
+    )
+    lines = [f"{name}.jpg: cut off; it is left out" for name in ("0", "both", "1")]
+    assert done.stdout.splitlines() == lines, done.stderr

@@ -1,6 +1,7 @@
 """The loops, where scripts do not show them."""
 
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,10 +14,12 @@ from models.create_fasterrcnn_model import create_model
 from models.rcnn.detector import FasterRCNN
 from tests.conftest import write_data_set
 from tests.torch_utils.test_distributed import run_two
+from tests.torch_utils.test_update import INDEX, Toy, batch_of, make_updater, train
 from torch_utils.distributed import Processes
 from torch_utils.engine import Evaluation, evaluate
 from torch_utils.precision import Precision
 from torch_utils.training_state import LOSS_TERMS
+from utils.batch import Batch
 from utils.data_config import load_data_config
 from utils.errors import UserError
 from utils.label_index import LabelIndex, open_index
@@ -132,3 +135,99 @@ def test_every_process_evaluates_the_network_that_is_saved(tmp_path: Path) -> No
         "leave_processes()\n",
     )
     assert done.returncode == 0, done.stderr
+
+
+NEARLY_RIGHT = """
+from pathlib import Path
+from datasets import DetectionDataset, EvalBatches, make_loader
+from torch_utils.engine import evaluate
+from torch_utils.precision import Precision
+from utils.data_config import load_data_config
+from utils.label_index import open_index
+from utils.size_rule import SizeRule
+
+
+class NearlyRight(torch.nn.Module):
+    # knows the boxes, and is wrong by chance about places, labels and scores
+    def forward(self, batch):
+        parts = zip(batch.boxes.split(batch.counts.tolist()), batch.labels.split(batch.counts.tolist()))
+        return [self.guess(*part, int(i)) for part, i in zip(parts, batch.image_ids)]
+
+    def guess(self, boxes, labels, seed):
+        random = torch.Generator().manual_seed(seed)
+        boxes, labels = boxes.repeat(2, 1), labels.repeat(2)
+        scores, shift, chance = torch.rand(3, len(boxes), generator=random)
+        scores, labels = scores.sort(descending=True).values, torch.where(chance < 0.2, 3 - labels, labels)
+        return {"boxes": boxes + 4 * shift[:, None], "labels": labels, "scores": scores}
+
+
+def measured(index, processes):
+    rule = SizeRule(64)
+    batches = EvalBatches(index, rule, 2, rank=processes.rank, world_size=processes.world_size)
+    loader = make_loader(DetectionDataset(index, rule), batches, 0, processes.device)
+    return evaluate(NearlyRight(), loader, index, precision=Precision(processes.device), processes=processes).metrics
+
+"""
+
+
+def test_an_odd_number_of_images_has_one_map_whatever_the_processes(tmp_path: Path) -> None:
+    data = write_data_set(tmp_path, images=7, size=(64, 80), splits=("valid",))
+    done = run_two(
+        tmp_path,
+        NEARLY_RIGHT + f"index = open_index(load_data_config(Path({str(data.yaml)!r})), 'valid', 'pascal_voc')\n"
+        "one, two = measured(index, Processes(processes.device)), measured(index, processes)\n"
+        "assert 0.1 < one.ap < 0.9, one.ap\n"
+        "assert abs(one.ap - two.ap) < 1e-9\n"
+        "assert one.table() == two.table()\n"
+        "leave_processes()\n",
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."),
+            r"the memory of the GPU is full \(CUDA",
+        ),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), "machine is full"),
+    ],
+)
+def test_full_memory_has_a_step_a_batch_and_a_way_out(error: Exception, message: str) -> None:
+    class Full(Toy):
+        def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
+            if 5 in batch.image_ids:
+                raise error
+            return super().forward(batch)
+
+    with pytest.raises(UserError, match=message) as raised:
+        train(make_updater(Full()), [batch_of(1, 2), batch_of(4, 5)])
+    assert str(raised.value).startswith("epoch 0, step 1, 2 images of 64 x 64 px: ")
+    assert "lower --batch (--accumulate makes up for it) or --imgsz, or add --amp" in str(raised.value)
+
+
+def test_full_memory_in_an_evaluation_too() -> None:
+    class Full(torch.nn.Module):
+        def forward(self, batch: Batch) -> list:
+            raise MemoryError
+
+    with pytest.raises(
+        UserError, match="evaluation, step 0, 1 image of 64 x 64 px: the memory of this machine is full"
+    ):
+        evaluate(Full(), [batch_of(1)], INDEX, precision=Precision(CPU), processes=Processes(CPU))
+
+
+def test_other_errors_of_a_step_are_our_own() -> None:
+    class Broken(Toy):
+        def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
+            raise RuntimeError("shapes")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        train(make_updater(Broken()), [batch_of(1, 2)])
+
+
+def test_a_line_has_images_per_second_and_memory(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    train(make_updater(Toy()), [batch_of(1, 2), batch_of(4, 5)])
+    assert re.search(r"data: \S+ \(\d+ %\)  images/s: \d+\.\d  mem: \d+$", caplog.records[0].getMessage())

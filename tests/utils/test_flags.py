@@ -3,8 +3,15 @@ from dataclasses import dataclass
 import pytest
 
 from utils.errors import UserError
-from utils.flags import Fraction, NaturalInt, Options, PositiveInt, flag, parse_options, switch
+from utils.flags import Fraction, NaturalInt, Options, PositiveInt, PositiveIntOrAuto, flag, parse_options, switch
 from utils.train_options import TrainOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sized(Options):
+    """size"""
+
+    batch: PositiveIntOrAuto = flag("--batch", default=4, help="how many")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,3 +120,15 @@ def test_saved_options_that_could_not_have_been_typed_are_refused(saved: dict, m
 def test_a_switch_can_be_switched_back() -> None:
     assert parse_options(TrainOptions, "", ["--no-amp"]).over({"amp": True}).amp is False
     assert parse_options(TrainOptions, "", []).over({"amp": True}).amp is True
+
+
+@pytest.mark.parametrize(("typed", "value"), [("auto", 0), ("3", 3)])
+def test_a_number_or_auto(typed: str, value: int) -> None:
+    assert parse_options(Sized, "", ["--batch", typed]).batch == value
+
+
+@pytest.mark.parametrize("typed", ["0", "-1", "much"])
+def test_neither_a_number_nor_auto(typed: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_options(Sized, "", ["--batch", typed])
+    assert "is not a whole number above 0, or auto" in capsys.readouterr().err

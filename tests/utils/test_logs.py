@@ -19,11 +19,12 @@ def test_lines_go_to_console_and_file(tmp_path: Path, capsys: pytest.CaptureFixt
     assert (tmp_path / "train.log").read_text() == "hello 3\nagain\n"
 
 
-def test_quiet_leaves_warnings(capsys: pytest.CaptureFixture[str]) -> None:
+def test_quiet_leaves_errors(capsys: pytest.CaptureFixture[str]) -> None:
     setup_logging(quiet=True)
     logging.getLogger("x").info("hello")
     logging.getLogger("x").warning("careful")
-    assert capsys.readouterr().out == "careful\n"
+    logging.getLogger("x").error("broken")
+    assert capsys.readouterr().out == "broken\n"
 
 
 def test_nobody_reading_any_more_is_no_reason_to_stop() -> None:

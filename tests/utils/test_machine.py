@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from utils.machine import cores, free_memory
+from utils.machine import cores, free_memory, resident_memory
 
 MIB = 1 << 20
 
@@ -30,3 +30,9 @@ def test_free_memory_knows_the_limit_of_a_container(tmp_path: Path, files: dict,
         (tmp_path / name).write_text(f"{content}\n")
     free = free_memory(tmp_path)
     assert free == expected if expected is not None else free > 16 * MIB
+
+
+def test_this_process_has_memory() -> None:
+    before = resident_memory()
+    held = bytearray(64 * MIB)
+    assert len(held) / 2 < resident_memory() - before

@@ -3,6 +3,7 @@ import sys
 import pytest
 import torch
 
+from utils import script
 from utils.errors import DataError, UserError
 from utils.flags import Options
 from utils.script import run_script
@@ -40,13 +41,44 @@ def test_success_and_interrupt(monkeypatch) -> None:
     assert leave(monkeypatch, KeyboardInterrupt()) == 130
 
 
-def test_a_full_gpu_is_a_users_mistake_and_other_runtime_errors_are_not(monkeypatch, capsys) -> None:
-    assert leave(monkeypatch, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore")) == 2
+@pytest.mark.parametrize(
+    ("error", "what"),
+    [(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore"), "of the GPU is full (CUDA out"),
+     (MemoryError(), "of this machine is full: ")],
+)  # fmt: skip
+def test_full_memory_is_a_users_mistake(monkeypatch, capsys, error: Exception, what: str) -> None:
+    assert leave(monkeypatch, error) == 2
     message = capsys.readouterr().err
+    assert f"error: the memory {what}" in message
     assert "lower --batch or --imgsz" in message
     assert message.count("\n") == 1
+
+
+def test_other_runtime_errors_are_not(monkeypatch) -> None:
     with pytest.raises(RuntimeError):
         leave(monkeypatch, RuntimeError("shapes"))
+
+
+@pytest.mark.parametrize(
+    ("environment", "waits"),
+    [
+        ({}, 0),
+        ({"RANK": "0"}, 0),
+        ({"RANK": "1"}, 1),
+        ({"SLURM_PROCID": "3"}, 1),
+        ({"RANK": "0", "SLURM_PROCID": "3"}, 0),
+    ],
+)
+def test_the_first_process_has_the_first_word(monkeypatch, capsys, environment: dict[str, str], waits: int) -> None:
+    waited = []
+    monkeypatch.setattr(script.time, "sleep", waited.append)
+    for name in ("RANK", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert leave(monkeypatch, UserError("what, and the way out")) == 2
+    assert capsys.readouterr().err == "error: what, and the way out\n"
+    assert len(waited) == waits
 
 
 def test_a_workers_error_is_its_last_line(monkeypatch, capsys) -> None:

@@ -67,9 +67,9 @@ class Interruption:
         return Wish(highest(self.processes, own))
 
     def stop(self, words: str) -> Interrupted:
-        """What to raise when the wish to stop is granted; `words` say what is saved."""
+        """What to raise when the wish to stop is granted; `words`, which the main process tells, say what is saved."""
         number = self._signal or signal.SIGTERM  # another process has it
-        return Interrupted(f"stopped by {number.name}. {words}", number)
+        return Interrupted(f"stopped by {number.name}. {words}" if self.processes.is_main else "", number)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         now = time.monotonic()

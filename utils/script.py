@@ -20,7 +20,7 @@ _SIGNALLED = 128  # and the signal's number: how shells say that it ended a proc
 
 
 class Interrupted(Exception):
-    """A signal ended the work, which was put away first; the message says where."""
+    """A signal ended the work, which was put away first; the message, if any, says where."""
 
     def __init__(self, words: str, number: int) -> None:
         super().__init__(words)
@@ -54,7 +54,8 @@ def run_script(
         _tell(f"{words}: {_REMEDIES}")
         sys.exit(USAGE)
     except Interrupted as error:
-        print(error, file=sys.stderr)
+        if str(error):
+            print(error, file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -176,6 +176,7 @@ def main(options: TrainOptions) -> None:
         best = None if run.has_report else best_without_report(folder / BEST, model, processes)
         if best is not None:
             log.info("The best epoch, %d, has no report yet: measuring it again", best["epoch"])
+            run.wait()
             model.load_state_dict(best["model_state_dict"])
             run.keep_report(report(measure(model, valid_loader, valid_index), best["epoch"]))
         run.close()

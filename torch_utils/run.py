@@ -74,6 +74,7 @@ class Run:
         self.log = None
         self.has_report = False
         self._writer = BackgroundWriter()
+        updater.before_change = self._writer.copied
         if self.processes.is_main:
             remove_leftovers(folder)
             sinks = open_sinks(folder, about["options"], first_epoch=state.epoch, wandb=wandb, mlflow=mlflow)
@@ -99,7 +100,8 @@ class Run:
             log.info("SAVING BEST MODEL FOR EPOCH: %d", self.state.epoch)
             thresholds = best.thresholds() if best is not None else {}
             files.append((self.folder / BEST, {**weights, "best_map": self.state.best_map, **thresholds}))
-        self._writer.write([*files, (self.folder / LAST_WEIGHTS, weights), (self.folder / LAST, last)])
+        files += [(self.folder / LAST_WEIGHTS, weights), (self.folder / LAST, last)]
+        self._writer.write(files, self.updater.at_rest())
 
     def pause(self, so_far: Callable[[], EpochSoFar]) -> None:
         """Between two updates, or two batches of the validation: save the run if that is wished, or end it.
@@ -118,7 +120,8 @@ class Run:
             rng = gathered(self.processes, rng_state())
             self.interruption.saved()
             if self.processes.is_main:
-                self._writer.write([(self.folder / LAST, self._contents(state, rng)[1])])
+                last = self._contents(state, rng)[1]
+                self._writer.write([(self.folder / LAST, last)], self.updater.at_rest())
         if wish is Wish.STOP:
             self.close()
             stopped = self.interruption.stop(self.way_on())
@@ -154,6 +157,14 @@ class Run:
         """Draw the curves, and what `draw` adds, from a thread."""
         if self.log is not None:
             self.log.start_drawing(self.state.history, self.state.iteration_losses.numpy(), draw)
+
+    def wait(self) -> None:
+        """Wait until the checkpoints are written: before anything but the updater changes the model.
+
+        Raises:
+            OSError: one could not be.
+        """
+        self._writer.wait()
 
     def close(self) -> None:
         """Wait for what is still being written.

@@ -1,6 +1,7 @@
 """From losses to new weights: accumulation, scaling, clipping, and what happens to a loss that is not finite."""
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -26,6 +27,9 @@ class Updater:
         model: what is saved, without wrappers; the optimizer has its parameters.
         clip: largest norm of the gradient over all parameters; what is longer is shortened.
         average: follows the model.
+
+    Attributes:
+        before_change: called before the weights, the optimizer's state and the average change.
     """
 
     model: nn.Module
@@ -36,6 +40,7 @@ class Updater:
     accumulate: int = 1
     clip: float | None = None
     average: MovingAverage | None = None
+    before_change: Callable[[], None] | None = field(default=None, init=False)
     _batches: int = field(default=0, init=False)  # of the update that is under way
 
     def __post_init__(self) -> None:
@@ -80,6 +85,8 @@ class Updater:
             torch._foreach_mul_(gradients, (self.clip / (norm + 1e-6)).clamp(max=1))
         bad_loss = self._anywhere(~losses.isfinite().all())
         left_out = bad_loss | ~norm.isfinite()  # the gradient is the same in all processes
+        if self.before_change is not None:
+            self.before_change()
         self._step(left_out)
         scaler.update()
         if self.average is not None:
@@ -87,6 +94,14 @@ class Updater:
         if not scaler.is_enabled():
             return left_out
         return bad_loss | (left_out & (scaler.scale(torch.ones_like(norm)) < 1))  # smaller than any that would help
+
+    def at_rest(self) -> set[int]:
+        """Addresses (data_ptr) of the tensors that nothing changes between two updates."""
+        tensors = [value for state in self.optimizer.state.values() for value in state.values()]
+        tensors += self.model.parameters()
+        if self.average is not None:
+            tensors += self.average.model.state_dict().values()
+        return {tensor.data_ptr() for tensor in tensors if isinstance(tensor, Tensor)}
 
     def _prepare_state(self, parameter: nn.Parameter) -> None:
         """Give a parameter's state what the fused kinds ask for and do not see to themselves.

@@ -95,3 +95,26 @@ def test_a_run_is_saved_in_validation_and_then_in_training(tmp_path: Path) -> No
     writer.write([(tmp_path / "a.pth", {"w": weights})])
     writer.close()
     assert read(tmp_path / "a.pth")["w"].tolist() == [1, 1, 1]
+
+
+def test_what_is_at_rest_is_copied_before_it_may_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on, fill = threading.Event(), background._Copying.fill_rest
+
+    def wait_and_fill(copying: background._Copying) -> None:
+        assert go_on.wait(30)
+        fill(copying)
+
+    monkeypatch.setattr(background._Copying, "fill_rest", wait_and_fill)
+    writer, weights, statistics = BackgroundWriter(), torch.arange(4.0), torch.zeros(2)
+    writer.copied()
+    content = {"w": weights, "s": statistics}
+    writer.write([(tmp_path / "a.pth", content)], {weights.data_ptr()})
+    statistics.add_(1)
+    threading.Timer(0.2, go_on.set).start()
+    writer.copied()
+    assert go_on.is_set()
+    weights.add_(1)
+    writer.close()
+    found = read(tmp_path / "a.pth")
+    assert found["w"].tolist() == [0, 1, 2, 3]
+    assert found["s"].tolist() == [0, 0]

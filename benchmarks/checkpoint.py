@@ -50,9 +50,8 @@ def main(options: argparse.Namespace) -> None:
         in_place = [seconds(lambda: [save_checkpoint(*file) for file in files()]) for _ in range(options.rounds)]
         size = sum(path.stat().st_size for path in Path(folder).iterdir()) / (1 << 20)
         writer.close()
-    print(
-        f"{options.model}: {size:.0f} MiB in three files; {torch.get_num_threads()} thread(s), torch {torch.__version__}"
-    )
+    versions = f"{torch.get_num_threads()} thread(s), torch {torch.__version__}"
+    print(f"{options.model}: {size:.0f} MiB in three files; {versions}")
     print(f"the first call waits {1e3 * blocked[0]:.0f} ms, the later ones {1e3 * median(blocked[1:]):.0f} ms (median)")
     print(f"an update may follow after further {1e3 * copied[0]:.0f} ms, later {1e3 * median(copied[1:]):.0f} ms")
     print(f"writing in place: {1e3 * median(in_place):.0f} ms")

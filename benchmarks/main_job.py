@@ -30,8 +30,10 @@ from datasets import DetectionDataset, EvalBatches, TrainBatches, make_loader
 from models.create_fasterrcnn_model import create_model
 from torch_utils.distributed import Processes
 from torch_utils.engine import evaluate, train_one_epoch
+from torch_utils.loss_watch import LossWatch
 from torch_utils.optimization import Schedule, make_optimizer
 from torch_utils.precision import Precision
+from torch_utils.update import Updater
 from utils.augmentation import AugmentationPolicy
 from utils.data_config import load_data_config
 from utils.label_index import open_index
@@ -128,17 +130,16 @@ def main() -> None:
     loader = make_loader(train_set, TrainBatches(len(train_set), BATCH, seed=0), options.workers, CPU)
     valid_set = DetectionDataset(valid_index, rule)
     valid_loader = make_loader(valid_set, EvalBatches(valid_index, rule, BATCH), options.workers, CPU)
-    optimizer, schedule = make_optimizer(ours, "SGD", LR), Schedule(LR, len(loader), 20, cosine=False)
+    optimizer, schedule = make_optimizer(ours, "SGD", LR), Schedule(LR, len(loader), 20)
+    updater = Updater(ours, optimizer, schedule, precision, processes)
+    watch = LossWatch(train_index, processes, limit=0, way_out="")
     float_sets = [FloatDataset(config.splits[s], config.classes, options.imgsz) for s in ("train", "valid")]
 
     times: dict[str, list[float]] = {}
     for epoch in range(options.rounds):
         work = {
             "train, predecessor's way": lambda: float_train(theirs, float_sets[0], options.workers),
-            "train, ours": lambda epoch=epoch: train_one_epoch(
-                ours, optimizer, loader, epoch, schedule=schedule, precision=precision, processes=processes,
-                index=train_index,
-            ),
+            "train, ours": lambda epoch=epoch: train_one_epoch(ours, updater, loader, epoch, watch=watch),
             "eval, predecessor's way": lambda: float_eval(theirs, float_sets[1], options.workers),
             "eval, ours": lambda: evaluate(ours, valid_loader, valid_index, precision=precision, processes=processes),
         }  # fmt: skip

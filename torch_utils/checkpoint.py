@@ -23,8 +23,18 @@ _RUN = {"optimizer_state_dict": Mapping, "epoch": int}  # in last_model.pth besi
 
 
 def save_checkpoint(path: Path, checkpoint: Mapping[str, Any]) -> None:
-    """Write tensors, numbers, strings, lists and dicts."""
-    write_atomically(path, lambda file: torch.save(dict(checkpoint), file))
+    """Write tensors, numbers, strings, lists and dicts.
+
+    Raises:
+        OSError: the file cannot be written; what is at `path` is then as it was.
+    """
+    try:
+        write_atomically(path, lambda file: torch.save(dict(checkpoint), file))
+    except RuntimeError as error:  # of torch's own writer, which comes to its end without what the disk refused
+        refused = error.__context__
+        if not isinstance(refused, OSError):
+            raise
+        raise OSError(refused.errno, refused.strerror, str(path)) from None
 
 
 def load_checkpoint(path: Path, *, whole_run: bool = False) -> dict[str, Any]:

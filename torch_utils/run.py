@@ -197,7 +197,7 @@ class Run:
                 self._writer.wait()
             raise type(error)(f"{error}. {self.way_on()}") from error
         except OSError as error:
-            file = error.filename2 or error.filename or self.folder
+            file = error.filename or self.folder
             raise UserError(
                 f"{file}: cannot be written ({error.strerror}): make room, or see to the disk. {self.way_on()}"
             ) from error

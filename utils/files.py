@@ -37,6 +37,9 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename = str(path)  # a write that the disk refuses does not say which
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -52,7 +52,7 @@ def main(options: TrainOptions) -> None:
     from torch_utils.network import fit_anchors, for_training, make_model, weigh_classes
     from torch_utils.precision import pick_precision
     from torch_utils.resume import own_options, restore, with_checkpoint
-    from torch_utils.run import BEST, Run
+    from torch_utils.run import BEST, LAST, Run
     from torch_utils.sampling import repeat_factors
     from torch_utils.training_state import TrainingState
     from torch_utils.update import Updater
@@ -133,6 +133,8 @@ def main(options: TrainOptions) -> None:
     run = Run(folder, updater, state, about=about, watch=watch, interruption=interruption, **sinks)
     if not resumed:
         run.save()  # a run that is killed in its first epoch can be resumed too
+    elif folder.resolve() != Path(options.weights).parent.resolve() or Path(options.weights).name != LAST:
+        run.save_last()
     if processes.is_main:
         _draw_first_samples(train_set, chain.from_iterable(train_batches), folder, window=options.vis_transformed)
 
@@ -167,12 +169,15 @@ def main(options: TrainOptions) -> None:
                 train_maps = sampled.ap, sampled.ap50
             share_faults(processes, train_loader, valid_loader)
             ap, ap50 = found.metrics.ap, found.metrics.ap50
-            state = run.state.after(done.counted, ap, ap50, val_losses=found.losses, train_maps=train_maps)
+            state = run.state.after(
+                done.counted, ap, ap50, val_losses=found.losses, train_maps=train_maps, kept=watch.in_a_row == 0
+            )
             run.record(state, partial(draw, found.detections), partial(report, found))
         if run.state.epoch == first_epoch:
             more = "--patience" if run.state.epochs_without_improvement >= options.patience else "--epochs"
             log.info("Nothing is left to train: %d epochs are done; a larger %s trains on", first_epoch, more)
-            run.redraw(partial(draw, measure(measured, valid_loader, valid_index).detections))
+            pause = partial(run.pause, lambda: run.state.under_way)
+            run.redraw(partial(draw, measure(measured, valid_loader, valid_index, pause=pause).detections))
         best = None if run.has_report else best_without_report(folder / BEST, model, processes)
         if best is not None:
             log.info("The best epoch, %d, has no report yet: measuring it again", best["epoch"])
@@ -243,10 +248,12 @@ def _optimizer(
     """The optimizer, and its learning rate over a run with so many batches an epoch."""
     from torch_utils.optimization import REFERENCE_BATCH, Schedule, make_optimizer
 
-    lr, images = options.lr, options.batch * processes.world_size * options.accumulate
+    lr, images = options.learning_rate(), options.batch * processes.world_size * options.accumulate
     if options.scale_lr:
         lr *= images / REFERENCE_BATCH
-        log.info("Learning rate (--scale-lr): %g x %d images / %d = %g", options.lr, images, REFERENCE_BATCH, lr)
+        log.info(
+            "Learning rate (--scale-lr): %g x %d images / %d = %g", options.learning_rate(), images, REFERENCE_BATCH, lr
+        )
     optimizer = make_optimizer(
         model,
         options.optimizer,

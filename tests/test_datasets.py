@@ -330,3 +330,27 @@ def test_check_as_a_script(make_data, run, tmp_path: Path) -> None:
     assert "train_0.jpg: cannot be read as an image" in done.stdout
     assert done.stderr == f"error: {data.yaml}: a training would not start: see the faults above that stop it\n"
     assert "train_0.jpg" in (tmp_path / "check.json").read_text()
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_the_rest_of_an_epoch_is_what_was_not_seen(world_size: int) -> None:
+    """An epoch of 11 images in batches of 2 for each process, left after every one of its steps."""
+    for rank in range(world_size):
+        batches = TrainBatches(11, 2, seed=3, rank=rank, world_size=world_size)
+        batches.go_to(4)
+        whole = list(batches)
+        seen = 0
+        for step, batch in enumerate(whole, 1):
+            seen += len(batch) * world_size
+            batches.go_to(4, seen)
+            assert (batches.start, len(batches)) == (step, len(whole))
+            assert list(batches) == whole[step:]
+        batches.go_to(5)
+        assert len(list(batches)) == len(whole)
+    other = TrainBatches(11, 3, seed=3)
+    other.go_to(4, 4)
+    assert other.start == 2, "a batch that was seen in part is not seen again"
+    other.go_to(4, 4, multiple_of=4)
+    assert other.start == 0
+    other.go_to(4, 11, multiple_of=3)
+    assert other.start == 4, "nothing is left"

@@ -258,6 +258,7 @@ def test_a_predecessors_run_can_be_resumed(make_data, run, tmp_path: Path) -> No
     last = load_checkpoint(tmp_path / "old/last_model.pth")
     assert last["epoch"] == 2
     assert last["options"]["decay_all"], "its optimizer has one group"
+    assert last["options"]["lr"] == 0.005
 
 
 def test_weights_without_resume_start_a_new_run_with_other_classes(make_data, run, tmp_path: Path) -> None:
@@ -339,7 +340,7 @@ def test_a_loss_that_is_not_finite_names_everything_and_saves_the_run(make_data,
         assert part in done.stderr
     assert len(done.stderr.splitlines()) == 1
     last = run_folder(tmp_path, "a") / "last_model.pth"
-    assert f"{last.relative_to(tmp_path)} is from before" in done.stderr
+    assert f"The run, as it was before its last steps were left out, is in {last.relative_to(tmp_path)}" in done.stderr
     resumed = run("train.py", "-r", "-w", last, "--lr", 0.001, "--epochs", load_checkpoint(last)["epoch"] + 1)
     assert resumed.returncode == 0, resumed.stderr
     assert "not finite" not in resumed.stdout

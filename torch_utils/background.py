@@ -1,5 +1,6 @@
 """Checkpoints written by a thread, while training changes what is in them."""
 
+import logging
 import threading
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch_utils.checkpoint import save_checkpoint
 
 Files = Sequence[tuple[Path, Mapping[str, Any]]]
+log = logging.getLogger(__name__)
 
 
 class BackgroundWriter:
@@ -43,15 +45,22 @@ class BackgroundWriter:
             at_rest: addresses (data_ptr) of tensors that do not change before `copied` has returned.
 
         Raises:
-            OSError: of what was written before, see `wait`.
+            OSError: neither could what was written before be, nor what is given now.
         """
-        self.wait()
+        failed = None
+        try:
+            self.wait()
+        except OSError as error:
+            failed = error
         copying = _Copying(self._memory, at_rest)
-        copies = [(path, copying.of(content, ())) for path, content in files]
+        copies = [(path, copying.of(content, (path.name,))) for path, content in files]
         copying.fill_now()
         self._memory = copying.used
         self._copied.clear()
         self._writing = self._thread.submit(self._write, copying, copies)
+        if failed is not None:
+            self.wait()
+            log.warning("%s: %s; by now it can be written again", failed.filename, failed.strerror)
 
     def copied(self) -> None:
         """Wait until what is at rest may change."""
@@ -72,7 +81,7 @@ class BackgroundWriter:
         try:
             self.wait()
         finally:
-            self._thread.shutdown()
+            self._thread.shutdown(wait=False)
 
     def _write(self, copying: "_Copying", files: Files) -> None:
         try:

@@ -78,7 +78,12 @@ def join_processes(device_wish: str | None, dist_url: str, world_size: int) -> P
     Raises:
         UserError: no such device, or the environment does not say who and where the others are.
     """
-    slurm = None if {"RANK", "WORLD_SIZE"} & os.environ.keys() else slurm_place(os.environ)
+    slurm = None if "RANK" in os.environ else slurm_place(os.environ)
+    if slurm and _number("WORLD_SIZE", slurm.world_size) != slurm.world_size:
+        raise UserError(
+            f"WORLD_SIZE={os.environ['WORLD_SIZE']} in the environment, and srun started {slurm.world_size} processes: "
+            "unset it, or start as many"
+        )
     world_size = slurm.world_size if slurm else _number("WORLD_SIZE", world_size)
     if world_size == 1:
         return Processes(pick_device(device_wish))
@@ -140,7 +145,7 @@ def from_main(processes: Processes, make: Callable[[], Value]) -> Value:
     if processes.is_main:
         try:
             value = make()
-        except UserError as raised:
+        except (UserError, OSError) as raised:
             error = raised
     box = [value, error is not None]
     dist.broadcast_object_list(box, src=0)

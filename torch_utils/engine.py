@@ -97,7 +97,8 @@ def train_one_epoch(
         images.append(batch.image_ids)
         shown += len(batch.image_ids)
         if step == last:
-            found = updater.finish(update, losses[first : step + 1])
+            with memory_watch(place, _LESS_MEMORY):  # the first update makes the optimizer's state
+                found = updater.finish(update, losses[first : step + 1])
             is_bad[first : step + 1] = found
             watch.note(Update(epoch, step, losses[first : step + 1], images, found), last=step == steps - 1)
             if pause is not None:

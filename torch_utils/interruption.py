@@ -1,5 +1,6 @@
 """Signals that ask a run to end, and the time that asks it to save itself: wishes that a loop grants when it can."""
 
+import contextlib
 import enum
 import os
 import signal
@@ -11,7 +12,8 @@ from typing import Any
 from torch_utils.distributed import Processes, highest
 from utils.script import Interrupted
 
-_NAMES = ("SIGTERM", "SIGINT", "SIGUSR1")  # kill, schedulers; Ctrl-C; sbatch --signal=USR1@60
+# kill and schedulers; Ctrl-C; sbatch --signal=USR1@60; a terminal that is closed
+_NAMES = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
 _ONE_WISH = 3.0  # s in which a signal that comes again means the same: torchrun hands on the terminal's Ctrl-C
 
 
@@ -43,8 +45,8 @@ class Interruption:
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():  # Python has it so
             for name in _NAMES:
-                number = getattr(signal, name, None)  # there is no SIGUSR1 on Windows
-                if number is not None:
+                number = getattr(signal, name, None)  # Windows has not all of them
+                if number is not None and signal.getsignal(number) not in (None, signal.SIG_IGN):  # as nohup has it
                     self._before[number] = signal.signal(number, self._note)
         return self
 
@@ -76,6 +78,7 @@ class Interruption:
         if self._signal is None:
             self._signal, self._noted_at = signal.Signals(number), now
             if self.processes.is_main:  # print() and logging may be in the middle of a line
-                os.write(2, f"\n{self._signal.name}: the run is saved and ends; once more ends it at once\n".encode())
+                with contextlib.suppress(OSError):  # whoever reads it may have ended by the same Ctrl-C
+                    os.write(2, f"\n{self._signal.name}: the run saves itself and ends; once more: at once\n".encode())
         elif now - self._noted_at > _ONE_WISH:
             raise KeyboardInterrupt

@@ -49,13 +49,22 @@ class LossWatch:
     _unseen: list[Update] = field(default_factory=list, init=False)
 
     def note(self, update: Update, *, last: bool) -> None:
-        """Take in an update, and look at those since the last look if it is time, or the last of the epoch.
+        """Take in an update, and look if it is time, or the last of the epoch.
+
+        Raises:
+            UserError: see `look`.
+        """
+        self._unseen.append(update)
+        if last or len(self._unseen) >= _LOOK_INTERVAL or update.is_bad.device.type == "cpu":
+            self.look()
+
+    def look(self) -> None:
+        """Look at the updates since the last look; every process does so at the same moments.
 
         Raises:
             UserError: there were too many, in the main process; the others leave without a word.
         """
-        self._unseen.append(update)
-        if not (last or len(self._unseen) >= _LOOK_INTERVAL or update.is_bad.device.type == "cpu"):
+        if not self._unseen:
             return
         flags = torch.stack([seen.is_bad for seen in self._unseen]).tolist()
         for seen, is_bad in zip(self._unseen, flags, strict=True):

@@ -139,10 +139,14 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) 
 
 
 def recipe_of_older_run(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """Options that a run had before there were flags for them: it decayed all parameters, in one group or by stages."""
-    if "decay_all" in checkpoint.get("options", {}):
+    """Options that a run had before there were flags for them, or other defaults, by what its optimizer has.
+
+    It decayed all parameters, in one group or by stages. The predecessor's do not say their learning rate either.
+    """
+    options = checkpoint.get("options", {})
+    if "decay_all" in options:
         return {}
     groups = checkpoint["optimizer_state_dict"].get("param_groups")
-    first = groups[0] if isinstance(groups, list) and groups else {}
-    decay = first.get("weight_decay") if isinstance(first, Mapping) else None
-    return {"decay_all": True, "weight_decay": decay}
+    first = groups[0] if isinstance(groups, list) and groups and isinstance(groups[0], Mapping) else {}
+    recipe = {"decay_all": True, "weight_decay": first.get("weight_decay")}
+    return recipe if "lr" in options else {**recipe, "lr": first.get("initial_lr", first.get("lr"))}

@@ -103,6 +103,18 @@ class Run:
         files += [(self.folder / LAST_WEIGHTS, weights), (self.folder / LAST, last)]
         self._writer.write(files, self.updater.at_rest())
 
+    def save_last(self, under_way: EpochSoFar | None = None) -> None:
+        """Write LAST alone.
+
+        Args:
+            under_way: what there is of the epoch; without it the state's own.
+        """
+        rng = gathered(self.processes, rng_state())
+        self.interruption.saved()
+        if self.processes.is_main:
+            _, last = self._contents(replace(self.state, under_way=under_way or self.state.under_way), rng)
+            self._writer.write([(self.folder / LAST, last)], self.updater.at_rest())
+
     def pause(self, so_far: Callable[[], EpochSoFar]) -> None:
         """Between two updates, or two batches of the validation: save the run if that is wished, or end it.
 
@@ -115,13 +127,9 @@ class Run:
         wish = self.interruption.wish()
         if wish is Wish.NOTHING:
             return
+        self.watch.look()
         if not self.watch.in_a_row:
-            state = replace(self.state, under_way=so_far())
-            rng = gathered(self.processes, rng_state())
-            self.interruption.saved()
-            if self.processes.is_main:
-                last = self._contents(state, rng)[1]
-                self._writer.write([(self.folder / LAST, last)], self.updater.at_rest())
+            self.save_last(so_far())
         if wish is Wish.STOP:
             self.close()
             stopped = self.interruption.stop(self.way_on())
@@ -133,16 +141,19 @@ class Run:
     ) -> None:
         """Log and save the epoch that just ended, see `save`; `draw` adds pictures of it from a thread.
 
-        The log comes first: a run that is killed between the two does the epoch again, and logs it again.
+        The log comes first: a run that is killed between the two does the epoch again, and logs it again. Where it
+        cannot be written, the epoch is saved nevertheless.
 
         Args:
             report: makes the report of the epoch of this number; asked for if it is the best.
         """
         self.state = state
-        if self.log is not None:
-            self.log.write_epoch(state.history)
-        best = report(state.epoch) if report is not None and state.improved and not self.watch.in_a_row else None
-        self.save(best)
+        best = report(state.epoch) if report is not None and state.improved else None
+        try:
+            if self.log is not None:
+                self.log.write_epoch(state.history)
+        finally:
+            self.save(best)
         if best is not None:
             self.keep_report(best)
         self.redraw(draw)
@@ -167,21 +178,30 @@ class Run:
         self._writer.wait()
 
     def close(self) -> None:
-        """Wait for what is still being written.
+        """Wait for what is still being written; only the first call does something.
 
         Raises:
             OSError: a checkpoint could not be.
         """
         try:
             self._writer.close()
-        finally:
-            if self.log is not None:
-                self.log.close()
+        except OSError:  # a signal that asks for the end at once is none
+            self._close_log()
+            raise
+        self._close_log()
+
+    def _close_log(self) -> None:
+        log, self.log = self.log, None
+        if log is not None:
+            log.close()
 
     def way_on(self) -> str:
         """What is safe on the disk, and the command that goes on from there."""
         last = self.folder / LAST
-        return f"The run is in {last}: go on with python train.py --resume-training --weights {last}"
+        if not last.is_file():
+            return "Nothing of the run is on the disk"
+        which = ", as it was before its last steps were left out," if self.watch.in_a_row else ""
+        return f"The run{which} is in {last}: go on with python train.py --resume-training --weights {last}"
 
     @contextlib.contextmanager
     def saying_how_to_go_on(self) -> Iterator[None]:
@@ -193,14 +213,19 @@ class Run:
         try:
             yield
         except UserError as error:
-            with contextlib.suppress(OSError):
-                self._writer.wait()
-            raise type(error)(f"{error}. {self.way_on()}") from error
+            unsaved = ""
+            try:
+                self.close()
+            except OSError as other:
+                unsaved = f". {other.filename}: cannot be written ({other.strerror})"
+            raise type(error)(f"{error}{unsaved}. {self.way_on()}") from error
         except OSError as error:
-            file = error.filename or self.folder
-            raise UserError(
-                f"{file}: cannot be written ({error.strerror}): make room, or see to the disk. {self.way_on()}"
-            ) from error
+            if error.filename is None:  # none of a file
+                raise
+            with contextlib.suppress(OSError):
+                self.close()
+            what = f"{error.filename}: cannot be written ({error.strerror}): make room, or see to the disk"
+            raise UserError(f"{what}. {self.way_on()}") from error
 
     def _contents(self, state: TrainingState, rng: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """What goes into the files of the weights, and into that of the whole run."""

@@ -21,8 +21,13 @@ class EpochSoFar:
     left_out: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))  # (steps,) losses not finite
 
     def __post_init__(self) -> None:
-        if self.images < 0 or self.losses.shape != (len(self.left_out), len(LOSS_TERMS)):
-            raise ValueError(f"an epoch of {self.images} images with losses {tuple(self.losses.shape)}")
+        if type(self.images) is not int or not 0 <= self.images < 1 << 53:
+            raise ValueError(f"an epoch of {self.images!r} images")
+        forms = (self.losses, torch.float32, (len(LOSS_TERMS),)), (self.left_out, torch.bool, ())
+        if any(type(t) is not Tensor or t.dtype != dtype or t.shape != (len(t), *rest) for t, dtype, rest in forms):
+            raise ValueError("an epoch whose losses are of another form")
+        if len(self.losses) != len(self.left_out):
+            raise ValueError(f"an epoch of {len(self.losses)} and {len(self.left_out)} steps")
 
     @property
     def counted(self) -> Tensor:
@@ -56,6 +61,7 @@ class TrainingState:
         *,
         val_losses: Mapping[str, float] | None = None,
         train_maps: tuple[float, float] | None = None,
+        kept: bool = True,
     ) -> "TrainingState":
         """The state one epoch on.
 
@@ -64,6 +70,7 @@ class TrainingState:
             ap, ap50: validation mAP; NaN or -1 (nothing to measure) counts as no improvement, but for the first time.
             val_losses: LOSS_TERMS of the validation images.
             train_maps: mAP and mAP at IoU 0.50 of the sample of training images.
+            kept: False for an epoch that is not saved, since its last updates were left out: it is no improvement.
         """
         means = losses.double().mean(0)
         row = {
@@ -77,7 +84,7 @@ class TrainingState:
             row |= {f"val_{name}": value for name, value in val_losses.items()}
         if train_maps is not None:
             row["train_map"], row["train_map_05"] = train_maps
-        improved = ap > self.best_map or not self.history
+        improved = kept and (ap > self.best_map or not self.history)
         return TrainingState(
             epoch=self.epoch + 1,
             best_map=ap if improved and ap == ap else self.best_map,

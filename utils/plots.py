@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from utils.files import write_atomically
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -83,7 +85,7 @@ def _plot(path: Path, x_label: str, y_label: str, x: np.ndarray, curves: Mapping
     axes.grid(alpha=0.3)
     if drawn:
         axes.legend(handlelength=3)
-    figure.savefig(path, dpi=_DPI)
+    write_atomically(path, lambda file: file.write(png(figure)))
 
 
 def new_figure(width: float, height: float) -> "Figure":

@@ -1,6 +1,7 @@
 """The frame of every script: options in, exit code out."""
 
 import argparse
+import contextlib
 import inspect
 import os
 import signal
@@ -53,9 +54,15 @@ def run_script(
             raise
         _tell(f"{words}: {_REMEDIES}")
         sys.exit(USAGE)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _tell(f"{error.filename}: {error.strerror}")
+        sys.exit(USAGE)
     except Interrupted as error:
         if str(error):
-            print(error, file=sys.stderr)
+            with contextlib.suppress(OSError):
+                print(error, file=sys.stderr, flush=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

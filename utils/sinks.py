@@ -5,6 +5,7 @@ import io
 import logging
 import os
 import re
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -60,7 +61,7 @@ def open_sinks(folder: Path, options: Mapping[str, Any], *, first_epoch: int, wa
     Raises:
         UserError: a tracker cannot start.
     """
-    sinks: list[Sink] = [TensorBoard(folder, first_epoch)]
+    sinks: list[Sink] = [InBackground("TensorBoard", TensorBoard(folder, first_epoch))]
     if wandb:
         sinks.append(InBackground("--wandb", WeightsAndBiases(folder, options)))
     if mlflow:
@@ -170,7 +171,7 @@ class MLflow:
 
 
 class InBackground:
-    """A sink behind a network: nobody waits for it but close(), and what fails there ends no run.
+    """A sink behind a network or on a disk: nobody waits for it but close(), and what fails there ends no run.
 
     Calls are made by a thread, in their order. One that fails is made again when the next comes, and once more by
     close(), so nothing is lost while a server restarts.
@@ -182,6 +183,7 @@ class InBackground:
     def __init__(self, name: str, sink: Sink) -> None:
         self._name, self._sink = name, sink
         self._calls: deque[Callable[[], None]] = deque()
+        self._adding = threading.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._sending: Future[None] | None = None
         self._has_warned = False
@@ -205,9 +207,10 @@ class InBackground:
 
     def _add(self, call: Callable[[], None]) -> None:
         self._calls.append(call)
-        if self._sending is None or self._sending.done():
-            self._finish()
-            self._sending = self._thread.submit(self._send)
+        with self._adding:
+            if self._sending is None or self._sending.done():
+                self._finish()
+                self._sending = self._thread.submit(self._send)
 
     def _send(self) -> None:
         while self._calls:

@@ -1,6 +1,7 @@
 """Checkpoints that a thread writes."""
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ def test_memory_is_used_again_and_shared_tensors_are_copied_once(tmp_path: Path,
             assert torch.equal(found, model["w"])
             assert found.stride() == model["w"].stride()
     assert addresses[0] == addresses[1] == addresses[2]
-    assert addresses[0].keys() == {("model", "w"), ("model", "b")}
+    assert addresses[0].keys() == {("state.pth", "model", "w"), ("state.pth", "model", "b")}
     grown = {"w": torch.ones(5), "b": model["b"]}
     writer.write([(tmp_path / "state.pth", {"model": grown})])
     writer.close()
@@ -83,6 +84,30 @@ def test_a_file_that_cannot_be_written_is_told_at_the_next_call(tmp_path: Path) 
     with pytest.raises(OSError, match="best"):
         writer.write(files)
     assert not (tmp_path / "last.pth").exists(), "the last must not be ahead of the best"
+    writer.close()
+
+
+def test_a_disk_that_has_room_again_gets_the_next_state(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Fault: the error of the write before ended the run with the new state untried."""
+    path = tmp_path / "last.pth"
+    path.mkdir()
+    writer = BackgroundWriter()
+    writer.write([(path, {"e": 1})])
+    while writer.busy:
+        time.sleep(0.01)
+    path.rmdir()
+    writer.write([(path, {"e": 2})])
+    assert "by now it can be written again" in caplog.text
+    assert read(path) == {"e": 2}
+    writer.close()
+
+
+def test_tensors_of_one_place_in_two_files_are_two(tmp_path: Path) -> None:
+    writer = BackgroundWriter()
+    for _ in range(2):
+        writer.write([(tmp_path / f"{i}.pth", {"w": torch.full((2,), float(i))}) for i in range(2)])
+        writer.wait()
+        assert [read(tmp_path / f"{i}.pth")["w"].tolist() for i in range(2)] == [[0, 0], [1, 1]]
     writer.close()
 
 

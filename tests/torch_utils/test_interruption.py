@@ -26,7 +26,7 @@ def test_a_signal_is_a_wish_to_stop(name: str, capfd: pytest.CaptureFixture[str]
     assert str(stopped) == f"stopped by {name}. All is in x."
     assert stopped.exit_code == 128 + number
     assert signal.getsignal(number) == before
-    assert f"{name}: the run is saved and ends" in capfd.readouterr().err
+    assert f"{name}: the run saves itself and ends" in capfd.readouterr().err
 
 
 def test_one_ctrl_c_that_comes_twice_is_one_and_a_later_one_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,3 +64,30 @@ def test_the_highest_wish_of_all_processes_holds(monkeypatch: pytest.MonkeyPatch
     assert several.wish() is Wish.STOP
     assert asked == [Wish.NOTHING], "the clocks of other processes than the main one do not count"
     assert several.stop("").exit_code == 128 + signal.SIGTERM
+
+
+def test_a_terminal_that_was_closed_may_be_ignored() -> None:
+    """nohup says so; else the run saves itself."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interruption(ALONE, None) as asked:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert asked.wish() is Wish.NOTHING
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        with Interruption(ALONE, None) as asked:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert asked.wish() is Wish.STOP
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_nobody_reading_any_more_is_no_reason_to_lose_the_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault: Ctrl-C ends `| tee log` too, and telling of the signal failed in the middle of a step."""
+
+    def fail(*_: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(interruption.os, "write", fail)
+    with Interruption(ALONE, None) as asked:
+        signal.raise_signal(signal.SIGINT)
+        assert asked.wish() is Wish.STOP

@@ -122,10 +122,11 @@ def test_a_run_of_the_predecessor_or_of_before_decay_all_goes_on_with_its_recipe
     stepped(model, old)
     checkpoint = {"optimizer_state_dict": old.state_dict(), "epoch": 1, "model_state_dict": model.state_dict()}
     recipe = recipe_of_older_run(checkpoint)
-    assert recipe == {"decay_all": True, "weight_decay": 0.003}
+    assert recipe == {"decay_all": True, "weight_decay": 0.003, "lr": 0.1}
+    assert recipe_of_older_run(checkpoint | {"options": {"lr": 0.2}}) == {"decay_all": True, "weight_decay": 0.003}
     assert recipe_of_older_run(checkpoint | {"options": {"decay_all": False}}) == {}
 
-    new = make_optimizer(model, name, 0.1, **recipe)
+    new = make_optimizer(model, name, recipe.pop("lr"), **recipe)
     restore(checkpoint, model, new, Precision(CPU), Processes(CPU))
     assert [group["weight_decay"] for group in new.param_groups] == [0.003]
     for parameter in model.parameters():
@@ -159,3 +160,36 @@ def test_a_run_changes_between_gpu_and_cpu(name: str) -> None:
         restore(checkpoint, model, optimizers[target], Precision(CPU), Processes(CPU))
         assert {group["fused"] for group in optimizers[target].param_groups} == {fused}
         stepped(model, optimizers[target])
+
+
+def test_the_way_on_is_from_what_is_there(tmp_path: Path) -> None:
+    """Fault: a message named last_model.pth where there was none."""
+    run = make_run(tmp_path)
+    with pytest.raises(UserError, match=r"^no data\. Nothing of the run is on the disk$"), run.saying_how_to_go_on():
+        raise UserError("no data")
+    run = make_run(tmp_path)
+    run.save()
+    with pytest.raises(UserError, match=r"^no data\. The run is in \S+last_model\.pth: go on with python train"):  # noqa: SIM117
+        with run.saying_how_to_go_on():
+            raise UserError("no data")
+    assert load_checkpoint(tmp_path / LAST, whole_run=True)["epoch"] == 0
+
+
+def test_what_cannot_be_written_is_told_beside_the_cause(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    (tmp_path / LAST).mkdir()
+    run.save()
+    with pytest.raises(UserError, match=r"no data\. \S+last_model\.pth: cannot be written \(Is a directory\)"):  # noqa: SIM117
+        with run.saying_how_to_go_on():
+            raise UserError("no data")
+    with pytest.raises(BlockingIOError), run.saying_how_to_go_on():  # of no file
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+
+def test_an_epoch_whose_log_cannot_be_written_is_saved(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    (tmp_path / "results.csv").mkdir()
+    with pytest.raises(OSError, match=r"results\.csv"):
+        run.record(one_epoch(), lambda: None)
+    run.close()
+    assert load_checkpoint(tmp_path / LAST)["epoch"] == 1

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from torch_utils.training_state import LOSS_TERMS, TrainingState
+from torch_utils.training_state import LOSS_TERMS, EpochSoFar, TrainingState
 
 
 def losses(value: float, steps: int = 3) -> torch.Tensor:
@@ -84,3 +84,41 @@ def test_a_predecessors_checkpoint_tells_what_it_knows() -> None:
     assert state.history[1] == {"map": 0.3, "map_05": 0.6, "train_loss": 2.0}
     assert state.iteration_losses.tolist() == [3.0, 2.0, 1.0]
     assert state.after(losses(1.0), 0.4, 0.8).improved
+
+
+def test_an_epoch_that_is_not_saved_is_no_improvement() -> None:
+    """Fault: its mAP stayed the best, and a later epoch, better than any that was saved, was not kept as the best."""
+    state = run(0.1).after(losses(1.0), 0.5, 0.5, kept=False)
+    assert (state.best_map, state.improved) == (0.1, False)
+    assert state.after(losses(1.0), 0.3, 0.3).improved
+
+
+def test_a_part_of_an_epoch_is_kept_and_grows() -> None:
+    part = EpochSoFar().joined(4, losses(1.0, 2), torch.tensor([False, True])).joined(
+        2, losses(3.0, 1), torch.tensor([False])
+    )  # fmt: skip
+    assert part.images == 6
+    assert part.counted.tolist() == [[1] * 4, [3] * 4]
+    checkpoint = TrainingState(under_way=part).as_checkpoint()
+    found = TrainingState.from_checkpoint(checkpoint).under_way
+    assert found.images == 6
+    assert torch.equal(found.losses, part.losses)
+    assert torch.equal(found.left_out, part.left_out)
+    assert TrainingState(under_way=part).after(losses(1.0), 0.1, 0.1).under_way.images == 0
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"images": 2.5}, {"images": -1}, {"images": True}, {"images": 10**30}, {"images": float("nan")},
+        {"left_out": torch.zeros(1)}, {"left_out": [False]}, {"left_out": torch.zeros(1, 1, dtype=torch.bool)},
+        {"losses": torch.zeros(1, 3)}, {"losses": torch.zeros(2, 4)}, {"losses": torch.zeros(1, 4).double()},
+        {"losses": None}, {"more": 1},
+    ],
+)  # fmt: skip
+def test_a_damaged_part_of_an_epoch_is_refused(damage: dict) -> None:
+    """Fault: it failed with a traceback after the rest of the epoch, or counted for a whole one."""
+    good = {"images": 2, "losses": losses(1.0, 1), "left_out": torch.tensor([False])}
+    EpochSoFar(**good)
+    with pytest.raises((ValueError, TypeError)):
+        TrainingState.from_checkpoint({"epoch": 1, "epoch_under_way": {**good, **damage}})

@@ -15,7 +15,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         file.write(b"half")
         raise OSError(errno.ENOSPC, "no space left on device")
 
-    with pytest.raises(OSError, match="no space left on device: .*a.txt"):
+    with pytest.raises(OSError, match=r"no space left on device: .*a\.txt"):
         write_atomically(path, fail)
     assert path.read_text(encoding="utf-8") == "old ü"
     assert list(tmp_path.iterdir()) == [path]

@@ -59,11 +59,14 @@ def main(options: TrainOptions) -> None:
     from utils.anchors import network_boxes
     from utils.label_index import open_index
     from utils.logs import setup_logging
+    from utils.machine import keep_memory
     from utils.pictures import PREDICTIONS, write_prediction_pictures
     from utils.size_rule import SizeRule
 
     options, checkpoint = with_checkpoint(options)
     processes = join_processes(options.device, options.dist_url, options.world_size)
+    if processes.device.type == "cpu":
+        keep_memory()  # what a step computes with would be mapped anew in the next one
     setup_logging(quiet=not processes.is_main)
     _check_wishes(options, processes)
     precision = pick_precision(processes.device, options.precision, amp=options.amp)

@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import yaml
 from hypothesis import settings
 
 from utils.label_writers import write_voc
+from utils.printable import encodable
 
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
@@ -48,6 +49,14 @@ def logging_as_before() -> Iterator[None]:
     for handler in set(logging.root.handlers) - set(handlers):
         handler.close()
     logging.root.handlers[:], logging.root.level = handlers, level
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a test logged and printed may have file names that are no UTF-8: pytest-xdist could not pass them on."""
+    report = yield
+    report.sections = [(title, encodable(text)) for title, text in report.sections]
+    return report
 
 
 @dataclass(frozen=True)

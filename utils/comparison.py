@@ -12,6 +12,7 @@ import numpy as np
 from utils.markup import counted, table, text
 from utils.pages import figure, page
 from utils.plots import legend_beside, new_figure, png, shown
+from utils.printable import printable
 from utils.run_history import RunHistory
 
 _OF_A_COMMAND = ("name", "project_dir", "weights", "resume_training")  # options that say nothing about the result
@@ -177,7 +178,7 @@ def compare(runs: Mapping[str, RunHistory]) -> Comparison:
     """Of runs by the path of their folder; where names of folders are not unique, the paths tell them apart."""
     names = [run.name for run in runs.values()]
     unique = [name if names.count(name) == 1 else path for path, name in zip(runs, names, strict=True)]
-    return Comparison(list(runs.values()), ["".join(c if c.isprintable() else "?" for c in name) for name in unique])
+    return Comparison(list(runs.values()), [printable(name) for name in unique])
 
 
 def _value(run: RunHistory, value_of: Callable[[RunHistory], Any]) -> float | int | None:
@@ -191,5 +192,5 @@ def _value(run: RunHistory, value_of: Callable[[RunHistory], Any]) -> float | in
 
 
 def _said(value: Any) -> str:
-    words = "".join(c if c.isprintable() else " " for c in str(value))
+    words = printable(str(value))
     return words if len(words) <= _LONGEST_VALUE else f"{words[: _LONGEST_VALUE - 1]}…"

@@ -10,6 +10,7 @@ from utils.detections import Detections
 from utils.drawing import draw_detections, draw_truth, grid
 from utils.evaluation import CORRECT, ERRORS, IGNORED, KINDS, ImageErrors
 from utils.label_index import LabelIndex
+from utils.printable import printable
 
 _SIDE = 560  # px, the longer side of an image
 _LARGEST_SCALE = 8
@@ -62,7 +63,7 @@ def contact_sheet(pictures: Sequence[tuple[str, np.ndarray]]) -> bytes:
 
 def error_title(index: LabelIndex, image: int, errors: ImageErrors) -> str:
     """ "photo.jpg: 3 missed, 1 false"."""
-    name = "".join(c if c.isprintable() else "?" for c in str(index.path(image).relative_to(index.folder)))
+    name = printable(str(index.path(image).relative_to(index.folder)))
     short = name if len(name) <= _LONGEST else f"…{name[1 - _LONGEST :]}"
     counts = {KINDS[kind]: int((errors.kinds == kind).sum()) for kind in ERRORS}
     words = [f"{n} {kind}" for kind, n in {"missed": int(errors.missed.sum()), **counts}.items() if n]

@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 
 from utils.errors import DataError
 from utils.files import file_size
+from utils.printable import printable
 
 _MAX_LABEL_BYTES = 16 << 20  # 100,000 boxes have 20 MB of XML; nobody labels that much in one image
 _MAX_NOTES = 10_000  # entries that make no sense, on top of the boxes: with more the file is of another kind
@@ -29,7 +30,7 @@ def shown(text: str, limit: int = _SHOWN) -> str:
     """Text of a file as a message quotes it: in one line, short, and with nothing that a terminal obeys."""
     text = " ".join(text[: 2 * limit].split())
     short = text if len(text) <= limit else f"{text[:limit]}..."
-    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in short)
+    return printable(short)
 
 
 @dataclass

@@ -4,6 +4,8 @@ import logging
 import sys
 from pathlib import Path
 
+from utils.printable import encodable
+
 PROGRESS = "progress"  # extra of a record that a progress bar shows already
 
 
@@ -16,6 +18,14 @@ class _Console(logging.StreamHandler):
             logging.getLogger().removeHandler(self)
         else:
             super().handleError(record)
+
+
+class _Lines(logging.Formatter):
+    """The message, in a form that every terminal and file takes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See logging.Formatter."""
+        return encodable(super().format(record))
 
 
 def setup_logging(*, log_file: Path | None = None, quiet: bool = False) -> None:
@@ -31,4 +41,6 @@ def setup_logging(*, log_file: Path | None = None, quiet: bool = False) -> None:
     if log_file is not None:
         handlers.append(logging.FileHandler(log_file, encoding="utf-8"))
     level = logging.ERROR if quiet else logging.INFO
-    logging.basicConfig(level=level, format="%(message)s", handlers=handlers, force=True)
+    for handler in handlers:
+        handler.setFormatter(_Lines("%(message)s"))
+    logging.basicConfig(level=level, handlers=handlers, force=True)

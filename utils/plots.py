@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from utils.files import write_atomically
+from utils.printable import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -116,6 +117,6 @@ def png(figure: "Figure") -> bytes:
 
 def shown(name: str) -> str:
     """A name from a file that Matplotlib takes as it is."""
-    printable = "".join(c if c.isprintable() else "?" for c in name)
-    short = printable if len(printable) <= _LONGEST else f"{printable[: _LONGEST - 1]}…"
+    name = printable(name)
+    short = name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
     return short.replace("$", r"\$")

@@ -1,4 +1,5 @@
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,15 @@ def test_lines_go_to_console_and_file(tmp_path: Path, capsys: pytest.CaptureFixt
     setup_logging(log_file=tmp_path / "train.log")
     logging.getLogger("x").info("again")
     assert (tmp_path / "train.log").read_text() == "hello 3\nagain\n"
+
+
+def test_file_names_that_are_not_utf8(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A traceback of logging itself stood in for the line that named the file."""
+    setup_logging(log_file=tmp_path / "train.log")
+    logging.getLogger("x").warning("%s: cut off", os.fsdecode(b"\xff.jpg"))
+    printed = capsys.readouterr()
+    assert printed.out == (tmp_path / "train.log").read_text() == "\\udcff.jpg: cut off\n"
+    assert printed.err == ""
 
 
 def test_quiet_leaves_errors(capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,6 +36,7 @@ def main(options: EvalOptions) -> None:
     from torch_utils.checkpoint import load_checkpoint
     from torch_utils.distributed import from_main, join_processes, leave_processes, share_faults
     from torch_utils.engine import evaluate
+    from torch_utils.predict import size_rule_in_use
     from torch_utils.six_views import SixViews
     from utils.data_config import load_data_config
     from utils.demo_data import make_demo
@@ -53,7 +54,7 @@ def main(options: EvalOptions) -> None:
     checkpoint = load_checkpoint(Path(options.weights)) if options.weights else None
     trained_with = TrainOptions(batch=_BATCH).over(checkpoint.get("options", {}) if checkpoint else {})
     detector = open_detector(checkpoint, options.model, default=_MODEL)
-    size_rule = options.size_rule(detector.size_rule, known=detector.size_is_known, square=options.square_training)
+    size_rule = size_rule_in_use(detector, options.weights, imgsz=options.imgsz, square=options.square_training)
     new_labels = _new_labels(detector.class_names, config.classes, config.path)
     label_type = options.label_type or trained_with.label_type
     drop_unknown = options.drop_unknown or trained_with.drop_unknown

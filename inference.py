@@ -15,8 +15,8 @@ from utils.options import BEST, InferenceOptions
 from utils.script import run_script
 
 if TYPE_CHECKING:  # heavy imports wait until they are needed, so that --help answers at once
-    from models.create_fasterrcnn_model import OpenedDetector
     from utils.data_config import DataConfig
+    from utils.detector import DetectorFacts
 
 log = logging.getLogger("inference")
 
@@ -25,16 +25,13 @@ _DEFAULT_DATA = "data_configs/test_image_config.yaml"  # where image_path comes 
 
 def main(options: InferenceOptions) -> None:
     """Draw, and on request tabulate, what the detector finds in each image."""
-    from models.create_fasterrcnn_model import open_detector
-    from torch_utils.checkpoint import load_checkpoint
-    from torch_utils.distributed import pick_device
+    from torch_utils.predict import load_detector
     from utils.data_config import load_data_config
     from utils.display import check_display, show, show_with_matplotlib
     from utils.drawing import draw_detections
     from utils.images import read_image, write_image
     from utils.logs import setup_logging
     from utils.memory import memory_watch
-    from utils.predictor import Predictor
     from utils.progress import bar
     from utils.sources import find_images, output_names
     from utils.writers import DetectionRecord, write_boxes_csv, write_coco_json
@@ -45,17 +42,17 @@ def main(options: InferenceOptions) -> None:
     for flag, wanted in (("--show", options.show), ("--mpl-show", options.mpl_show)):
         if wanted:
             check_display(flag)
-    device = pick_device(options.device)
     config = load_data_config(options.data) if options.data else None
     paths = find_images(options.input or _image_path(config or load_data_config(_DEFAULT_DATA)))
-    detector = open_detector(load_checkpoint(Path(options.weights)) if options.weights else None, options.model)
-    class_names = _class_names(detector, config)
+    detector = load_detector(
+        options.weights, options.model, device=options.device, imgsz=options.imgsz, square=options.square_img
+    )
+    facts = detector.facts
+    class_names = _class_names(facts, config)
     _check_classes(options.classes, class_names)
-    threshold = _threshold(options, detector)
-    size_rule = options.size_rule(detector.size_rule, known=detector.size_is_known, square=options.square_img)
-    predictor = Predictor(detector.model, size_rule, device)
+    threshold = _threshold(options, facts)
     folder = _output_folder(options.output, paths)
-    log.info("%s on %s at %s; results go to %s", detector.name, device, size_rule, folder)
+    log.info("%s on %s at %s; results go to %s", facts.name, facts.device, facts.size_rule, folder)
 
     record, unreadable = DetectionRecord(class_names), []
     started = time.perf_counter()
@@ -66,7 +63,7 @@ def main(options: InferenceOptions) -> None:
             unreadable.append(str(error))
             continue
         with memory_watch(str(path), "lower --imgsz"):
-            detections = predictor([image])[0].filtered(threshold, options.classes)
+            detections = detector(image, threshold=threshold, classes=options.classes)
         record.add(name, *image.shape[:2], detections)
         picture = draw_detections(image, detections, class_names, show_labels=not options.no_labels)
         write_image(folder / name, picture)
@@ -92,7 +89,7 @@ def _image_path(config: "DataConfig") -> str:
     return config.image_path
 
 
-def _class_names(detector: "OpenedDetector", config: "DataConfig | None") -> Sequence[str]:
+def _class_names(detector: "DetectorFacts", config: "DataConfig | None") -> Sequence[str]:
     """The names of --data where it is given, else the detector's own."""
     if config is None:
         return detector.class_names
@@ -111,7 +108,7 @@ def _check_classes(wished: Sequence[int] | None, class_names: Sequence[str]) -> 
         raise UserError(f"--classes {unknown[0]}: no such class; there are {names}")
 
 
-def _threshold(options: InferenceOptions, detector: "OpenedDetector") -> float:
+def _threshold(options: InferenceOptions, detector: "DetectorFacts") -> float:
     """--threshold; what the checkpoint proposes is told where none was typed."""
     proposed = detector.best_threshold
     if options.threshold == BEST:

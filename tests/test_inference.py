@@ -16,7 +16,7 @@ from torch_utils.checkpoint import save_checkpoint
 from utils.errors import UserError
 from utils.flags import parse_options
 from utils.options import InferenceOptions
-from utils.predictor import Predictor
+from utils.torch_detector import TorchDetector
 
 
 @pytest.fixture
@@ -253,7 +253,7 @@ def test_full_memory_names_the_image(
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Predictor, "__call__", fail)
+    monkeypatch.setattr(TorchDetector, "detect", fail)
     argv = ["--weights", str(weights), "--input", str(pictures / "a.v2.jpg"), "--device", "cpu"]
     with pytest.raises(UserError, match=r"a\.v2\.jpg: the memory of the GPU is full .*: lower --imgsz"):
         inference.main(parse_options(InferenceOptions, "", argv))

@@ -4,18 +4,10 @@ A short flag has one meaning: -w weights, -j workers, -d device, -b batch, -m mo
 """
 
 import argparse
-import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated
 
 from utils.flags import Fraction, NaturalInt, Options, PositiveInt, flag, switch
-from utils.size_rule import SizeRule
-
-if TYPE_CHECKING:
-    pass
-
-log = logging.getLogger(__name__)
 
 LABEL_TYPES = ("pascal_voc", "yolo", "coco")
 BEST = "best"  # as a threshold: the checkpoint's own
@@ -65,20 +57,6 @@ class DetectorOptions(MachineOptions):
         "-m", "--model", metavar="NAME", help="model with COCO weights; a checkpoint knows its own (checked when given)"
     )
     imgsz: PositiveInt | None = flag("-ims", "--imgsz", metavar="S", help="image size; without it the one of training")
-
-    def size_rule(self, trained: Mapping[str, Any], *, known: bool, square: bool) -> SizeRule:
-        """The size rule of training, unless --imgsz or the script's switch for squares asks for another.
-
-        Args:
-            trained: fields of that SizeRule.
-            known: whether the checkpoint says so; else it is a guess that deserves a warning.
-        """
-        if self.imgsz is not None:
-            return SizeRule(self.imgsz, square=square)
-        rule = SizeRule(**trained)
-        if not known:
-            log.warning("%s does not say its training size, which --imgsz would; using %s", self.weights, rule)
-        return replace(rule, square=True) if square else rule
 
 
 @dataclass(frozen=True, kw_only=True)

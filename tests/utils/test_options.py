@@ -4,7 +4,6 @@ import pytest
 
 from utils.flags import parse_options
 from utils.options import EvalOptions, InferenceOptions
-from utils.size_rule import SizeRule
 from utils.train_options import TrainOptions
 
 TRAIN = {  # option: (flags, value to type or None for a switch, default)
@@ -93,17 +92,3 @@ def test_a_threshold_is_a_number_or_best(capsys: pytest.CaptureFixture[str]) -> 
         with pytest.raises(SystemExit, match="2"):
             parse_options(InferenceOptions, "", ["--threshold", wrong])
         assert f"'{wrong}' is not a number from 0 to 1, or best" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("argv", "square", "expected"),
-    [
-        ([], False, SizeRule(320, square=True)),
-        ([], True, SizeRule(320, square=True)),
-        (["--imgsz", "500"], False, SizeRule(500)),
-        (["--imgsz", "500"], True, SizeRule(500, square=True)),
-    ],
-)
-def test_imgsz_overrides_the_size_of_training(argv, square, expected) -> None:
-    options = parse_options(InferenceOptions, "", argv)
-    assert options.size_rule(SizeRule(320, square=True).as_dict(), known=True, square=square) == expected

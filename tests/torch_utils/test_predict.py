@@ -1,0 +1,97 @@
+"""Detectors from Python, as docs/python.md shows them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.create_fasterrcnn_model import OpenedDetector, create_model
+from tests.conftest import CLASSES, squares
+from torch_utils.checkpoint import save_checkpoint
+from torch_utils.predict import load_detector, size_rule_in_use
+from utils.detections import Detections
+from utils.errors import DataError
+from utils.images import write_image
+from utils.size_rule import SizeRule
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of random weights that finds many boxes."""
+    torch.manual_seed(0)
+    model = create_model["fasterrcnn_nano"](len(CLASSES), pretrained=False)
+    with torch.no_grad():
+        model.roi_heads.box_predictor.cls_score.bias.copy_(torch.tensor([0.0, 1.0, 0.9]))
+    path = tmp_path_factory.mktemp("weights") / "model.pth"
+    save_checkpoint(
+        path,
+        {
+            "model_name": "fasterrcnn_nano", "model_state_dict": model.state_dict(), "data": {"CLASSES": CLASSES},
+            "classes": CLASSES, "size_rule": {"size": 96, "max_size": 1333, "square": False},
+            "model_options": model.build_options.as_dict(), "best_threshold": 0.4,
+        },
+    )  # fmt: skip
+    return path
+
+
+def images(*sizes: tuple[int, int]) -> list[np.ndarray]:
+    return [squares(np.random.default_rng(i), *size, 3)[0] for i, size in enumerate(sizes)]
+
+
+def assert_equal(one: Detections, other: Detections) -> None:
+    for key in ("boxes", "scores", "labels"):
+        np.testing.assert_array_equal(getattr(one, key), getattr(other, key))
+
+
+def test_a_path_and_its_pixels_give_the_same(weights: Path, tmp_path: Path) -> None:
+    detector = load_detector(weights, device="cpu")
+    (image,) = images((120, 90))
+    write_image(tmp_path / "a.png", image)
+    found = detector(image, threshold=0.3)
+    assert len(found) > 0
+    assert found.scores.min() >= 0.3
+    assert_equal(found, detector(tmp_path / "a.png", threshold=0.3))
+    assert_equal(found, detector([str(tmp_path / "a.png")], threshold=0.3)[0])
+    assert detector.facts.class_names == tuple(CLASSES)
+    assert detector.facts.size_rule == SizeRule(96)
+    assert detector.facts.device == "cpu"
+
+
+def test_what_is_found_does_not_depend_on_the_images_beside(weights: Path) -> None:
+    """Of several sizes, in any order: one with another padding is in another batch."""
+    detector = load_detector(weights, device="cpu")
+    several = images((120, 90), (60, 200), (121, 90), (90, 120))
+    together = detector(several)
+    for image, found in zip(several, together, strict=True):
+        alone = detector(image)
+        assert len(alone) == len(found)
+        np.testing.assert_allclose(alone.boxes, found.boxes, atol=1e-3)
+    assert detector([]) == []
+
+
+def test_classes_are_chosen(weights: Path) -> None:
+    found = load_detector(weights, device="cpu")(images((120, 90))[0], classes=[2])
+    assert set(found.labels.tolist()) == {2}
+
+
+@pytest.mark.parametrize(
+    "image", [np.zeros((4, 4, 3), np.float32), np.zeros((4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8)]
+)
+def test_arrays_that_are_no_images(weights: Path, image: np.ndarray) -> None:
+    with pytest.raises(DataError, match="is no image: expected"):
+        load_detector(weights, device="cpu")(image)
+
+
+@pytest.mark.parametrize(
+    ("imgsz", "square", "expected"),
+    [
+        (None, False, SizeRule(320, square=True)),
+        (None, True, SizeRule(320, square=True)),
+        (500, False, SizeRule(500)),
+        (500, True, SizeRule(500, square=True)),
+    ],
+)
+def test_imgsz_overrides_the_size_of_training(imgsz, square, expected) -> None:
+    opened = OpenedDetector(torch.nn.Identity(), "x", ("a", "b"), SizeRule(320, square=True).as_dict(), True)
+    assert size_rule_in_use(opened, None, imgsz=imgsz, square=square) == expected

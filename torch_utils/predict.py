@@ -1,0 +1,61 @@
+"""A detector of a file or a name, ready to use.
+
+from torch_utils.predict import load_detector
+
+detector = load_detector("outputs/training/res_1/best_model.pth")
+detections = detector("photo.jpg", threshold=0.5)  # boxes, scores and labels, see utils/detections.py
+"""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from models.create_fasterrcnn_model import DEFAULT_COCO_MODEL, OpenedDetector, open_detector
+from torch_utils.checkpoint import load_checkpoint
+from torch_utils.distributed import pick_device
+from utils.detector import Detector, DetectorFacts
+from utils.size_rule import SizeRule
+from utils.torch_detector import TorchDetector
+
+log = logging.getLogger(__name__)
+
+
+def load_detector(
+    weights: str | Path | None = None,
+    model: str | None = None,
+    *,
+    device: str | None = None,
+    imgsz: int | None = None,
+    square: bool = False,
+    default: str = DEFAULT_COCO_MODEL,
+) -> Detector:
+    """A detector that is ready to use.
+
+    Args:
+        weights: a checkpoint; without it a model with published COCO weights.
+        model: its name, checked where `weights` knows it.
+        device: cpu, cuda or cuda:N; without it the first GPU, or the CPU where there is none.
+        imgsz: shorter side of the image for the network; without it that of the training.
+        square: resize to imgsz x imgsz, whatever the aspect ratio.
+        default: the model where neither weights nor model are given.
+
+    Raises:
+        UserError, ModelError: there is no such file, model or device, or the file holds no detector.
+    """
+    chosen = pick_device(device)
+    opened = open_detector(load_checkpoint(Path(weights)) if weights else None, model, default=default)
+    rule = size_rule_in_use(opened, weights, imgsz=imgsz, square=square)
+    facts = DetectorFacts(opened.name, opened.class_names, rule, str(chosen), opened.best_threshold)
+    return TorchDetector(opened.model, facts, chosen)
+
+
+def size_rule_in_use(
+    opened: OpenedDetector, weights: str | Path | None, *, imgsz: int | None, square: bool
+) -> SizeRule:
+    """The size rule of the training, unless imgsz or squares are asked for; a guess is told."""
+    if imgsz is not None:
+        return SizeRule(imgsz, square=square)
+    rule = SizeRule(**opened.size_rule)
+    if not opened.size_is_known:
+        log.warning("%s does not say its training size, which --imgsz would; using %s", weights, rule)
+    return replace(rule, square=True) if square else rule

@@ -24,8 +24,8 @@ class ByteTracker:
     """A tracker of utils/tracking.py.
 
     Args:
-        threshold: the score that a new track needs, or (K,) scores by label; detections from LOWEST_SCORE up to it only go
-            on with a track.
+        threshold: the score that a new track needs, or (K,) scores by label; detections from LOWEST_SCORE up to it
+            only go on with a track.
         fps: frames a second of the video.
         buffer: seconds for which a track that is not seen may come back.
 

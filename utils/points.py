@@ -39,7 +39,7 @@ def in_pixels(points: Points, width: int, height: int, flag: str) -> Points:
         UserError: all of them are outside, on one side of the picture.
     """
     if max(map(max, points)) <= 1:
-        points = tuple((x * width, y * height) for x, y in points)
+        points = tuple((round(x * width, 2), round(y * height, 2)) for x, y in points)
     xs, ys = zip(*points, strict=True)
     if min(xs) > width or min(ys) > height or max(xs) < 0 or max(ys) < 0:
         shown = ",".join(f"{value:g}" for point in points for value in point)

@@ -6,9 +6,10 @@ import numpy as np
 
 from utils.detections import Detections
 from utils.errors import UserError
+from utils.options import TRACKERS
 from utils.tracks import Tracks
 
-BYTETRACK, DEEPSORT = TRACKERS = ("bytetrack", "deepsort")
+BYTETRACK, DEEPSORT = TRACKERS
 
 
 class Tracker(Protocol):

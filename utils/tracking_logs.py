@@ -8,7 +8,7 @@ NAME_counts.json  how many objects of each class, who crossed the lines, who is 
 import json
 import time
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -129,10 +129,10 @@ class CountLog:
         self._path = path
         self._written_at = -float("inf")
 
-    def add(self, counts: Mapping[str, Any], *, last: bool = False) -> None:
-        """The counts so far; the `last` are always written."""
+    def add(self, counts: Callable[[], Mapping[str, Any]], *, last: bool = False) -> None:
+        """What `counts` gives now, if it is time; the `last` are always written."""
         if last or time.monotonic() - self._written_at >= _COUNTS_EVERY:
-            write_text(self._path, json.dumps(counts, indent=1) + "\n")
+            write_text(self._path, json.dumps(counts(), indent=1) + "\n")
             self._written_at = time.monotonic()
 
 

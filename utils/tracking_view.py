@@ -1,11 +1,12 @@
 """Tracks on pictures, uint8 RGB.
 
-A track has the colour of its id, so that one sees who is who; its class stands in its name. A trail is where its feet were.
+A track has the colour of its id, so that one sees who is who; its class is in its name. A trail is where its feet were.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ Color = tuple[int, int, int]
 _LINE_COLOR: Color = (255, 196, 0)
 _ZONE_COLOR: Color = (0, 190, 255)
 _ZONE_INK = 0.15  # opacity of a zone
+_NEIGHBOURS = 3  # of a point of a trail, to either side, that smooth it
 _MOST_ROWS = 6  # of a counter, a class each
 
 
@@ -71,10 +73,10 @@ def draw_tracked(
             tag(canvas, box, f"{_name(class_names, label)} #{number}", color, text_size)
     for zone in tracked.zones:
         counts = {"inside": zone.inside, "in": zone.entered, "out": zone.left}
-        _write_counts(canvas, np.mean(zone.corners, 0), counts, class_names, _ZONE_COLOR, text_size)
+        _write_counts(canvas, zone.corners[0], counts, class_names, _ZONE_COLOR, text_size)
     for line in tracked.lines:
         counts = {"in": line.entered, "out": line.left}
-        _write_counts(canvas, np.mean(line.points, 0), counts, class_names, _LINE_COLOR, text_size)
+        _write_counts(canvas, line.points[0], counts, class_names, _LINE_COLOR, text_size)
     return canvas
 
 
@@ -111,8 +113,8 @@ def _draw_trails(canvas: np.ndarray, trails: Sequence[np.ndarray], colors: Seque
         return
     ink, strength = part.copy(), np.zeros(part.shape[:2], np.uint8)
     for trail, color in zip(trails, colors, strict=True):
-        corners = np.round(trail - (left, top)).astype(int).tolist()
-        for number, ends in enumerate(zip(corners, corners[1:], strict=False), 1):
+        corners = np.round(_smooth(trail) - (left, top)).astype(int).tolist()
+        for number, ends in enumerate(pairwise(corners), 1):
             cv2.line(ink, *ends, color, thickness + 2)
             cv2.line(strength, *ends, round(255 * number / len(corners)), thickness, cv2.LINE_AA)
     marked = strength > 0
@@ -120,11 +122,17 @@ def _draw_trails(canvas: np.ndarray, trails: Sequence[np.ndarray], colors: Seque
     part[marked] = (part[marked] * (1 - share) + ink[marked] * share).astype(np.uint8)
 
 
+def _smooth(trail: np.ndarray) -> np.ndarray:
+    """A (P, 2) trail without the trembling of detections: the mean of each point and its neighbours."""
+    padded = np.pad(trail, ((_NEIGHBOURS, _NEIGHBOURS), (0, 0)), mode="edge")
+    return np.mean([padded[i : i + len(trail)] for i in range(2 * _NEIGHBOURS + 1)], 0)
+
+
 def _write_counts(
-    canvas: np.ndarray, middle: np.ndarray, counts: Mapping[str, Counter[int]], class_names: Sequence[str], color: Color,
-    text_size: int,
+    canvas: np.ndarray, at: tuple[float, float], counts: Mapping[str, Counter[int]], class_names: Sequence[str],
+    color: Color, text_size: int,
 ) -> None:  # fmt: skip
-    """A row of numbers for each class that there is, below one another."""
+    """A row of numbers for each class that there is, below one another, right of the first point."""
     labels = sorted(set().union(*counts.values()))
     texts = [
         f"{_name(class_names, label)}: " + "  ".join(f"{word} {count[label]}" for word, count in counts.items())
@@ -132,7 +140,7 @@ def _write_counts(
     ]
     if len(labels) > _MOST_ROWS:
         texts.append(f"and {len(labels) - _MOST_ROWS} more classes")
-    x, y = middle + text_size / 2
+    x, y = at[0] + text_size / 2, at[1] + text_size / 2
     y = min(y, canvas.shape[0] - 2 * text_size * len(texts))
     for text in texts or ["  ".join(f"{word} 0" for word in counts)]:
         y += tag(canvas, np.array([x, y]), text, color, text_size)

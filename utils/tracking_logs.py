@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from utils.files import write_text
 from utils.tracks import Tracks
 
@@ -46,9 +48,8 @@ class MotLog:
 
 def read_mot(path: Path) -> list[Tracks]:
     """The frames of a file that MotLog wrote, up to the last with a row; frame numbers must count from 1."""
-    import numpy as np
-
-    rows = np.loadtxt(path, np.float64, delimiter=",", ndmin=2).reshape(-1, 9)
+    lines = path.read_text("ascii").splitlines()
+    rows = np.array([line.split(",") for line in lines], np.float64).reshape(-1, 9)
     frames = []
     for frame in range(1, int(rows[:, 0].max(initial=0)) + 1):
         own = rows[rows[:, 0] == frame]

@@ -65,7 +65,8 @@ def draw_tracked(
     tracks = tracked.tracks
     colors = [class_color(number) for number in tracks.ids.tolist()]
     if tracked.trails:
-        _draw_trails(canvas, tracked.trails, colors, thickness)
+        for trail, color in zip(tracked.trails, colors, strict=True):
+            _draw_trail(canvas, trail, color, thickness)
     for box, color in zip(tracks.boxes, colors, strict=True):
         rectangle(canvas, box, color, thickness)
     if show_labels:
@@ -101,25 +102,21 @@ def _draw_line(canvas: np.ndarray, line: LineView, thickness: int) -> None:
         cv2.circle(canvas, _pixel(point), 2 * thickness + 2, _LINE_COLOR, -1, cv2.LINE_AA)
 
 
-def _draw_trails(canvas: np.ndarray, trails: Sequence[np.ndarray], colors: Sequence[Color], thickness: int) -> None:
-    """Lines that fade towards where a track came from."""
+def _draw_trail(canvas: np.ndarray, trail: np.ndarray, color: Color, thickness: int) -> None:
+    """A line that fades towards where the track came from."""
     height, width = canvas.shape[:2]
-    points = np.concatenate(trails)
-    margin = thickness + 2
-    left, top = np.clip(np.floor(points.min(0)) - margin, 0, (width, height)).astype(int).tolist()
-    right, bottom = np.clip(np.ceil(points.max(0)) + margin, 0, (width, height)).astype(int).tolist()
+    points = np.round(_smooth(trail)).astype(int)
+    left, top = np.clip(points.min(0) - thickness, 0, (width, height)).tolist()
+    right, bottom = np.clip(points.max(0) + thickness + 1, 0, (width, height)).tolist()
     part = canvas[top:bottom, left:right]
     if not part.size:
         return
-    ink, strength = part.copy(), np.zeros(part.shape[:2], np.uint8)
-    for trail, color in zip(trails, colors, strict=True):
-        corners = np.round(_smooth(trail) - (left, top)).astype(int).tolist()
-        for number, ends in enumerate(pairwise(corners), 1):
-            cv2.line(ink, *ends, color, thickness + 2)
-            cv2.line(strength, *ends, round(255 * number / len(corners)), thickness, cv2.LINE_AA)
+    strength = np.zeros(part.shape[:2], np.uint8)
+    for number, ends in enumerate(pairwise((points - (left, top)).tolist()), 1):
+        cv2.line(strength, *ends, round(255 * number / len(points)), thickness, cv2.LINE_AA)
     marked = strength > 0
     share = strength[marked].astype(np.float32)[:, None] / 255
-    part[marked] = (part[marked] * (1 - share) + ink[marked] * share).astype(np.uint8)
+    part[marked] = (part[marked] * (1 - share) + np.array(color) * share).astype(np.uint8)
 
 
 def _smooth(trail: np.ndarray) -> np.ndarray:

@@ -4,7 +4,6 @@ import logging
 import math
 from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +22,6 @@ _TRAIL = 1.5  # s
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class VideoFacts:
-    """What tracking needs to know of a video."""
-
-    name: str  # of its files, as in NAME_tracks.txt
-    width: int  # px
-    height: int
-    fps: float  # frames a second, of those that are given to the tracker
-
-
 class TrackAnnotator:
     """Follows, counts, logs and draws one video.
 
@@ -42,9 +31,10 @@ class TrackAnnotator:
     Args:
         tracker: a new one.
         class_names: class_names[0] is the background.
-        video: its size, rate and name.
-        folder: where NAME_tracks.txt and NAME_counts.json go.
         options: buffer, lines, zones and trails.
+        path: folder and name of the video; the files are NAME_tracks.txt and NAME_counts.json.
+        width, height: px of its frames.
+        fps: of those that are followed.
         show_labels: write name and id at each box.
         log_json: write NAME_tracks.json too.
 
@@ -53,25 +43,24 @@ class TrackAnnotator:
     """
 
     def __init__(
-        self, tracker: Tracker, class_names: Sequence[str], video: VideoFacts, folder: Path,
-        options: TrackingOptions, *, show_labels: bool = True, log_json: bool = False,
+        self, tracker: Tracker, class_names: Sequence[str], options: TrackingOptions, path: Path, *,
+        width: int, height: int, fps: float, show_labels: bool = True, log_json: bool = False,
     ) -> None:  # fmt: skip
         self.lowest_score = tracker.lowest_score
         self._tracker = tracker
         self._class_names = class_names
         self._show_labels = show_labels
-        size = video.width, video.height
-        lines = [in_pixels(points, *size, "--count-line") for points in options.count_line or ()]
-        zones = [in_pixels(points, *size, "--count-zone") for points in options.count_zone or ()]
+        lines = [in_pixels(points, width, height, "--count-line") for points in options.count_line or ()]
+        zones = [in_pixels(points, width, height, "--count-zone") for points in options.count_zone or ()]
         self._lines = [LineCounter(*points) for points in lines]
         self._zones = [ZoneCounter(points) for points in zones]
         self._unique = UniqueCounter()
         self._frames = 0
-        patience = math.ceil(options.track_buffer * video.fps) + 1  # frames, after which no track comes back
-        self._trails = None if options.no_trails else _Trails(math.ceil(_TRAIL * video.fps), patience)
-        self._mot = MotLog(folder / f"{video.name}_tracks.txt")
-        self._json = TrackLog(folder / f"{video.name}_tracks.json", class_names, patience) if log_json else None
-        self._count_log = CountLog(folder / f"{video.name}_counts.json")
+        patience = math.ceil(options.track_buffer * fps) + 1  # frames, after which no track comes back
+        self._trails = None if options.no_trails else _Trails(math.ceil(_TRAIL * fps), patience)
+        self._mot = MotLog(path.with_name(f"{path.name}_tracks.txt"))
+        self._json = TrackLog(path.with_name(f"{path.name}_tracks.json"), class_names, patience) if log_json else None
+        self._count_log = CountLog(path.with_name(f"{path.name}_counts.json"))
 
     def annotate(self, number: int, frame: np.ndarray, detections: Detections) -> np.ndarray:
         """A picture of the next frame; `number` counts from 0. The frame is left alone."""
@@ -89,7 +78,7 @@ class TrackAnnotator:
         self._count_log.add(self.counts)
         return TrackedFrame(
             tracks,
-            self._trails.after(number, tracks) if self._trails else (),
+            self._trails.after(tracks) if self._trails else (),
             tuple(LineView((line.start, line.end), Counter(line.entered), Counter(line.left)) for line in self._lines),
             tuple(ZoneView(z.corners, Counter(z.inside), Counter(z.entered), Counter(z.left)) for z in self._zones),
         )
@@ -138,10 +127,10 @@ class TrackAnnotator:
 
 
 def open_track_annotator(
-    options: TrackingOptions, class_names: Sequence[str], video: VideoFacts, folder: Path, *,
+    options: TrackingOptions, class_names: Sequence[str], path: Path, *, width: int, height: int, fps: float,
     threshold: float | np.ndarray, device: str = "cpu", show_labels: bool = True, log_json: bool = False,
 ) -> TrackAnnotator:  # fmt: skip
-    """A TrackAnnotator with the tracker that the options name.
+    """A TrackAnnotator, which see, with the tracker that the options name.
 
     Args:
         threshold: --threshold: the score that starts a track, or (K,) scores by label.
@@ -150,30 +139,33 @@ def open_track_annotator(
     Raises:
         UserError: see create_tracker and TrackAnnotator.
     """
-    tracker = create_tracker(
-        options.tracker, threshold=threshold, fps=video.fps, buffer=options.track_buffer, device=device
-    )
-    return TrackAnnotator(tracker, class_names, video, folder, options, show_labels=show_labels, log_json=log_json)
+    tracker = create_tracker(options.tracker, threshold=threshold, fps=fps, buffer=options.track_buffer, device=device)
+    return TrackAnnotator(
+        tracker, class_names, options, path,
+        width=width, height=height, fps=fps, show_labels=show_labels, log_json=log_json,
+    )  # fmt: skip
 
 
 class _Trails:
     """Where the feet of tracks were in the latest frames."""
 
     def __init__(self, length: int, patience: int) -> None:
+        self._frame = 0
         self._length = length  # frames
         self._patience = max(length, patience)
         self._points: dict[int, deque[tuple[int, float, float]]] = {}  # id -> frame, x, y
 
-    def after(self, frame: int, tracks: Tracks) -> tuple[np.ndarray, ...]:
-        """(P, 2) x, y of each of the tracks, oldest first, of up to `length` frames."""
+    def after(self, tracks: Tracks) -> tuple[np.ndarray, ...]:
+        """(P, 2) x, y of each of the tracks of the next frame, oldest first, of up to `length` frames."""
+        self._frame += 1
         trails = []
         for number, (x, y) in zip(tracks.ids.tolist(), tracks.feet().tolist(), strict=True):
             points = self._points.setdefault(number, deque(maxlen=self._length))
-            points.append((frame, x, y))
-            while points[0][0] <= frame - self._length:
+            points.append((self._frame, x, y))
+            while points[0][0] <= self._frame - self._length:
                 points.popleft()
             trails.append(np.array(points)[:, 1:])
-        for number in [n for n, points in self._points.items() if points[-1][0] < frame - self._patience]:
+        for number in [n for n, points in self._points.items() if points[-1][0] < self._frame - self._patience]:
             del self._points[number]
         return tuple(trails)
 

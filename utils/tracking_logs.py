@@ -71,10 +71,11 @@ class _Track:
     frames: array = field(default_factory=lambda: array("q"))
     boxes: array = field(default_factory=lambda: array("f"))  # four numbers a frame, as a parked car has thousands
     scores: array = field(default_factory=lambda: array("f"))
+    last_call: int = 0
 
 
 class TrackLog:
-    """A JSON list of tracks. One is written when it has not been seen for `patience` frames, or at the end.
+    """A JSON list of tracks. One is written when it was not in the last `patience` frames that were added, or at the end.
 
     The file is a whole list at any time; of a run that is killed, tracks that were still followed are not in it.
     """
@@ -86,16 +87,19 @@ class TrackLog:
         self._class_names = class_names
         self._patience = patience
         self._live: dict[int, _Track] = {}
+        self._calls = 0  # frames that were added; their numbers may have gaps
         self._written = 0
 
     def add(self, frame: int, tracks: Tracks) -> None:
-        """Take note of a frame; the first is 0."""
+        """Take note of a frame; the first of the video is 0."""
+        self._calls += 1
         for box, number, label, score in _rows(tracks):
             track = self._live.setdefault(number, _Track(label))
             track.frames.append(frame)
             track.boxes.extend(box)
             track.scores.append(score)
-        for number in [n for n, track in self._live.items() if frame - track.frames[-1] > self._patience]:
+            track.last_call = self._calls
+        for number in [n for n, track in self._live.items() if self._calls - track.last_call > self._patience]:
             self._write(number)
 
     def close(self) -> None:

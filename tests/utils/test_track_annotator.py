@@ -8,18 +8,18 @@ from benchmarks.tracking_scenes import CLASS_NAMES, FPS, HEIGHT, SCENES, WIDTH
 from utils.detections import Detections
 from utils.errors import UserError
 from utils.options import TrackingOptions
-from utils.track_annotator import TrackAnnotator, VideoFacts, open_track_annotator
+from utils.track_annotator import TrackAnnotator, open_track_annotator
 from utils.tracking_logs import read_mot
 from utils.tracking_view import TrackedFrame
 
-VIDEO = VideoFacts("walk", WIDTH, HEIGHT, FPS)
+VIDEO = {"width": WIDTH, "height": HEIGHT, "fps": FPS}
 MIDDLE = ((0.5, 0.0), (0.5, 1.0))
 SCENE = SCENES["crossing"]
 
 
 def annotator(folder: Path, threshold: float = 0.3, log_json: bool = False, **options: object) -> TrackAnnotator:
     chosen = TrackingOptions(track=True, **options)
-    return open_track_annotator(chosen, CLASS_NAMES, VIDEO, folder, threshold=threshold, log_json=log_json)
+    return open_track_annotator(chosen, CLASS_NAMES, folder / "walk", **VIDEO, threshold=threshold, log_json=log_json)
 
 
 def follow_scene(work: TrackAnnotator, frames: int = SCENE.frames) -> list[TrackedFrame]:

@@ -81,6 +81,15 @@ def test_json_of_tracks(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_track_is_whole_where_frames_of_the_video_were_left_out(tmp_path: Path) -> None:
+    """Live videos lose frames: the tracker, which does not see them, keeps its tracks."""
+    log = TrackLog(tmp_path / "tracks.json", NAMES, patience=2)
+    for number, frame in ((0, tracks(ONE)), (50, tracks()), (100, tracks(ONE))):
+        log.add(number, frame)
+    log.close()
+    assert [track["frames"] for track in json.loads((tmp_path / "tracks.json").read_text())] == [[0, 100]]
+
+
 def test_counts_are_written_at_once_then_now_and_then_and_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

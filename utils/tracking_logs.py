@@ -75,7 +75,7 @@ class _Track:
 
 
 class TrackLog:
-    """A JSON list of tracks. One is written when it was not in the last `patience` frames that were added, or at the end.
+    """A JSON list of tracks. One is written when the last `patience` frames added were without it, or at the end.
 
     The file is a whole list at any time; of a run that is killed, tracks that were still followed are not in it.
     """

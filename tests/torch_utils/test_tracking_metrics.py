@@ -3,6 +3,7 @@
 import contextlib
 import io
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from benchmarks.tracking_scenes import SCENES
 from torch_utils.tracking_metrics import TrackingScores, score_tracks
 from utils.tracking import create_tracker
+from utils.tracking_logs import MotLog
 from utils.tracks import Tracks, pairwise_iou
 
 FRAME = np.zeros((1, 1, 3), np.uint8)
@@ -107,6 +109,31 @@ def test_scores_of_tracked_scenes_are_trackevals(name: str) -> None:
     truth = SCENES[name].truth()
     found = [tracker.update(FRAME, detections) for detections in SCENES[name].detections()]
     check_equal(score_tracks([truth], [found]), theirs([truth], [found]))
+
+
+def test_trackeval_reads_our_files(tmp_path: Path) -> None:
+    """As MOTChallenge's: labels and tracks of pedestrians, class 1."""
+    trackeval = pytest.importorskip("trackeval")
+    truth = [frame.where(frame.labels == 1) for frame in SCENES["crowd"].truth()]
+    tracker = create_tracker(threshold=0.3, fps=30)
+    found = [tracker.update(FRAME, each.filtered(classes=[1])) for each in SCENES["crowd"].detections()]
+    for frames, name in ((truth, "gt/video/gt/gt.txt"), (found, "found/ours/data/video.txt")):
+        (tmp_path / name).parent.mkdir(parents=True)
+        log = MotLog(tmp_path / name)
+        for number, frame in enumerate(frames):
+            log.add(number, frame)
+        log.close()
+    with contextlib.redirect_stdout(io.StringIO()):
+        data_set = trackeval.datasets.MotChallenge2DBox(
+            {
+                "GT_FOLDER": str(tmp_path / "gt"), "TRACKERS_FOLDER": str(tmp_path / "found"), "SKIP_SPLIT_FOL": True,
+                "SEQ_INFO": {"video": len(truth)}, "DO_PREPROC": False, "PRINT_CONFIG": False,
+            }
+        )  # fmt: skip
+        raw = data_set.get_raw_seq_data("ours", "video")
+        data = data_set.get_preprocessed_seq_data(raw, "pedestrian")
+        reference = trackeval.metrics.HOTA().eval_sequence(data)
+    assert score_tracks([truth], [found]).hota == pytest.approx(np.mean(reference["HOTA"]), abs=1e-4)
 
 
 BOX = (0, 0, 10, 10)

@@ -103,9 +103,9 @@ def _new_tracker(patience: int) -> Any:
 
 
 def _clipped(boxes: np.ndarray, frame: np.ndarray) -> np.ndarray:
-    """Boxes inside the frame; what is no number becomes a box without area."""
+    """What of the boxes is inside the frame."""
     height, width = frame.shape[:2]
-    return np.clip(np.nan_to_num(boxes, nan=0.0), 0, np.array([width, height, width, height], boxes.dtype))
+    return np.clip(boxes, 0, np.array([width, height, width, height], boxes.dtype))
 
 
 def _crop(frame: np.ndarray, box: np.ndarray) -> np.ndarray:

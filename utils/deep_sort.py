@@ -11,7 +11,7 @@ import numpy as np
 
 from utils.detections import Detections
 from utils.errors import UserError
-from utils.one_per_class import OnePerClass
+from utils.one_per_class import OnePerClass, second_guesses
 from utils.tracks import Tracks
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ class DeepSortTracker:
         """See Tracker; a track is told from its third frame on."""
         inside = _clipped(detections.boxes, frame)
         usable = (inside[:, 2:] - inside[:, :2] >= _LEAST_SIDE).all(1) & detections.at_least(self.lowest_score)
+        usable &= np.isfinite(detections.boxes).all(1)
+        usable &= ~second_guesses(detections, usable)
         given = np.flatnonzero(usable).tolist()
         looks = dict(zip(given, self._network([_crop(frame, inside[i]) for i in given]), strict=True))
 

@@ -50,7 +50,7 @@ class DeepSortTracker:
         inside = _clipped(detections.boxes, frame)
         usable = (inside[:, 2:] - inside[:, :2] >= _LEAST_SIDE).all(1) & detections.at_least(self.lowest_score)
         usable &= np.isfinite(detections.boxes).all(1)
-        usable &= ~second_guesses(detections, usable)
+        guesses = set(np.flatnonzero(second_guesses(detections, usable)).tolist())
         given = np.flatnonzero(usable).tolist()
         looks = dict(zip(given, self._network([_crop(frame, inside[i]) for i in given]), strict=True))
 
@@ -59,6 +59,8 @@ class DeepSortTracker:
             for track in tracker.update_tracks(boxes, embeds=[looks[i] for i in own], others=own):
                 if track.is_confirmed() and track.others is not None:  # others: its detection of this frame, if any
                     yield track.track_id, track.others
+            kept = [t for t in tracker.tracker.tracks if t.is_confirmed() or t.others not in guesses]
+            tracker.tracker.tracks = kept  # second guesses start none
 
         return self._trackers.update(detections, usable, step)
 

@@ -7,9 +7,11 @@ import argparse
 from dataclasses import dataclass
 from typing import Annotated
 
-from utils.flags import Fraction, NaturalInt, Options, PositiveInt, flag, switch
+from utils.flags import Fraction, NaturalInt, Options, Overlap, PositiveInt, Share, flag, switch
 
 LABEL_TYPES = ("pascal_voc", "yolo", "coco")
+POSTPROCESS_TYPES = ("GREEDYNMM", "NMM", "NMS")
+MATCH_METRICS = ("IOS", "IOU")
 BEST = "best"  # as a threshold: the checkpoint's own
 
 
@@ -57,6 +59,42 @@ class DetectorOptions(MachineOptions):
         "-m", "--model", metavar="NAME", help="model with COCO weights; a checkpoint knows its own (checked when given)"
     )
     imgsz: PositiveInt | None = flag("-ims", "--imgsz", metavar="S", help="image size; without it the one of training")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceGridOptions(Options):
+    """slices"""
+
+    slice_height: PositiveInt = flag("--slice-height", default=512, metavar="PX", help="of every slice")
+    slice_width: PositiveInt = flag("--slice-width", default=512, metavar="PX", help="of every slice")
+    overlap_height_ratio: Overlap = flag(
+        "--overlap-height-ratio", default=0.2, metavar="R", help="share of the height that neighbours have in common"
+    )
+    overlap_width_ratio: Overlap = flag(
+        "--overlap-width-ratio", default=0.2, metavar="R", help="share of the width that neighbours have in common"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceOptions(SliceGridOptions):
+    """detections of slices"""
+
+    postprocess_type: str | None = flag(
+        "--postprocess-type",
+        choices=POSTPROCESS_TYPES,
+        help="unite boxes that match (GREEDYNMM, NMM), or keep the best (NMS); without it GREEDYNMM, and NMS with IOU "
+        "where --threshold is below 0.1",
+    )
+    match_metric: str | None = flag(
+        "--match-metric",
+        choices=MATCH_METRICS,
+        help="what two boxes share, over the smaller one (IOS), or over both (IOU); without it IOS",
+    )
+    match_threshold: Share = flag("--match-threshold", default=0.5, metavar="S", help="boxes that share as much match")
+    class_agnostic: bool = switch("--class-agnostic", help="boxes of different classes match too")
+    standard_pred: bool = switch(
+        "--no-standard-pred", default=True, help="leave out the detection in the whole image, which finds large objects"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +152,13 @@ class InferenceOptions(DetectorOptions):
     show: bool = switch("-si", "--show", help="show each result in a window")
     mpl_show: bool = switch("-mpl", "--mpl-show", help="show each result with matplotlib")
     track: bool = switch("--track", help="for videos only: see inference_video.py")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SahiOptions(SliceOptions, InferenceOptions):
+    """batches of slices"""
+
+    batch: PositiveInt = flag("-b", "--batch", default=8, metavar="N", help="slices that are looked at together")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,9 +4,11 @@ A short flag has one meaning: -w weights, -j workers, -d device, -b batch, -m mo
 """
 
 import argparse
+import dataclasses
 from dataclasses import dataclass
 from typing import Annotated
 
+from utils.errors import UserError
 from utils.flags import Fraction, NaturalInt, Options, Overlap, PositiveInt, Share, flag, switch
 
 LABEL_TYPES = ("pascal_voc", "yolo", "coco")
@@ -21,6 +23,14 @@ def _threshold(text: str) -> float | str:
         return text if text == BEST else Fraction.__metadata__[0](text)
     except argparse.ArgumentTypeError as error:
         raise argparse.ArgumentTypeError(f"{error}, or {BEST}") from None
+
+
+def refuse_without(switch: str, options: Options, group: type[Options]) -> None:
+    """UserError where a flag of `group` was typed, which counts with the switch alone."""
+    for option in dataclasses.fields(group):
+        name = option.metadata.get("names", (switch,))[-1]
+        if option.name in options.given and name != switch:
+            raise UserError(f"{name} is for slices: add {switch}, or drop it")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +105,23 @@ class SliceOptions(SliceGridOptions):
     standard_pred: bool = switch(
         "--no-standard-pred", default=True, help="leave out the detection in the whole image, which finds large objects"
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwitchedSliceOptions(SliceOptions):
+    """detection in slices"""
+
+    slice: bool = switch("--slice", help="detect in overlapping slices of each image too, for small objects")
+
+    def wants_slices(self) -> bool:
+        """--slice.
+
+        Raises:
+            UserError: flags of slices were typed without it.
+        """
+        if not self.slice:
+            refuse_without("--slice", self, SliceOptions)
+        return self.slice
 
 
 @dataclass(frozen=True, kw_only=True)

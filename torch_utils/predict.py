@@ -45,7 +45,15 @@ def load_detector(
     chosen = pick_device(device)
     opened = open_detector(load_checkpoint(Path(weights)) if weights else None, model, default=default)
     rule = size_rule_in_use(opened, weights, imgsz=imgsz, square=square)
-    facts = DetectorFacts(opened.name, opened.class_names, rule, str(chosen), opened.best_threshold)
+    facts = DetectorFacts(
+        name=opened.name,
+        class_names=opened.class_names,
+        size_rule=rule,
+        device=str(chosen),
+        source=str(weights or "its published COCO weights"),
+        best_threshold=opened.best_threshold,
+        class_thresholds=opened.class_thresholds,
+    )
     return TorchDetector(opened.model, facts, chosen)
 
 

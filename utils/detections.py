@@ -27,9 +27,9 @@ class Detections:
         """Those that the mask or the indices name."""
         return Detections(self.boxes[keep], self.scores[keep], self.labels[keep])
 
-    def filtered(self, threshold: float = 0.0, classes: Collection[int] | None = None) -> "Detections":
-        """Those of at least this score, and of these classes if any are given."""
-        keep = self.scores >= threshold
+    def filtered(self, threshold: float | np.ndarray = 0.0, classes: Collection[int] | None = None) -> "Detections":
+        """Those of at least this score, or (K,) scores by label, and of these classes if any are given."""
+        keep = self.scores >= (threshold[self.labels] if isinstance(threshold, np.ndarray) else threshold)
         if classes is not None:
             keep &= np.isin(self.labels, list(classes))
         return self.where(keep)

@@ -130,7 +130,8 @@ class SlicedDetector(Detector):
 
 def default_merging(threshold: float | np.ndarray) -> Merging:
     """SAHI's: it depends on the lowest score that is kept."""
-    return Merging("NMS", "IOU") if np.min(threshold) < LOW_SCORE else Merging()
+    lowest = threshold[1:].min() if isinstance(threshold, np.ndarray) else threshold
+    return Merging("NMS", "IOU") if lowest < LOW_SCORE else Merging()
 
 
 def sliced(

@@ -16,7 +16,7 @@ class Brightest(Detector):
     """Finds the brightest pixel, as large a box as it is bright."""
 
     def __init__(self) -> None:
-        super().__init__(DetectorFacts("brightest", ("__background__", "dark", "bright"), SizeRule(64), "cpu"))
+        super().__init__(DetectorFacts("brightest", ("__background__", "dark", "bright"), SizeRule(64), "cpu", "none"))
         self.batches: list[int] = []
 
     def prepare(self, image: np.ndarray) -> np.ndarray:

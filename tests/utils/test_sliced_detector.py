@@ -28,7 +28,7 @@ SLICES = Slices(70, 90, 0.2, 0.3)
 
 
 def facts(size: int = 96) -> DetectorFacts:
-    return DetectorFacts("test", tuple(CLASSES), SizeRule(size), "cpu")
+    return DetectorFacts("test", tuple(CLASSES), SizeRule(size), "cpu", "random weights")
 
 
 @pytest.fixture(scope="module")

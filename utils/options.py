@@ -5,15 +5,17 @@ A short flag has one meaning: -w weights, -j workers, -d device, -b batch, -m mo
 
 import argparse
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Annotated
 
 from utils.errors import UserError
-from utils.flags import Fraction, NaturalInt, Options, Overlap, PositiveInt, Share, flag, switch
+from utils.flags import Fraction, NaturalFloat, NaturalInt, Options, Overlap, PositiveInt, Share, flag, switch
+from utils.points import Points, parse_line, parse_zone
 
 VOC, YOLO = "pascal_voc", "yolo"
 LABEL_TYPES = (VOC, YOLO, "coco")
+TRACKERS = ("bytetrack", "deepsort")  # by motion alone; by looks too
 BEST, BEST_PER_CLASS = "best", "best-per-class"  # as a threshold: the checkpoint's own
 POSTPROCESS_TYPES = ("GREEDYNMM", "NMM", "NMS")
 MATCH_METRICS = ("IOS", "IOU")
@@ -41,6 +43,18 @@ def refuse_without(switch: str, options: Options, group: type[Options]) -> None:
         name = option.metadata.get("names", (switch,))[-1]
         if option.name in options.given and name != switch:
             raise UserError(f"{name} is for slices: add {switch}, or drop it")
+
+
+def _points(parse: Callable[[str], Points], words: str) -> Callable[[str], Points]:
+    """As argparse wants it: `parse`, with a message for what it refuses."""
+
+    def parse_points(text: str) -> Points:
+        try:
+            return parse(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {words}, in px or all fractions of 1") from None
+
+    return parse_points
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,6 +248,30 @@ class InferenceOptions(UseOptions):
 @dataclass(frozen=True, kw_only=True)
 class SahiOptions(SliceOptions, InferenceOptions):
     """Options of sahi_inference.py."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingOptions(Options):
+    """tracking"""
+
+    track: bool = switch("--track", help="follow objects from frame to frame, and number them")
+    tracker: str = flag(
+        "--tracker", default=TRACKERS[0], choices=TRACKERS, help="by motion alone, or by looks too, which costs more"
+    )
+    track_buffer: NaturalFloat = flag(
+        "--track-buffer", default=1.0, metavar="S", help="seconds for which an object that is not seen keeps its number"
+    )
+    no_trails: bool = switch("--no-trails", help="draw no lines where objects came from")
+    count_line: tuple[Annotated[Points, _points(parse_line, "x1,y1,x2,y2")], ...] | None = flag(
+        "--count-line",
+        metavar="X1,Y1,X2,Y2",
+        help="count who crosses this line, each way; px, or fractions",
+    )
+    count_zone: tuple[Annotated[Points, _points(parse_zone, "three or more corners x1,y1,...")], ...] | None = flag(
+        "--count-zone",
+        metavar="X1,Y1,...",
+        help="count who enters and leaves this polygon; px, or fractions",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

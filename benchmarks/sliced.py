@@ -2,6 +2,7 @@
 
 python -m benchmarks.sliced data --demo data/demo --output large     # 3 x 3 pictures of the demo in one, 960 x 720 px
 OMP_NUM_THREADS=1 python -m benchmarks.sliced time --data large/data.yaml --weights best_model.pth
+OMP_NUM_THREADS=1 python -m benchmarks.sliced merge
 OMP_NUM_THREADS=1 python -m benchmarks.sliced find --data large/data.yaml --weights best_model.pth
 """
 
@@ -17,7 +18,8 @@ import torch
 import yaml
 from sahi.models.torchvision import TorchVisionDetectionModel
 from sahi.postprocess.backends import set_postprocess_backend
-from sahi.predict import get_sliced_prediction
+from sahi.predict import POSTPROCESS_NAME_TO_CLASS, get_sliced_prediction
+from sahi.prediction import ObjectPrediction
 
 from torch_utils.coco_eval import coco_metrics
 from torch_utils.predict import load_detector
@@ -27,6 +29,8 @@ from utils.detector import Detector
 from utils.images import write_image
 from utils.label_index import LabelIndex, open_index
 from utils.label_writers import write_voc
+from utils.merging import Merging, merge
+from utils.options import POSTPROCESS_TYPES
 from utils.sahi_model import SahiModel
 from utils.sliced_detector import SlicedDetector
 from utils.slicing import Slices
@@ -113,6 +117,30 @@ def _ours(detector: Detector, picture: np.ndarray) -> int:
     return len(detector(picture))
 
 
+def compare_merging(boxes: int) -> None:
+    """Merging alone, of boxes at random places; SAHI's time is without making its objects."""
+    set_postprocess_backend("numpy")
+    rng = np.random.default_rng(0)
+    corners = rng.random((boxes, 2)) * 50 * boxes**0.5
+    places = np.concatenate([corners, corners + rng.random((boxes, 2)) * 60], 1)
+    scores, labels = rng.random(boxes).astype(np.float32), rng.integers(1, 4, boxes)
+    for kind in POSTPROCESS_TYPES:
+        predictions = [
+            ObjectPrediction(bbox=box, category_id=label, score=score)
+            for box, label, score in zip(places.tolist(), labels.tolist(), scores, strict=True)
+        ]
+        started = time.perf_counter()
+        theirs = POSTPROCESS_NAME_TO_CLASS[kind](0.5, "IOS", False)(predictions)
+        between = time.perf_counter()
+        ours = merge(places, scores, labels, Merging(kind))
+        ended = time.perf_counter()
+        milliseconds, other = (ended - between) * 1e3, (between - started) * 1e3
+        print(
+            f"{kind:10} SAHI {other:.1f} ms, ours {milliseconds:.1f} ms, ratio {other / milliseconds:.1f}; "
+            f"{len(theirs)} and {len(ours)} of {boxes} boxes are left"
+        )
+
+
 def compare_findings(index: LabelIndex, load: Callable[[int | None], Detector]) -> None:
     """COCO's numbers and seconds of whole pictures, at the training's size and enlarged, and of slices."""
     own = load(None)
@@ -132,7 +160,7 @@ def compare_findings(index: LabelIndex, load: Callable[[int | None], Detector]) 
 def main() -> None:
     """Draw, or print a table."""
     parser = argparse.ArgumentParser(description="Detection in slices: time and findings.")
-    parser.add_argument("what", choices=("data", "time", "find"))
+    parser.add_argument("what", choices=("data", "time", "merge", "find"))
     parser.add_argument("--demo", type=Path, default=Path("data/demo"), help="folder of the demo's pictures")
     parser.add_argument("--output", type=Path, default=Path("large"))
     parser.add_argument("--data")
@@ -143,6 +171,8 @@ def main() -> None:
     wishes = parser.parse_args()
     if wishes.what == "data":
         return write_large_pictures(wishes.demo, wishes.output)
+    if wishes.what == "merge":
+        return compare_merging(boxes=3000)
     torch.manual_seed(0)
     index = open_index(load_data_config(wishes.data), "valid", "pascal_voc")
     load = partial(load_detector, wishes.weights, device=wishes.device)

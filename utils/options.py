@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated
 
-from utils.flags import Fraction, NaturalInt, Options, PositiveInt, flag, switch
+from utils.flags import Fraction, NaturalInt, Options, PositiveFloat, PositiveInt, flag, switch
 
 VOC, YOLO = "pascal_voc", "yolo"
 LABEL_TYPES = (VOC, YOLO, "coco")
@@ -164,6 +164,25 @@ class InferenceOptions(UseOptions):
             table=self.table,
             json=self.log_json,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoOptions(UseOptions):
+    """video"""
+
+    batch: PositiveInt = flag("-b", "--batch", default=4, metavar="N", help="frames per step")
+    fps: PositiveFloat | None = flag(
+        "--fps", metavar="F", help="frames a second; without it as the video says, and 30 for a folder of frames"
+    )
+    codec: str | None = flag("--codec", choices=("h264", "mp4v"), help="of the video to write; without it h264")
+    no_audio: bool = switch("--no-audio", help="leave the sound out")
+    drop_frames: bool | None = switch(
+        "--drop-frames", default=None, help="leave out frames rather than fall behind; without it for live videos only"
+    )
+    reconnect: NaturalInt = flag(
+        "--reconnect", default=5, metavar="N", help="times in a row that a stream that broke off is opened again"
+    )
+    track: bool = switch("--track", help="follow objects from frame to frame")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""A video through a detector: reading, preparing, detecting, drawing and writing overlap, each in a thread of its own."""
+"""A video through a detector: reading, preparing, detecting, drawing and writing overlap, in a thread each."""
 
 import threading
 import time
@@ -70,9 +70,7 @@ class Report:
         limit = self.limit()
         share = 100 * self.stages[limit].busy / self.seconds if self.seconds else 0
         waiting = 1e3 * self.stages["detect"].starved / frames
-        return (
-            f"{times} ms a frame, side by side; detect waited {waiting:.2f}; {limit} was busy {share:.0f} % of the time"
-        )
+        return f"{times} ms a frame, at once; detect waited {waiting:.2f}; {limit} was busy {share:.0f} % of the time"
 
 
 class Channel(Generic[Item]):

@@ -72,7 +72,7 @@ def without_password(address: str) -> str:
 
 def natural_order(path: Path) -> list[tuple[int, int | str]]:
     """Sorts frame_2 before frame_10."""
-    return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", path.name)]
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", path.stem)]
 
 
 class ImageFrames(VideoSource):
@@ -212,7 +212,7 @@ class Stream(VideoSource):
             else:
                 return failures
         raise VideoError(
-            f"{self._name}: broke off after frame {number} ({problem}), and {self._reconnect} attempts to reconnect failed"
+            f"{self._name}: broke off after frame {number} ({problem}); {self._reconnect} attempts to reconnect failed"
         )
 
 

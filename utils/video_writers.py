@@ -59,8 +59,8 @@ def open_writer(path: Path, facts: VideoFacts, *, codec: str | None = None, soun
 class AvWriter:
     """An MP4 that can be played at any moment of its making, however that ends.
 
-    While it grows it is a fragmented MP4; `close` puts its index first, so that it starts to play while it is loaded, and
-    the sound beside it.
+    While it grows it is a fragmented MP4; `close` puts its index first, so that it starts to play while it is loaded,
+    and the sound beside it.
 
     Raises:
         UserError: it cannot be written.

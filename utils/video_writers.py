@@ -21,6 +21,7 @@ _ENCODERS = {H264: "libx264", MP4V: "mpeg4"}
 _TIME_BASES = {H264: Fraction(1, 90_000), MP4V: Fraction(1, 60_000)}  # s; MPEG-4 part 2 counts to 65,535
 _X264 = {"preset": "veryfast", "crf": "23"}
 _MPEG4_BITS = 0.2  # a pixel, near the quality of the above
+_FINISHED = {"movflags": "+faststart", "movie_timescale": "90000"}  # ms would move what starts late
 _SOUNDS = ("aac", "mp3", "ac3", "eac3", "opus", "flac", "alac")  # what players take in an MP4
 _BT601, _BT709, _LIMITED = 6, 1, 1  # ITU-T H.273, tables 2 to 4
 log = logging.getLogger(__name__)
@@ -84,7 +85,9 @@ class AvWriter:
         if codec == MP4V:
             options = {"b": str(max(100_000, int(height * width * facts.rate * _MPEG4_BITS)))}
         with self._told():
-            self._container = av.open(str(path), "w", format="mp4", options={"movflags": "+hybrid_fragmented"})
+            self._container = av.open(
+                str(path), "w", format="mp4", options={"movflags": "+hybrid_fragmented+delay_moov"}
+            )
             self._container.flags |= av.container.core.Flags.flush_packets.value
             self._stream = self._container.add_stream(_ENCODERS[codec], rate=facts.rate, options=options)
             context = self._stream.codec_context
@@ -93,7 +96,7 @@ class AvWriter:
             context.gop_size = max(1, round(2 * facts.rate))  # a fragment, which a crash may cost, is 2 s
             context.colorspace, context.color_range = _BT601, _LIMITED  # as OpenCV converts
             context.color_primaries = context.color_trc = _BT709  # sRGB's
-            context.open()
+            self._container.start_encoding()  # makes the file
 
     def write(self, picture: np.ndarray, seconds: float) -> None:
         """See VideoWriter.
@@ -132,9 +135,7 @@ class AvWriter:
         try:
             with contextlib.ExitStack() as files:
                 video = files.enter_context(self._av.open(str(self.path)))
-                made = files.enter_context(
-                    self._av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"})
-                )
+                made = files.enter_context(self._av.open(str(temporary), "w", format="mp4", options=_FINISHED))
                 inputs, until = [_Copied(video, video.streams.video[0])], self._last * self._time_base + 1
                 if self._sound is not None:
                     sound = files.enter_context(self._av.open(str(self._sound), metadata_errors="replace"))
@@ -155,7 +156,7 @@ class AvWriter:
         try:
             with self._av.open(str(file), metadata_errors="replace") as container:
                 streams = container.streams.audio
-                name = streams[0].codec_context.name if streams else None
+                name = streams[0].codec_context.codec.canonical_name if streams else None
         except self._av.error.FFmpegError as error:
             return None, f", without the sound, which cannot be read ({reason(error)})"
         if name is None or name in _SOUNDS:

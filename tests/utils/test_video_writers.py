@@ -13,6 +13,7 @@ from tests.videos import is_faststart, number_of, pictures, read_back, write_vid
 from utils import video_writers
 from utils.errors import UserError
 from utils.video import VideoFacts
+from utils.video_sources import open_video
 from utils.video_writers import AvWriter, OpenCvWriter, open_writer
 
 
@@ -158,7 +159,8 @@ def test_a_full_disk_keeps_what_was_written(tmp_path: Path) -> None:
     os.waitpid(pid, 0)
     words = (tmp_path / "words").read_text()
     assert "a.mp4: cannot be written (File too large); what was written before is kept" in words
-    assert len(read_back(tmp_path / "a.mp4")[0]) > 20
+    source = open_video(str(tmp_path / "a.mp4"))
+    assert sum(1 for _ in source.frames()) > 20
     assert sorted(os.listdir(tmp_path)) == ["a.mp4", "words"]
 
 

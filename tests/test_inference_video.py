@@ -95,19 +95,8 @@ def test_a_signal_leaves_a_playable_video_and_the_log(weights: Path, tmp_path: P
         write_image(tmp_path / f"{i}.png", picture)
     for i in range(8, 3000):
         os.link(tmp_path / f"{i % 8}.png", tmp_path / f"{i}.png")
-    words = [
-        sys.executable,
-        ROOT / "inference_video.py",
-        "-w",
-        weights,
-        "-i",
-        ".",
-        "-o",
-        "out",
-        "-d",
-        "cpu",
-        "--log-json",
-    ]
+    script = [sys.executable, ROOT / "inference_video.py"]
+    words = [*script, "-w", weights, "-i", ".", "-o", "out", "-d", "cpu", "--log-json"]
     with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 60
         video = tmp_path / "out" / f"{tmp_path.name}.mp4"

@@ -19,7 +19,12 @@ from utils.video import VideoFacts
 H264, MP4V = CODECS = ("h264", "mp4v")
 _ENCODERS = {H264: "libx264", MP4V: "mpeg4"}
 _TIME_BASES = {H264: Fraction(1, 90_000), MP4V: Fraction(1, 60_000)}  # s; MPEG-4 part 2 counts to 65,535
-_X264 = {"preset": "veryfast", "crf": "23"}
+# Between x264's presets ultrafast and veryfast: two thirds of the latter's time, twice its bytes, 2 dB more.
+_X264 = {
+    "preset": "ultrafast",
+    "crf": "25",
+    "x264-params": "cabac=1:8x8dct=1:analyse=i4x4,i8x8:deblock=0,0:bframes=2:b-adapt=0",
+}
 _MPEG4_BITS = 0.2  # a pixel, near the quality of the above
 _FINISHED = {"movflags": "+faststart", "movie_timescale": "90000"}  # ms would move what starts late
 _SOUNDS = ("aac", "mp3", "ac3", "eac3", "opus", "flac", "alac")  # what players take in an MP4

@@ -140,6 +140,22 @@ def test_a_variable_rate_and_an_odd_size(detect, tmp_path: Path) -> None:
     assert drawn[0].shape == (122, 162, 3)
 
 
+def test_tracks_are_drawn_and_written_for_every_frame(detect, tmp_path: Path) -> None:
+    """Faults of the predecessor: the tracker was not called on frames without detections, and its boxes were drawn on
+    the resized frame."""
+    path = write_video(tmp_path / "a.mp4", [frames(1)[0]] * 8)
+    folder = detect("-i", path, "--track", "--log-json", "--count-line", "0,0.5,1,0.5", "-th", 0.4)
+    names = ["a.mp4", "a_counts.json", "a_tracks.json", "a_tracks.txt", "log.json"]
+    assert sorted(os.listdir(folder)) == names
+    rows = [row.split(",") for row in (folder / "a_tracks.txt").read_text().splitlines()]
+    assert {int(row[0]) for row in rows} >= {3, 4, 5, 6, 7, 8}
+    assert max(float(row[2]) + float(row[4]) for row in rows) > 100  # in pixels of the video
+    assert len(read_back(folder / "a.mp4")[0]) == 8
+    log = json.loads((folder / "log.json").read_text())
+    assert len(log["images"]) == 8
+    assert min(a["score"] for a in log["annotations"]) >= 0.4
+
+
 def test_classes_and_thresholds_of_them(detect, tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", frames(3))
     folder = detect("-i", path, "--classes", 2, "--class-thresholds", "green=0.35", "--log-json", "--codec", "mp4v")

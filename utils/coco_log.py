@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-import numpy as np
-
 from utils.detections import Detections
 from utils.files import write_atomically
 
@@ -25,15 +23,13 @@ class CocoLog:
         self._images, self._annotations = _part(path.parent), _part(path.parent)
         self._image_count = self._annotation_count = 0
 
-    def add(
-        self, name: str, height: int, width: int, found: Detections, *, ids: np.ndarray | None = None, **facts: Any
-    ) -> None:
-        """Append one image, with `facts` beside COCO's own; `ids`, (N,), become the annotations' track_id."""
+    def add(self, name: str, height: int, width: int, found: Detections, **facts: Any) -> None:
+        """Append one image, with `facts` beside COCO's own."""
         self._image_count += 1
         entry = {"id": self._image_count, "file_name": name, "height": height, "width": width, **facts}
         self._write(self._images, entry, is_first=self._image_count == 1)
         boxes, scores, labels = found.boxes.tolist(), found.scores.tolist(), found.labels.tolist()
-        for i, ((x1, y1, x2, y2), score, label) in enumerate(zip(boxes, scores, labels, strict=True)):
+        for (x1, y1, x2, y2), score, label in zip(boxes, scores, labels, strict=True):
             self._annotation_count += 1
             entry = {
                 "id": self._annotation_count,
@@ -44,8 +40,6 @@ class CocoLog:
                 "iscrowd": 0,
                 "score": score,
             }
-            if ids is not None:
-                entry["track_id"] = int(ids[i])
             self._write(self._annotations, entry, is_first=self._annotation_count == 1)
 
     def close(self) -> None:

@@ -4,14 +4,16 @@ A short flag has one meaning: -w weights, -j workers, -d device, -b batch, -m mo
 """
 
 import argparse
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Annotated
 
-from utils.flags import Fraction, NaturalInt, Options, PositiveFloat, PositiveInt, flag, switch
+from utils.flags import Fraction, NaturalFloat, NaturalInt, Options, PositiveFloat, PositiveInt, flag, switch
+from utils.points import Points, parse_line, parse_zone
 
 VOC, YOLO = "pascal_voc", "yolo"
 LABEL_TYPES = (VOC, YOLO, "coco")
+TRACKERS = ("bytetrack", "deepsort")  # by motion alone; by looks too
 BEST, BEST_PER_CLASS = "best", "best-per-class"  # as a threshold: the checkpoint's own
 
 
@@ -29,6 +31,18 @@ def _named_threshold(text: str) -> tuple[str, float]:
     if not sign or not name:
         raise argparse.ArgumentTypeError(f"'{text}' is not NAME=P, as in cell=0.5")
     return name, Fraction.__metadata__[0](score)
+
+
+def _points(parse: Callable[[str], Points], words: str) -> Callable[[str], Points]:
+    """As argparse wants it: `parse`, with a message for what it refuses."""
+
+    def parse_points(text: str) -> Points:
+        try:
+            return parse(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {words}, in px or all fractions of 1") from None
+
+    return parse_points
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +181,31 @@ class InferenceOptions(UseOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoOptions(UseOptions):
+class TrackingOptions(Options):
+    """tracking"""
+
+    track: bool = switch("--track", help="follow objects from frame to frame, and number them")
+    tracker: str = flag(
+        "--tracker", default=TRACKERS[0], choices=TRACKERS, help="by motion alone, or by looks too, which costs more"
+    )
+    track_buffer: NaturalFloat = flag(
+        "--track-buffer", default=1.0, metavar="S", help="seconds for which an object that is not seen keeps its number"
+    )
+    no_trails: bool = switch("--no-trails", help="draw no lines where objects came from")
+    count_line: tuple[Annotated[Points, _points(parse_line, "x1,y1,x2,y2")], ...] | None = flag(
+        "--count-line",
+        metavar="X1,Y1,X2,Y2",
+        help="count who crosses this line, each way; px, or fractions",
+    )
+    count_zone: tuple[Annotated[Points, _points(parse_zone, "three or more corners x1,y1,...")], ...] | None = flag(
+        "--count-zone",
+        metavar="X1,Y1,...",
+        help="count who enters and leaves this polygon; px, or fractions",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoOptions(TrackingOptions, UseOptions):
     """video"""
 
     batch: PositiveInt = flag("-b", "--batch", default=4, metavar="N", help="frames per step")
@@ -182,7 +220,6 @@ class VideoOptions(UseOptions):
     reconnect: NaturalInt = flag(
         "--reconnect", default=5, metavar="N", help="times in a row that a stream that broke off is opened again"
     )
-    track: bool = switch("--track", help="follow objects from frame to frame")
 
 
 @dataclass(frozen=True, kw_only=True)

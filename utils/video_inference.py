@@ -1,21 +1,25 @@
 """What inference_video.py does with a detector."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from utils.coco_log import CocoLog
 from utils.data_config import DataConfig, load_data_config
-from utils.detector import Detector
+from utils.detector import Detector, DetectorFacts
 from utils.display import check_display
 from utils.errors import UserError
 from utils.options import VideoOptions
 from utils.stop_signal import StopSignal
+from utils.track_annotator import TrackAnnotator
+from utils.tracking import create_tracker
 from utils.using import check_classes, class_names_in_use, output_folder, threshold_in_use
-from utils.video import VideoSource
-from utils.video_annotators import DetectionAnnotator
+from utils.video import VideoFacts, VideoSource
+from utils.video_annotators import Annotator, DetectionAnnotator, FrameLog
 from utils.video_pipeline import VideoPipeline
 from utils.video_sources import open_video
 from utils.video_window import VideoWindow
@@ -44,8 +48,6 @@ def video_of(options: VideoOptions) -> Video:
     for flag, wanted in (("--show", options.show), ("--mpl-show", options.mpl_show)):
         if wanted:
             check_display(flag)
-    if options.track:
-        raise UserError("--track is not in this version: drop it")
     config = load_data_config(options.data) if options.data else None
     source = open_video(options.input or _video_path(config), fps=options.fps, reconnect=options.reconnect)
     return Video(source, config)
@@ -66,12 +68,11 @@ def use_on_video(detector: Detector, video: Video, options: VideoOptions) -> Non
     )
     name = f"{source.facts.stem}.mp4"
     folder = output_folder(options.output, [source.facts.file] if source.facts.file else [], [name])
+    annotator, lowest = _annotator(options, source.facts, facts, class_names, threshold, folder)
     writer = open_writer(folder / name, source.facts, codec=options.codec, sound=not options.no_audio)
-    annotator = DetectionAnnotator(
-        class_names,
-        show_labels=not options.no_labels,
-        log=CocoLog(folder / "log.json", class_names) if options.log_json else None,
-    )
+    frame_log = None
+    if options.log_json:
+        frame_log = FrameLog(CocoLog(folder / "log.json", class_names), lambda found: found.filtered(threshold))
     log.info("%s on %s at %s; results go to %s", facts.name, facts.device, facts.size_rule, folder)
     log.info("%s; written as %s", source.facts, writer.words)
     drop = source.facts.is_live if options.drop_frames is None else options.drop_frames
@@ -80,7 +81,8 @@ def use_on_video(detector: Detector, video: Video, options: VideoOptions) -> Non
         detector,
         annotator,
         writer,
-        keep=lambda detections: detections.filtered(threshold, options.classes),
+        log=frame_log,
+        keep=lambda detections: detections.filtered(lowest, options.classes),
         batch=options.batch,
         drop=drop,
     )
@@ -100,6 +102,36 @@ def use_on_video(detector: Detector, video: Video, options: VideoOptions) -> Non
         if signals.signal is not None:
             raise signals.interrupted(f"{report.frames} frames are in {folder / name}")
     log.info("Results are in %s", folder)
+
+
+def _annotator(
+    options: VideoOptions,
+    video: VideoFacts,
+    detector: DetectorFacts,
+    class_names: Sequence[str],
+    threshold: float | np.ndarray,
+    folder: Path,
+) -> tuple[Annotator, float | np.ndarray]:
+    """What makes the pictures, and the lowest score that it wants to know of."""
+    show_labels = not options.no_labels
+    if not options.track:
+        return DetectionAnnotator(class_names, show_labels=show_labels), threshold
+    fps = float(video.rate)
+    tracker = create_tracker(
+        options.tracker, threshold=threshold, fps=fps, buffer=options.track_buffer, device=detector.device
+    )
+    annotator = TrackAnnotator(
+        tracker,
+        class_names,
+        options,
+        folder / video.stem,
+        width=video.width,
+        height=video.height,
+        fps=fps,
+        show_labels=show_labels,
+        log_json=options.log_json,
+    )
+    return annotator, annotator.lowest_score
 
 
 def _run(pipeline: VideoPipeline, source: VideoSource, signals: StopSignal, options: VideoOptions) -> None:

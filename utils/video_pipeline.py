@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from utils.detections import Detections
 from utils.detector import Detector
 from utils.memory import memory_watch
 from utils.video import Frame, VideoSource
+from utils.video_annotators import Annotator, FrameLog
 from utils.video_writers import VideoWriter
 
 STAGES = ("read", "prepare", "detect", "draw", "write")
@@ -22,16 +23,6 @@ _MOST_BYTES = 2**30  # of frames under way
 _CHANNELS = 4
 _LAST_READ = 1.0  # s to wait for a read that is not wanted any more: a stream may be silent
 Item = TypeVar("Item")
-
-
-class Annotator(Protocol):
-    """Makes the picture of each frame; called for every frame, in order, by one thread."""
-
-    def annotate(self, frame: Frame, detections: Detections) -> np.ndarray:
-        """A new (H, W, 3) uint8 RGB picture, of the frame's size."""
-
-    def close(self) -> None:
-        """After the last frame, also when something ended the video before its end."""
 
 
 @dataclass
@@ -153,6 +144,7 @@ class VideoPipeline:
     whole up to there. Leaving `with` early ends all as soon as each has done what it is at.
 
     Args:
+        log: of every frame, closed at the end.
         keep: leaves the detections that count.
         batch: frames per step of the detector; of what is live as many as there are.
         drop: leave out frames rather than let the source wait.
@@ -165,11 +157,13 @@ class VideoPipeline:
         annotator: Annotator,
         writer: VideoWriter,
         *,
+        log: FrameLog | None = None,
         keep: Callable[[Detections], Detections] = lambda found: found,
         batch: int = 4,
         drop: bool = False,
     ) -> None:
         self._source, self._detector, self._annotator, self._writer = source, detector, annotator, writer
+        self._log = log
         self._keep, self._fill = keep, not (drop or source.facts.is_live)
         depth = max(1, min(batch, _MOST_BYTES // (_CHANNELS * source.facts.frame_bytes)))
         self._batch = depth
@@ -258,7 +252,11 @@ class VideoPipeline:
             self._pass_on("draw", self._found, self._drawn, self._draw)
         finally:
             with _timed(self._times["draw"], "busy"):
-                self._annotator.close()
+                try:
+                    self._annotator.close()
+                finally:
+                    if self._log is not None:
+                        self._log.close()
 
     def _do_write(self) -> None:
         times = self._times["write"]
@@ -286,7 +284,9 @@ class VideoPipeline:
 
     def _draw(self, items: Sequence[_Found]) -> list[_Picture]:
         (item,) = items
-        picture = self._annotator.annotate(item.frame, item.detections)
+        picture = self._annotator.annotate(item.frame.number, item.frame.image, item.detections)
+        if self._log is not None:
+            self._log.add(item.frame, item.detections)
         self._detections += len(item.detections)
         self.latest = picture
         return [_Picture(item.frame.seconds, picture)]

@@ -72,13 +72,13 @@ class Annotator:
         self.numbers, self.threads, self.fails_at = [], set(), fails_at
         self.is_closed = False
 
-    def annotate(self, frame: Frame, detections: Detections) -> np.ndarray:
-        if frame.number == self.fails_at:
+    def annotate(self, number: int, frame: np.ndarray, detections: Detections) -> np.ndarray:
+        if number == self.fails_at:
             raise ValueError("the annotator")
-        self.numbers.append(frame.number)
+        self.numbers.append(number)
         self.threads.add(threading.get_ident())
-        assert detections.boxes[0, 0] == number_of(frame.image) == frame.number % 256
-        return frame.image.copy()
+        assert detections.boxes[0, 0] == number_of(frame) == number % 256
+        return frame.copy()
 
     def close(self) -> None:
         self.is_closed = True
@@ -137,9 +137,9 @@ def test_no_frames() -> None:
 
 def test_what_is_kept_is_what_counts() -> None:
     class Nothing(Annotator):
-        def annotate(self, frame: Frame, detections: Detections) -> np.ndarray:
+        def annotate(self, number: int, frame: np.ndarray, detections: Detections) -> np.ndarray:
             assert len(detections) == 0
-            return frame.image
+            return frame
 
     report = run(Source(10), Stub(), Nothing(), Writer(), keep=lambda found: found.filtered(0.95))
     assert (report.frames, report.detections) == (10, 0)

@@ -12,12 +12,12 @@ import yaml
 from models.create_fasterrcnn_model import create_model
 from tests.conftest import ROOT
 from utils.flags import parse_options
-from utils.options import CheckOptions, CompareOptions, ConvertOptions, EvalOptions, InferenceOptions
+from utils.options import CheckOptions, CompareOptions, ConvertOptions, EvalOptions, InferenceOptions, VideoOptions
 from utils.train_options import TrainOptions
 from utils.version import VERSION
 
 ROOMS = ("models", "torch_utils", "utils")
-SCRIPTS = ("train", "eval", "inference")
+SCRIPTS = ("train", "eval", "inference", "inference_video")
 ALLOWED = {  # room -> rooms that it may import from
     "models": {"models"},
     "utils": {"utils"},
@@ -99,7 +99,8 @@ def readme_commands() -> list[str]:
 
 def test_readme_commands_parse() -> None:
     options = {
-        "train.py": TrainOptions, "eval.py": EvalOptions, "inference.py": InferenceOptions, "convert": ConvertOptions,
+        "train.py": TrainOptions, "eval.py": EvalOptions, "inference.py": InferenceOptions,
+        "inference_video.py": VideoOptions, "convert": ConvertOptions,
         "check": CheckOptions, "torch_utils.compare": CompareOptions,
     }  # fmt: skip
     seen = set()

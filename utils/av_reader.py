@@ -1,6 +1,7 @@
 """Videos that PyAV (FFmpeg) reads: files, pipes and streams."""
 
 import io
+import logging
 import select
 import sys
 import threading
@@ -31,6 +32,7 @@ _SHORT = 1.0  # s that a file may be shorter than its header says
 _SHORT_SHARE = 0.05  # of the whole, likewise
 # A file that turns out to be a playlist opens nothing else; a stream opens no file of this machine.
 _LOCAL_PROTOCOLS, _REMOTE_PROTOCOLS = "file", "http,https,httpproxy,tcp,tls,udp,rtp,rtsp,rtmp,crypto,data"
+log = logging.getLogger(__name__)
 
 
 class PipeEnd:
@@ -141,6 +143,8 @@ class AvReader(VideoSource):
                 decoded = next(self._decoded, None)
         except self._av.error.FFmpegError as error:
             raise VideoError(f"{self._name}: cannot be read on after frame {number} ({reason(error)})") from None
+        if self.damaged:
+            log.warning("%s: %d damaged pieces of it could not be decoded and were left out", self._name, self.damaged)
         expected = self._expected_seconds()
         end = seconds + float(1 / self.facts.rate)
         if expected is not None and expected - end > max(_SHORT, _SHORT_SHARE * expected):

@@ -17,6 +17,7 @@ from utils.opencv_video import OpenCvWriter, has_av
 from utils.video import VideoFacts
 
 H264, MP4V = CODECS = ("h264", "mp4v")
+_WORDS = {H264: "H.264", MP4V: "mp4v"}
 _ENCODERS = {H264: "libx264", MP4V: "mpeg4"}
 _TIME_BASES = {H264: Fraction(1, 90_000), MP4V: Fraction(1, 60_000)}  # s; MPEG-4 part 2 counts to 65,535
 # Between x264's presets ultrafast and veryfast: two thirds of the latter's time, twice its bytes, 2 dB more.
@@ -81,7 +82,7 @@ class AvWriter:
         self._time_base, self._last = _TIME_BASES[codec], -1
         self._even = facts.height + facts.height % 2, facts.width + facts.width % 2
         height, width = self._even
-        self.words = f"{codec.upper() if codec == H264 else codec} in an MP4"
+        self.words = f"{_WORDS[codec]} in an MP4"
         if self._even != (facts.height, facts.width):
             self.words += f", padded to {width} x {height} px (the codec takes even sizes only)"
         self._sound, words = self._check_sound(sound)

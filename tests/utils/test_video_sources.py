@@ -158,7 +158,7 @@ def test_an_index_that_is_missing(tmp_path: Path) -> None:
         open_video(str(path))
 
 
-def test_damage_in_the_middle_leaves_the_rest(tmp_path: Path) -> None:
+def test_damage_in_the_middle_leaves_the_rest(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rng = np.random.default_rng(0)
     noise = [rng.integers(0, 255, (64, 96, 3), np.uint8) for _ in range(60)]
     path = write_video(tmp_path / "a.mp4", noise, options={"movflags": "+faststart"})
@@ -166,6 +166,7 @@ def test_damage_in_the_middle_leaves_the_rest(tmp_path: Path) -> None:
     data[len(data) // 2 : len(data) // 2 + 3000] = bytes(3000)
     path.write_bytes(data)
     assert 30 < len(read(path)) <= 60
+    assert "damaged pieces of it could not be decoded and were left out" in caplog.text
 
 
 def test_a_playlist_in_disguise_opens_nothing(tmp_path: Path) -> None:

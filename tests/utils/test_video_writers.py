@@ -211,5 +211,5 @@ def test_without_pyav_opencv_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_h264_is_the_default(tmp_path: Path) -> None:
     writer = open_writer(tmp_path / "a.mp4", facts())
     assert isinstance(writer, AvWriter)
-    assert writer.words == "H264 in an MP4"
+    assert writer.words == "H.264 in an MP4"
     writer.close()

@@ -155,16 +155,24 @@ def main() -> None:
             detect = serial_detect(detector)
             serial(path, out, options.imgsz, detect)
             rates: list[float] = []
+            cpu: dict[str, list[float]] = {way: [] for way in ("serial", *CODECS)}  # ms a frame
+            frames = open_video(str(path)).facts.length
             reports: dict[str, list[Report]] = {codec: [] for codec in CODECS}
             for _ in range(options.rounds):
+                started = time.process_time()
                 rates.append(serial(path, out, options.imgsz, detect))
+                cpu["serial"].append(1e3 * (time.process_time() - started) / frames)
                 for codec, several in reports.items():
+                    started = time.process_time()
                     several.append(pipelined(path, out, detector, codec, options.batch))
+                    cpu[codec].append(1e3 * (time.process_time() - started) / frames)
             one = median(rates)
-            print(f"{name}: serial {one:.0f} frames a second")
+            print(f"{name}: serial {one:.0f} frames a second, {median(cpu['serial']):.2f} ms of CPU a frame")
             for codec, several in reports.items():
                 middle = sorted(several, key=lambda report: report.rate)[len(several) // 2]
-                print(f"  ours, {codec}: {middle.rate:.0f}, {middle.rate / one:.2f} times; {middle.words()}")
+                times, of_cpu = middle.rate / one, median(cpu[codec])
+                print(f"  ours, {codec}: {middle.rate:.0f}, {times:.2f} times, {of_cpu:.2f} ms of CPU")
+                print(f"    {middle.words()}")
 
 
 if __name__ == "__main__":

@@ -154,6 +154,7 @@ def main() -> None:
         for name, detector in detectors.items():
             detect = serial_detect(detector)
             serial(path, out, options.imgsz, detect)
+            pipelined(path, out, detector, CODECS[0], options.batch)
             rates: list[float] = []
             cpu: dict[str, list[float]] = {way: [] for way in ("serial", *CODECS)}  # ms a frame
             frames = open_video(str(path)).facts.length

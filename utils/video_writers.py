@@ -46,7 +46,7 @@ class VideoWriter(Protocol):
         """Make the file whole."""
 
 
-def open_writer(path: Path, facts: VideoFacts, *, codec: str | None = None, sound: bool = True) -> VideoWriter:
+def open_writer(path: str | Path, facts: VideoFacts, *, codec: str | None = None, sound: bool = True) -> VideoWriter:
     """A writer for pictures of the size of a video's frames.
 
     Args:
@@ -56,6 +56,7 @@ def open_writer(path: Path, facts: VideoFacts, *, codec: str | None = None, soun
     Raises:
         UserError: it cannot be written.
     """
+    path = Path(path)
     if has_av():
         return AvWriter(path, facts, codec or H264, sound=facts.file if sound else None)
     if codec == H264:

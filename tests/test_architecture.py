@@ -12,12 +12,20 @@ import yaml
 from models.create_fasterrcnn_model import create_model
 from tests.conftest import ROOT
 from utils.flags import parse_options
-from utils.options import CheckOptions, CompareOptions, ConvertOptions, EvalOptions, InferenceOptions, SahiOptions
+from utils.options import (
+    CheckOptions,
+    CompareOptions,
+    ConvertOptions,
+    EvalOptions,
+    InferenceOptions,
+    SahiOptions,
+    VideoOptions,
+)
 from utils.train_options import TrainOptions
 from utils.version import VERSION
 
 ROOMS = ("models", "torch_utils", "utils")
-SCRIPTS = ("train", "eval", "inference", "sahi_inference")
+SCRIPTS = ("train", "eval", "inference", "inference_video", "sahi_inference")
 ALLOWED = {  # room -> rooms that it may import from
     "models": {"models"},
     "utils": {"utils"},
@@ -99,8 +107,9 @@ def readme_commands() -> list[str]:
 
 def test_readme_commands_parse() -> None:
     options = {
-        "train.py": TrainOptions, "eval.py": EvalOptions, "inference.py": InferenceOptions, "convert": ConvertOptions,
-        "check": CheckOptions, "torch_utils.compare": CompareOptions, "sahi_inference.py": SahiOptions,
+        "train.py": TrainOptions, "eval.py": EvalOptions, "inference.py": InferenceOptions,
+        "inference_video.py": VideoOptions, "sahi_inference.py": SahiOptions, "convert": ConvertOptions,
+        "check": CheckOptions, "torch_utils.compare": CompareOptions,
     }  # fmt: skip
     seen = set()
     for command in readme_commands():

@@ -53,14 +53,15 @@ class OnnxGraph(nn.Module):
         limits = sizes[:, [1, 0, 1, 0]].float()  # of x1 y1 x2 y2
         proposals, are_proposals = self._propose(pixels, list(maps.values()), limits)
         heads = self.model.roi_heads
-        regions = self._pool(maps, proposals).to(self._dtype())
-        logits, deltas = heads.box_predictor(heads.box_head(regions))
-        boxes = heads.box_coder.decode_single(deltas, proposals.flatten(0, 1))
-        shape = (*proposals.shape[:2], logits.shape[1])
-        boxes, scores = boxes.reshape(*shape, 4), logits.softmax(-1).reshape(shape)
-        boxes = torch.minimum(boxes.clamp(min=0), limits[:, None, None])
-        each = zip(boxes.unbind(), scores.unbind(), are_proposals.unbind(), strict=True)
-        found = [self._detections(*of_image) for of_image in each]
+        regions, rows = self._pool(maps, proposals, are_proposals)
+        torch._check(regions.numel() > 0)
+        logits, deltas = heads.box_predictor(heads.box_head(regions.to(self._dtype())))
+        boxes = heads.box_coder.decode_single(deltas, proposals.flatten(0, 1)[rows])
+        image = rows.div(proposals.shape[1], rounding_mode="floor")
+        boxes = torch.minimum(boxes.unflatten(1, (-1, 4)).clamp(min=0), limits[image][:, None])
+        scores = logits.softmax(-1)
+        good = are_proposals.flatten()[rows]
+        found = [self._detections(boxes, scores, good & (image == i)) for i in range(len(images))]
         return tuple(torch.stack(part) for part in zip(*found, strict=True))
 
     def _dtype(self) -> torch.dtype:
@@ -128,26 +129,37 @@ class OnnxGraph(nn.Module):
         kept = [_kept(*of_image, rpn.nms_thresh) for of_image in zip(boxes.unbind(), scores.unbind(), strict=True)]
         return boxes, torch.where(torch.stack(kept), scores, _NONE)
 
-    def _pool(self, maps: dict[str, Tensor], proposals: Tensor) -> Tensor:
-        """(B P, C, 7, 7) float32: proposals of all images, each pooled from the map of its size."""
+    def _pool(self, maps: dict[str, Tensor], proposals: Tensor, are_proposals: Tensor) -> tuple[Tensor, Tensor]:
+        """Proposals of all images, each pooled from the map of its size, map by map.
+
+        Returns:
+            (R, C, 7, 7) float32, and the rows (R,) of `proposals`, flattened over the images, that they are. The very
+            first is among them in any case, as not every runtime can compute with nothing.
+        """
         pool = self.model.roi_heads.box_roi_pool
         count = proposals.shape[1]
         images = torch.arange(len(proposals), device=proposals.device, dtype=proposals.dtype).repeat_interleave(count)
         regions = torch.cat([images[:, None], proposals.flatten(0, 1)], 1)
-        levels = pool.map_levels([proposals.flatten(0, 1)])[:, None, None, None]
-        pooled = None
+        wanted = are_proposals.flatten() | (torch.arange(len(regions), device=regions.device) == 0)
+        levels = pool.map_levels([proposals.flatten(0, 1)]) if len(pool.scales) > 1 else torch.zeros_like(wanted)
+        rows, pooled = [], []
         for level, (name, scale) in enumerate(zip(pool.featmap_names, pool.scales, strict=True)):
-            args = maps[name].float(), regions, scale, SIDE, SIDE, SAMPLES, False
-            own = torch.ops.torchvision.roi_align(*args)
-            pooled = own if pooled is None else torch.where(levels == level, own, pooled)
-        return pooled
+            own = (wanted & (levels == level)).nonzero().squeeze(1)
+            shape = SIDE, SIDE, SAMPLES, False
+            pooled.append(torch.ops.torchvision.roi_align(maps[name].float(), regions[own], scale, *shape))
+            rows.append(own)
+        return torch.cat(pooled), torch.cat(rows)
 
-    def _detections(self, boxes: Tensor, scores: Tensor, are_proposals: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Boxes (N, 4), scores (N,), labels (N,) of one image, of (P, classes, 4), (P, classes) and (P,)."""
+    def _detections(self, boxes: Tensor, scores: Tensor, own: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes (N, 4), scores (N,), labels (N,) of one image; `own` (R,) says which regions are proposals of it.
+
+        boxes: (R, classes, 4).
+        scores: (R, classes).
+        """
         heads = self.model.roi_heads
         boxes, scores = boxes[:, 1:], scores[:, 1:]  # without the background
         count, classes = scores.shape
-        good = _large(boxes, _SMALLEST) & (scores > heads.score_thresh) & are_proposals[:, None]
+        good = _large(boxes, _SMALLEST) & (scores > heads.score_thresh) & own[:, None]
         labels = torch.arange(classes, device=boxes.device).expand(count, classes).flatten()
         boxes = torch.cat([boxes.flatten(0, 1), boxes.new_zeros(1, 4)])  # the last row fills up
         scores = torch.cat([scores.flatten(), scores.new_zeros(1)])

@@ -34,7 +34,7 @@ class OnnxGraph(nn.Module):
 
     Args:
         model: in eval mode.
-        height, width: of the block, multiples of 32; None: any, and anchors are computed in the graph.
+        size: height and width of the block, multiples of 32; None: any, and anchors are computed in the graph.
 
     Raises:
         ModelError: the block is no multiple of 32, or too small for the backbone.
@@ -54,7 +54,7 @@ class OnnxGraph(nn.Module):
         proposals, are_proposals = self._propose(pixels, list(maps.values()), limits)
         heads = self.model.roi_heads
         regions, rows = self._pool(maps, proposals, are_proposals)
-        torch._check(regions.numel() > 0)
+        torch._check(regions.numel() > 0)  # which the exporter cannot know
         logits, deltas = heads.box_predictor(heads.box_head(regions.to(self._dtype())))
         boxes = heads.box_coder.decode_single(deltas, proposals.flatten(0, 1)[rows])
         image = rows.div(proposals.shape[1], rounding_mode="floor")
@@ -63,6 +63,11 @@ class OnnxGraph(nn.Module):
         good = are_proposals.flatten()[rows]
         found = [self._detections(boxes, scores, good & (image == i)) for i in range(len(images))]
         return tuple(torch.stack(part) for part in zip(*found, strict=True))
+
+    def halve(self) -> None:
+        """Let the layers of backbone and heads compute in half precision; boxes, scores and their choice stay float32."""
+        for part in (self.model.backbone, self.model.rpn.head, self.model.roi_heads.box_head):
+            part.half()
 
     def _dtype(self) -> torch.dtype:
         return next(self.model.backbone.parameters()).dtype

@@ -4,6 +4,7 @@ python export.py --weights outputs/training/smoke_training/best_model.pth --out 
 """
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +50,9 @@ def main(options: ExportOptions) -> None:
     names = opened.class_names
     config = load_data_config(options.data) if options.data else None
     if config is not None and len(config.classes) != len(names):
-        raise UserError(f"{config.path}: CLASSES has {len(config.classes)} entries, the model {len(names)}: drop --data")
+        raise UserError(
+            f"{config.path}: CLASSES has {len(config.classes)} entries, the model {len(names)}: drop --data"
+        )
     folders = _folders(checkpoint) if config is None else [split.images for split in config.splits.values()]
     images = list(_images(options.check, folders))
 
@@ -121,11 +124,11 @@ def _images(wish: Sequence[str] | None, folders: Sequence[Path]) -> "Iterator[np
         yield from (read_image(Path(name)) for name in wish)
         return
     yield read_image(_EXAMPLE)
-    here = next((folder for folder in folders if folder.is_dir()), None)
+    here = next((folder for folder in folders if os.path.isdir(folder)), None)  # which takes any text, Path.is_dir not
     for path in list_images(here)[:_IMAGES] if here else ():
         try:
             yield read_image(path)
-        except DataError as error:
+        except DataError as error:  # noqa: PERF203 - a handful
             log.warning("Not checked on: %s", error)
 
 
@@ -144,8 +147,8 @@ def _check(
     found = compare(one, other, images, tolerance)
     if found.alone:
         raise UserError(
-            f"{path} was not written: it does not find what PyTorch finds: {found}; allowed are {tolerance.box:g} px and "
-            f"{tolerance.score:g}{': export without --half' if half else ''}"
+            f"{path} was not written: it does not find what PyTorch finds: {found}; allowed are "
+            f"{tolerance.box:g} px and {tolerance.score:g}{': export without --half' if half else ''}"
         )
     log.info("Checked against PyTorch: %s", found)
     if not found.boxes:

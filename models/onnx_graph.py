@@ -1,8 +1,7 @@
 """The detector as one graph for ONNX: from uint8 images to final boxes, with shapes that do not depend on the image.
 
-It shares modules and weights with the FasterRCNN that it is made of, and finds the same boxes. What differs is the form:
-anchors are constants, every choice is a top-k or a mask, regions are pooled from every map and the right one is taken,
-and results are filled up to a fixed number.
+It shares modules and weights with the FasterRCNN that it is made of, and finds the same boxes. What differs is the
+form: anchors are constants, choices are a top-k and a mask, and results are filled up to a fixed number.
 """
 
 import math
@@ -65,7 +64,7 @@ class OnnxGraph(nn.Module):
         return tuple(torch.stack(part) for part in zip(*found, strict=True))
 
     def halve(self) -> None:
-        """Let the layers of backbone and heads compute in half precision; boxes, scores and their choice stay float32."""
+        """Let backbone and heads compute in half precision; boxes, scores and what is done with them stay float32."""
         for part in (self.model.backbone, self.model.rpn.head, self.model.roi_heads.box_head):
             part.half()
 

@@ -9,7 +9,6 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -122,9 +121,7 @@ def content_of(proto: "ModelProto", metadata: OnnxMetadata) -> bytes:
     return content
 
 
-def compare(
-    one: TorchDetector, other: OnnxDetector, images: Sequence[np.ndarray], tolerance: Tolerance
-) -> Difference:
+def compare(one: TorchDetector, other: OnnxDetector, images: Sequence[np.ndarray], tolerance: Tolerance) -> Difference:
     """Detect in every image with both, at the same pixels.
 
     A box needs no partner where its score is so low that it is chance whether it is among the detections: near the

@@ -36,18 +36,14 @@ class OnnxDetector(BatchDetector):
         UserError: the file is none of export.py's, onnxruntime cannot run it, or not on the device.
     """
 
-    def __init__(
-        self, path: Path, device: torch.device, *, content: bytes | None = None, must: bool = False
-    ) -> None:
+    def __init__(self, path: Path, device: torch.device, *, content: bytes | None = None, must: bool = False) -> None:
         content, metadata = read_onnx(path) if content is None else (content, metadata_of(content, path))
         self._path, self._batch = path, metadata.batch
         self._session, provider = _session(path, content, device, must=must)
         self._canvas = metadata.size_rule if isinstance(metadata.size_rule, Canvas) else None
         _check_signature(path, self._session, metadata)
         where = f"{device} through onnxruntime's {provider}"
-        super().__init__(
-            DetectorFacts(metadata.model, metadata.names, metadata.size_rule, where, metadata.threshold)
-        )
+        super().__init__(DetectorFacts(metadata.model, metadata.names, metadata.size_rule, where, metadata.threshold))
 
     def resized(self, *, imgsz: int | None, square: bool) -> None:
         """Show images at another size.

@@ -153,7 +153,9 @@ def _json(props: Mapping[str, str], key: str, path: Path) -> Any:
 def _size_rule(values: Any, kind: str | None, path: Path) -> SizeRule | Canvas:
     wanted = {"fixed": ("height", "width", "square"), "dynamic": ("size", "max_size", "square")}.get(kind or "", ())
     good = isinstance(values, dict) and set(values) == set(wanted) and wanted
-    if not (good and isinstance(values["square"], bool) and all(_is_whole(values[k], _MOST_PIXELS) for k in wanted[:2])):
+    if not (
+        good and isinstance(values["square"], bool) and all(_is_whole(values[k], _MOST_PIXELS) for k in wanted[:2])
+    ):
         raise UserError(f"{path}: its size_rule is {reprlib.repr(values)}, which it cannot be: {_NOT_OURS}")
     return Canvas(**values) if kind == "fixed" else SizeRule(**values)
 

@@ -52,7 +52,9 @@ class LabelOptions(Options):
 class DetectorOptions(MachineOptions):
     """detector"""
 
-    weights: str | None = flag("-w", "-mw", "--weights", metavar="PTH", help="checkpoint; without it a COCO model")
+    weights: str | None = flag(
+        "-w", "-mw", "--weights", metavar="FILE", help="checkpoint, or .onnx of export.py; without it a COCO model"
+    )
     model: str | None = flag(
         "-m", "--model", metavar="NAME", help="model with COCO weights; a checkpoint knows its own (checked when given)"
     )
@@ -122,7 +124,9 @@ class ExportOptions(MachineOptions):
 
     weights: str | None = flag("-w", "--weights", metavar="PTH", help="checkpoint; or give --model")
     model: str | None = flag("-m", "--model", metavar="NAME", help="model with COCO weights, instead of --weights")
-    data: str | None = flag("--data", metavar="YAML", help="YAML with other names for the classes, and images to check on")
+    data: str | None = flag(
+        "--data", metavar="YAML", help="YAML with other names for the classes, and images to check on"
+    )
     out: str = flag("--out", metavar="FILE", help="file to write, NAME.onnx; without a folder it goes to weights/")
     width: PositiveInt | None = flag(
         "--width", metavar="W", help="of the graph's input, a multiple of 32; without it that of the training"

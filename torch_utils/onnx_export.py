@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 OPSET = 18
 _TIMED = 3  # runs, after one to warm up
-_NOISY = ("torch.onnx", "onnxscript", "onnx_ir", "torch.export", "torch.fx", "torch._dynamo")
+_NOISY = ("torch.onnx", "onnxscript", "onnx_ir", "torch.export", "torch.fx", "torch._dynamo", "torch.__trace")
 _DYNAMIC_CELLS = (2, 3)  # of STRIDE px: an example of a height and a width that are not the same
 _LOST = (OnnxExporterError, RuntimeError, ValueError, TypeError, AssertionError, NotImplementedError, LookupError)
 

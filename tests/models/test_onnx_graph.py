@@ -16,6 +16,7 @@ from models.onnx_graph import OnnxGraph
 from models.rcnn.detector import FasterRCNN
 from tests.conftest import CLASSES, ROOT
 from torch_utils.onnx_export import EXACT, HALF, Difference, compare, content_of, to_onnx
+from utils.detector import DetectorFacts
 from utils.images import read_image
 from utils.onnx_detector import OnnxDetector
 from utils.onnx_file import OnnxMetadata
@@ -29,18 +30,31 @@ TOO_LARGE = ("fasterrcnn_dinov3_vith16plus",)  # more than 2 GiB of weights
 
 
 def lively(name: str, **options: object) -> FasterRCNN:
-    """A network of random weights that finds many boxes, none of them tied: its batch norms have met an image."""
+    """A network of random weights whose boxes and scores vary as a trained one's do: none are tied or saturated."""
     torch.manual_seed(0)
-    model = create_model[name](len(CLASSES), pretrained=False, **options)
-    for module in model.backbone.modules():
+    model = create_model[name](len(CLASSES), pretrained=False, **options).eval()
+    detector = TorchDetector(model, DetectorFacts(name, tuple(CLASSES), Canvas(192, 256), "cpu"), CPU)
+    for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1.0
-    image = torch.from_numpy(picture()[None, 40:296, 40:296])
-    model.backbone.train()
-    with torch.no_grad():
-        model.backbone(model._normalise(image, [(256, 256)]).contiguous())
-        model.roi_heads.box_predictor.cls_score.bias[1:] += torch.tensor([1.0, 0.9])
+            module.momentum = 1.0  # its statistics become those of the picture
+            module.train()
+    rpn, predictor = model.rpn.head, model.roi_heads.box_predictor
+    spreads = {rpn.cls_logits: 2.0, rpn.bbox_pred: 0.3, predictor.cls_score: 1.0, predictor.bbox_pred: 0.5}
+    for layer, spread in spreads.items():
+        _scale(layer, spread)
+    detector(picture())
     return model.eval()
+
+
+def _scale(layer: nn.Module, spread: float) -> None:
+    """Make this the standard deviation of what the layer says the first time."""
+
+    def scale(_: nn.Module, __: object, output: torch.Tensor) -> torch.Tensor:
+        handle.remove()
+        layer.weight.data.mul_(spread / output.std())
+        return output * (spread / output.std())
+
+    handle = layer.register_forward_hook(scale)
 
 
 def picture() -> np.ndarray:

@@ -1,0 +1,41 @@
+"""The example finds what the detector finds, without torch."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from examples.onnx_minimal import detect
+from tests.conftest import ROOT
+from tests.torch_utils.test_onnx_export import export
+from torch_utils.predict import load_detector
+from utils.images import read_image
+
+PICTURE = ROOT / "example_test_data" / "image_1.jpg"
+
+
+@pytest.mark.parametrize("square", [False, True])
+def test_it_finds_what_the_detector_finds(tmp_path: Path, square: bool) -> None:
+    file = export(tmp_path, square=square)
+    image = read_image(PICTURE)
+    expected = load_detector(file, device="cpu")(image)
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    boxes, scores, labels = detect(session, image)
+    assert len(expected) > 20
+    np.testing.assert_allclose(boxes, expected.boxes, atol=1e-3)
+    np.testing.assert_allclose(scores, expected.scores, atol=1e-6)
+    np.testing.assert_array_equal(labels, expected.labels)
+
+
+def test_it_runs_without_torch(tmp_path: Path) -> None:
+    script = ROOT / "examples" / "onnx_minimal.py"
+    code = f"import runpy, sys; sys.modules['torch'] = None; sys.argv = [{str(script)!r}, *sys.argv[1:]]; "
+    code += f"runpy.run_path({str(script)!r}, run_name='__main__')"
+    done = subprocess.run(
+        [sys.executable, "-c", code, export(tmp_path), PICTURE], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0].split()[0] in ("red", "green")

@@ -34,16 +34,22 @@ def lively(name: str, **options: object) -> FasterRCNN:
     torch.manual_seed(0)
     model = create_model[name](len(CLASSES), pretrained=False, **options).eval()
     detector = TorchDetector(model, DetectorFacts(name, tuple(CLASSES), Canvas(192, 256), "cpu"), CPU)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1.0  # its statistics become those of the picture
-            module.train()
+    norms = [module for module in model.modules() if getattr(module, "running_mean", None) is not None]
+    hooks = [norm.register_forward_pre_hook(_take_statistics) for norm in norms]
     rpn, predictor = model.rpn.head, model.roi_heads.box_predictor
     spreads = {rpn.cls_logits: 2.0, rpn.bbox_pred: 0.3, predictor.cls_score: 1.0, predictor.bbox_pred: 0.5}
     for layer, spread in spreads.items():
         _scale(layer, spread)
     detector(picture())
-    return model.eval()
+    for hook in hooks:
+        hook.remove()
+    return model
+
+
+def _take_statistics(norm: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+    """Of the first picture, whose activations are then neither vanishing nor huge, however deep the network."""
+    norm.running_mean.copy_(inputs[0].mean((0, 2, 3)))
+    norm.running_var.copy_(inputs[0].var((0, 2, 3), unbiased=False) + 1e-4)
 
 
 def _scale(layer: nn.Module, spread: float) -> None:

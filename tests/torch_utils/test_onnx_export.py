@@ -1,5 +1,7 @@
 """The check of an export: what it lets pass, and what not."""
 
+import functools
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 
 import export as script
 from models.create_fasterrcnn_model import create_model
-from tests.conftest import CLASSES
+from tests.conftest import CLASSES, ROOT
 from tests.models.test_onnx_graph import lively, metadata
 from torch_utils.checkpoint import save_checkpoint
 from torch_utils.onnx_export import EXACT, HALF, _partners, content_of
@@ -16,6 +18,8 @@ from utils.detections import Detections
 from utils.flags import parse_options
 from utils.options import ExportOptions
 from utils.size_rule import Canvas
+
+PICTURE = ROOT / "example_test_data" / "image_1.jpg"
 
 
 def checkpoint(folder: Path, *, square: bool = False) -> Path:
@@ -32,8 +36,20 @@ def checkpoint(folder: Path, *, square: bool = False) -> Path:
     return folder / "model.pth"
 
 
+@functools.cache
+def _exported(square: bool) -> tuple[bytes, bytes]:
+    """A checkpoint and the file of it, made once."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = export(Path(folder), "--check", PICTURE, square=square)
+        return (Path(folder) / "model.pth").read_bytes(), file.read_bytes()
+
+
 def export(folder: Path, *more: object, square: bool = False) -> Path:
-    """A file of export.py, whose main is called in this process."""
+    """A file of export.py, whose main is called in this process; the checkpoint beside it is model.pth."""
+    if not more:
+        for name, content in zip(("model.pth", "model.onnx"), _exported(square), strict=True):
+            (folder / name).write_bytes(content)
+        return folder / "model.onnx"
     words = ("--weights", checkpoint(folder, square=square), "--out", folder / "model.onnx", "-d", "cpu", *more)
     script.main(parse_options(ExportOptions, "", list(map(str, words))))
     return folder / "model.onnx"
@@ -67,9 +83,9 @@ def test_a_file_beyond_two_gib(monkeypatch: pytest.MonkeyPatch) -> None:
 
     proto = onnx.helper.make_model(onnx.helper.make_graph([], "x", [], []))
     monkeypatch.setattr("torch_utils.onnx_export.MOST_BYTES", 10)
-    with pytest.raises(ModelError, match="too large for an ONNX file, which has at most 2 GiB: --half halves it"):
+    with pytest.raises(ModelError, match=r"too large for an ONNX file, which has at most 2 GiB: --half halves it"):
         content_of(proto, metadata("x", Canvas(32, 32)))
-    with pytest.raises(ModelError, match="at most 2 GiB$"):
+    with pytest.raises(ModelError, match=r"at most 2 GiB$"):
         content_of(proto, replace(metadata("x", Canvas(32, 32)), half=True))
 
 

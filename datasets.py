@@ -257,10 +257,13 @@ def convert_command(options: ConvertOptions) -> None:
     """Write a data set in another label format: images copied, labels written anew."""
     from utils.conversion import convert
     from utils.data_config import load_data_config
+    from utils.demo_data import make_demo
     from utils.logs import setup_logging
 
     setup_logging()
     config = load_data_config(options.data)
+    if config.generate is not None:
+        make_demo(config)
     path = convert(config, options.label_type, options.to, Path(options.output), drop_unknown=options.drop_unknown)
     log.info("The converted data set is %s: --data %s --label-type %s", path.parent, path, options.to)
 
@@ -273,13 +276,19 @@ def check_command(options: CheckOptions) -> None:
     from utils.data_check import check_data
     from utils.data_config import load_data_config
     from utils.data_report import write_report
+    from utils.demo_data import make_demo
     from utils.errors import DataError
     from utils.files import write_text
     from utils.logs import setup_logging
     from utils.mending import mend_data
+    from utils.run_folder import given_folder
 
     setup_logging()
     config = load_data_config(options.data)
+    for file in filter(None, (options.json, options.html)):
+        given_folder(Path(file).parent)
+    if config.generate is not None:
+        make_demo(config)
     if options.fix is not None:
         check_new_folder(config, Path(options.fix))
     checked = check_data(config, options.label_type, drop_unknown=options.drop_unknown)

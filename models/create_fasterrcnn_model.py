@@ -86,6 +86,7 @@ class OpenedDetector:
     size_rule: Mapping[str, Any]  # size, max_size, square
     size_is_known: bool  # False: a file of the predecessor, which does not say its size; this is torchvision's
     best_threshold: float | None = None  # score at which validation's mean F1 was highest, where the file says so
+    class_thresholds: Mapping[str, float | None] | None = None  # where that of each class was; None: it had no boxes
 
 
 def open_detector(
@@ -107,7 +108,7 @@ def open_detector(
         model = create_coco_model(name)
         class_names = importlib.import_module(f"models.{name}").COCO_WEIGHTS.meta["categories"]
         return OpenedDetector(model, name, tuple(class_names), _own_size(model), size_is_known=True)
-    from models.saved import saved_class_names, saved_size_rule, saved_threshold
+    from models.saved import saved_class_names, saved_class_thresholds, saved_size_rule, saved_threshold
 
     saved_name = checkpoint["model_name"]
     if name not in (None, saved_name):
@@ -123,6 +124,7 @@ def open_detector(
         size_rule or _own_size(model),
         size_rule is not None,
         saved_threshold(checkpoint),
+        saved_class_thresholds(checkpoint),
     )
 
 

@@ -99,12 +99,29 @@ def saved_threshold(checkpoint: Mapping[str, Any]) -> float | None:
     Raises:
         ModelError: it is no number from 0 to 1.
     """
-    threshold = checkpoint.get("best_threshold")
-    if threshold is not None and not (isinstance(threshold, float) and 0 <= threshold <= 1):
+    return _threshold("best_threshold", checkpoint.get("best_threshold"))
+
+
+def saved_class_thresholds(checkpoint: Mapping[str, Any]) -> dict[str, float | None] | None:
+    """Class -> the score at which its F1 was highest, None for one without boxes; None: the file does not say.
+
+    Raises:
+        ModelError: one is no number from 0 to 1.
+    """
+    saved = checkpoint.get("class_thresholds")
+    if saved is None:
+        return None
+    if not isinstance(saved, Mapping):
+        raise ModelError(f"class_thresholds of the checkpoint is a {type(saved).__name__}, expected a dict: {_CHANGED}")
+    return {str(name): _threshold(f"class_thresholds, {name},", value) for name, value in saved.items()}
+
+
+def _threshold(what: str, value: object) -> float | None:
+    if value is not None and not (isinstance(value, float) and 0 <= value <= 1):
         raise ModelError(
-            f"best_threshold of the checkpoint is {reprlib.repr(threshold)}, expected a number from 0 to 1: {_CHANGED}"
+            f"{what} of the checkpoint is {reprlib.repr(value)}, expected a number from 0 to 1: {_CHANGED}"
         )
-    return threshold
+    return value
 
 
 def _check_keys(what: str, saved: object, known: Sequence[str]) -> None:

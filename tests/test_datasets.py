@@ -1,3 +1,4 @@
+import json
 import random
 import shutil
 from dataclasses import replace
@@ -11,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+import datasets
 from datasets import DetectionDataset, EvalBatches, TrainBatches, make_loader
-from tests.conftest import DataSet
+from tests.conftest import ROOT, DataSet
 from tests.utils.test_augmentation_config import EXAMPLE
 from utils.augmentation_config import parse_augmentation_config
 from utils.augmentation_policy import POLICIES, AugmentationPolicy
@@ -21,6 +23,7 @@ from utils.data_config import load_data_config
 from utils.errors import DataError
 from utils.image_cache import cache_size, make_cache_files
 from utils.label_index import LabelIndex, open_index
+from utils.options import CheckOptions
 from utils.size_rule import SizeRule
 
 CPU = torch.device("cpu")
@@ -354,3 +357,12 @@ def test_the_rest_of_an_epoch_is_what_was_not_seen(world_size: int) -> None:
     assert other.start == 0
     other.go_to(4, 11, multiple_of=3)
     assert other.start == 4, "nothing is left"
+
+
+def test_check_draws_the_demo_and_makes_the_folders_of_its_results(tmp_path: Path, monkeypatch) -> None:
+    """`datasets.py check` of the demo said that its folders do not exist; --html failed after all the work."""
+    monkeypatch.chdir(tmp_path)
+    config = str(ROOT / "data_configs/demo.yaml")
+    datasets.check_command(CheckOptions(data=config, json="deep/check.json", html="pages/check.html"))
+    assert json.loads((tmp_path / "deep/check.json").read_text())["splits"]["train"]["images"] == 280
+    assert (tmp_path / "pages/check.html").is_file()

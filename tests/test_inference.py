@@ -1,6 +1,7 @@
 """inference.py as users run it."""
 
 import csv
+import errno
 import json
 from pathlib import Path
 
@@ -8,13 +9,17 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 
 import inference
 from models.create_fasterrcnn_model import create_model
 from tests.conftest import CLASSES, ROOT, run_script, squares
 from torch_utils.checkpoint import save_checkpoint
+from utils import image_results
+from utils.data_config import load_data_config
 from utils.errors import UserError
 from utils.flags import parse_options
+from utils.label_index import open_index
 from utils.options import InferenceOptions
 from utils.torch_detector import TorchDetector
 
@@ -257,3 +262,58 @@ def test_full_memory_names_the_image(
     argv = ["--weights", str(weights), "--input", str(pictures / "a.v2.jpg"), "--device", "cpu"]
     with pytest.raises(UserError, match=r"a\.v2\.jpg: the memory of the GPU is full .*: lower --imgsz"):
         inference.main(parse_options(InferenceOptions, "", argv))
+
+
+def test_labels_crops_and_thresholds_of_classes_in_a_tree(weights: Path, pictures: Path, run, tmp_path: Path) -> None:
+    """Auto-labelling: what is written can be trained on at once."""
+    (pictures / "deep").mkdir()
+    (pictures / "a.v1.jpg").rename(pictures / "deep/a.v1.jpg")
+    done = run(
+        "inference.py", "-w", weights, "-i", pictures, "-R", "-o", "out", "--save-yolo", "--save-voc", "--save-crops",
+        "--class-thresholds", "green=1", "red=0.4", "--no-pictures", "--log-json", "--batch", 2,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Thresholds of the score: red 0.400, green 1.000" in done.stdout
+    out = tmp_path / "out"
+    assert sorted(p.name for p in out.iterdir()) == ["crops", "labels_voc", "labels_yolo", "log.json"]
+    names = ["a.v2", "b [1] ü", "deep/a.v1"]
+    for folder, suffix in (("labels_yolo", ".txt"), ("labels_voc", ".xml")):
+        written = sorted(p for p in (out / folder).rglob("*") if p.is_file())
+        assert [p.relative_to(out / folder).as_posix() for p in written] == [name + suffix for name in names]
+    annotations = json.loads((out / "log.json").read_text(encoding="utf-8"))["annotations"]
+    assert {a["category_id"] for a in annotations} == {1}
+    assert min(a["score"] for a in annotations) >= 0.4
+    assert [p.name for p in (out / "crops").iterdir()] == ["red"]
+    assert len([p for p in (out / "crops").rglob("*") if p.is_file()]) == len(annotations)
+    config = {"CLASSES": CLASSES, "TRAIN_DIR_IMAGES": str(pictures), "TRAIN_DIR_LABELS": str(out / "labels_yolo")}
+    (tmp_path / "new.yaml").write_text(yaml.safe_dump(config))
+    index = open_index(load_data_config(tmp_path / "new.yaml"), "train", "yolo")
+    assert (len(index), len(index.boxes)) == (3, len(annotations))
+
+
+def test_a_disk_that_is_full_leaves_what_was_done(
+    weights: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    real, written = image_results.write_image, []
+
+    def write(path: Path, rgb: np.ndarray) -> None:
+        if len(written) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        written.append(path.name)
+        real(path, rgb)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(image_results, "write_image", write)
+    argv = ["-w", str(weights), "-i", str(pictures), "-o", "out", "-d", "cpu", "--log-json"]
+    with pytest.raises(OSError, match="No space left"):
+        inference.main(parse_options(InferenceOptions, "", argv))
+    logged = json.loads((tmp_path / "out/log.json").read_text(encoding="utf-8"))["images"]
+    assert sorted(image["file_name"] for image in logged) == sorted(written)
+
+
+@pytest.mark.parametrize("size", [(1, 500), (500, 1), (1, 1), (4320, 7680), (1280, 720)])
+def test_images_of_odd_sizes(size: tuple[int, int], weights: Path, run, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "odd.png"), np.full((*size, 3), 90, np.uint8))
+    done = run("inference.py", "-w", weights, "-i", tmp_path / "odd.png", "-o", "out")
+    assert done.returncode == 0, done.stderr
+    assert cv2.imread(str(tmp_path / "out/odd.png")).shape == (*size, 3)

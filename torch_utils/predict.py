@@ -51,7 +51,15 @@ def load_detector(
         return _onnx_detector(Path(weights), model, chosen, must=device is not None, imgsz=imgsz, square=square)
     opened = open_detector(load_checkpoint(Path(weights)) if weights else None, model, default=default)
     rule = size_rule_in_use(opened, weights, imgsz=imgsz, square=square)
-    facts = DetectorFacts(opened.name, opened.class_names, rule, str(chosen), opened.best_threshold)
+    facts = DetectorFacts(
+        name=opened.name,
+        class_names=opened.class_names,
+        size_rule=rule,
+        device=str(chosen),
+        source=str(weights or "its published COCO weights"),
+        best_threshold=opened.best_threshold,
+        class_thresholds=opened.class_thresholds,
+    )
     return TorchDetector(opened.model, facts, chosen)
 
 

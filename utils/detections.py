@@ -27,9 +27,13 @@ class Detections:
         """Those that the mask or the indices name."""
         return Detections(self.boxes[keep], self.scores[keep], self.labels[keep])
 
-    def filtered(self, threshold: float = 0.0, classes: Collection[int] | None = None) -> "Detections":
-        """Those of at least this score, and of these classes if any are given."""
-        keep = self.scores >= threshold
+    def at_least(self, threshold: float | np.ndarray) -> np.ndarray:
+        """(N,) bool: those of at least this score, or (K,) scores by label."""
+        return self.scores >= (threshold[self.labels] if isinstance(threshold, np.ndarray) else threshold)
+
+    def filtered(self, threshold: float | np.ndarray = 0.0, classes: Collection[int] | None = None) -> "Detections":
+        """Those of at least this score, or (K,) scores by label, and of these classes if any are given."""
+        keep = self.at_least(threshold)
         if classes is not None:
             keep &= np.isin(self.labels, list(classes))
         return self.where(keep)

@@ -1,7 +1,7 @@
 """Images in, Detections out: the one interface of a detector, whatever runs it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -28,7 +28,9 @@ class DetectorFacts:
     class_names: tuple[str, ...]  # class_names[0] is the background
     size_rule: SizeRule | Canvas
     device: str  # where it runs, in words
+    source: str  # the file of its weights, or what else they are
     best_threshold: float | None = None  # score at which validation's mean F1 was highest, where the file says so
+    class_thresholds: Mapping[str, float | None] | None = None  # where that of each class was; None: it had no boxes
 
 
 class Detector(ABC):

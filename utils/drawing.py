@@ -1,4 +1,4 @@
-"""Boxes on pictures. Functions return new images and leave their arguments alone; all are uint8 RGB."""
+"""Boxes on pictures, all uint8 RGB. Functions return new images and leave their arguments alone unless they say so."""
 
 import colorsys
 import functools
@@ -30,15 +30,15 @@ def draw_detections(
 ) -> np.ndarray:
     """`image` with a box for every detection, and its class and score unless `show_labels` is off."""
     canvas = image.copy()
-    thickness, text_size = _line_sizes(canvas)
+    thickness, text_size = line_sizes(canvas)
     for box, label in zip(detections.boxes[::-1], detections.labels[::-1], strict=True):  # the best come on top
-        _rectangle(canvas, box, class_color(int(label)), thickness)
+        rectangle(canvas, box, class_color(int(label)), thickness)
     if show_labels:
         for box, score, label in zip(
             detections.boxes[::-1], detections.scores[::-1], detections.labels[::-1], strict=True
         ):
             name = class_names[label] if label < len(class_names) else str(label)
-            _tag(canvas, box, f"{name} {score:.2f}", class_color(int(label)), text_size)
+            tag(canvas, box, f"{name} {score:.2f}", class_color(int(label)), text_size)
     return canvas
 
 
@@ -47,12 +47,12 @@ def draw_truth(
 ) -> np.ndarray:
     """`image` with its labelled boxes: in class colours with names, or thin and white where no names are given."""
     canvas = image.copy()
-    thickness, text_size = _line_sizes(canvas)
+    thickness, text_size = line_sizes(canvas)
     for box, label in zip(boxes, labels, strict=True):
         color = class_color(int(label)) if class_names else _TRUTH
-        _rectangle(canvas, box, color, thickness if class_names else max(1, thickness // 2))
+        rectangle(canvas, box, color, thickness if class_names else max(1, thickness // 2))
         if class_names:
-            _tag(canvas, box, class_names[label], color, text_size)
+            tag(canvas, box, class_names[label], color, text_size)
     return canvas
 
 
@@ -80,19 +80,23 @@ def _fit(image: np.ndarray, cell: int) -> np.ndarray:
     return image if scale == 1 else cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
-def _line_sizes(image: np.ndarray) -> tuple[int, int]:
+def line_sizes(image: np.ndarray) -> tuple[int, int]:
     """Line thickness and text height in px that look alike on small and large images."""
     side = max(image.shape[:2])
     return max(1, round(side / 400)), max(10, round(side / 60))
 
 
-def _rectangle(canvas: np.ndarray, box: np.ndarray, color: tuple[int, int, int], thickness: int) -> None:
+def rectangle(canvas: np.ndarray, box: np.ndarray, color: tuple[int, int, int], thickness: int) -> None:
+    """A box's outline, within it, into `canvas` itself."""
     x1, y1, x2, y2 = (round(float(v)) for v in box)
     cv2.rectangle(canvas, (x1, y1), (x2 - 1, y2 - 1), color, thickness)
 
 
-def _tag(canvas: np.ndarray, box: np.ndarray, text: str, color: tuple[int, int, int], size: int) -> None:
-    """A filled label above the box's top left corner, or inside it where there is no room above."""
+def tag(canvas: np.ndarray, box: np.ndarray, text: str, color: tuple[int, int, int], size: int) -> int:
+    """A filled label above the box's top left corner, or inside it without room above; into `canvas` itself.
+
+    Returns its height in px.
+    """
     mask = _text_mask(_UNDRAWABLE.sub("?", text[:_MOST_CHARACTERS]), size)
     height, width = mask.shape
     x1, y1 = round(float(box[0])), round(float(box[1]))
@@ -102,6 +106,7 @@ def _tag(canvas: np.ndarray, box: np.ndarray, text: str, color: tuple[int, int, 
     alpha = mask[: target.shape[0], : target.shape[1], None]
     ink = 0 if 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2] > 140 else 255  # ITU-R BT.601 luma
     target[:] = (np.array(color) * (1 - alpha) + ink * alpha).astype(np.uint8)
+    return height
 
 
 @functools.lru_cache(maxsize=4096)

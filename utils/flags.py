@@ -130,7 +130,7 @@ def _argument(option: dataclasses.Field, hint: Any) -> dict[str, Any]:
         hint = next(h for h in typing.get_args(hint) if h is not types.NoneType)
     if typing.get_origin(hint) is tuple:
         hint = typing.get_args(hint)[0]
-        arguments["nargs"] = "+"
+        arguments |= {"nargs": "+", "action": "extend"}  # given twice, it has the values of both
     if typing.get_origin(hint) is Annotated:
         hint = hint.__metadata__[0]
     return arguments | {"type": hint}
@@ -159,6 +159,7 @@ def _auto_or_positive(text: str) -> int:
 PositiveInt = Annotated[int, _bounded(int, lambda v: v > 0, "a whole number above 0")]
 NaturalInt = Annotated[int, _bounded(int, lambda v: v >= 0, "a whole number of at least 0")]
 PositiveFloat = Annotated[float, _bounded(float, lambda v: 0 < v < float("inf"), "a number above 0")]
+NaturalFloat = Annotated[float, _bounded(float, lambda v: 0 <= v < float("inf"), "a number of at least 0")]
 PositiveIntOrAuto = Annotated[int, _bounded(_auto_or_positive, lambda _: True, "a whole number above 0, or auto")]
 Fraction = Annotated[float, _bounded(float, lambda v: 0 <= v <= 1, "a number from 0 to 1")]
 Share = Annotated[float, _bounded(float, lambda v: 0 < v <= 1, "a number above 0, at most 1")]

@@ -4,21 +4,45 @@ A short flag has one meaning: -w weights, -j workers, -d device, -b batch, -m mo
 """
 
 import argparse
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Annotated
 
-from utils.flags import Fraction, NaturalInt, Options, PositiveInt, flag, switch
+from utils.flags import Fraction, NaturalFloat, NaturalInt, Options, PositiveInt, flag, switch
+from utils.points import Points, parse_line, parse_zone
 
-LABEL_TYPES = ("pascal_voc", "yolo", "coco")
-BEST = "best"  # as a threshold: the checkpoint's own
+VOC, YOLO = "pascal_voc", "yolo"
+LABEL_TYPES = (VOC, YOLO, "coco")
+TRACKERS = ("bytetrack", "deepsort")  # by motion alone; by looks too
+BEST, BEST_PER_CLASS = "best", "best-per-class"  # as a threshold: the checkpoint's own
 
 
 def _threshold(text: str) -> float | str:
-    """A score, or BEST."""
+    """A score, BEST or BEST_PER_CLASS."""
     try:
-        return text if text == BEST else Fraction.__metadata__[0](text)
+        return text if text in (BEST, BEST_PER_CLASS) else Fraction.__metadata__[0](text)
     except argparse.ArgumentTypeError as error:
-        raise argparse.ArgumentTypeError(f"{error}, or {BEST}") from None
+        raise argparse.ArgumentTypeError(f"{error}, or {BEST}, or {BEST_PER_CLASS}") from None
+
+
+def _named_threshold(text: str) -> tuple[str, float]:
+    """NAME=SCORE."""
+    name, sign, score = text.rpartition("=")
+    if not sign or not name:
+        raise argparse.ArgumentTypeError(f"'{text}' is not NAME=P, as in cell=0.5")
+    return name, Fraction.__metadata__[0](score)
+
+
+def _points(parse: Callable[[str], Points], words: str) -> Callable[[str], Points]:
+    """As argparse wants it: `parse`, with a message for what it refuses."""
+
+    def parse_points(text: str) -> Points:
+        try:
+            return parse(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {words}, in px or all fractions of 1") from None
+
+    return parse_points
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,29 +117,93 @@ class EvalOptions(LoaderOptions, LabelOptions, DetectorOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class InferenceOptions(DetectorOptions):
+class UseOptions(DetectorOptions):
     """input and output"""
 
-    input: str | None = flag("-i", "--input", help="an image, a folder, or a glob pattern in quotes")
+    input: str | None = flag("-i", "--input", help="what to detect in; without it what the YAML names")
     output: str | None = flag("-o", "--output", metavar="DIR", help="results go to DIR, not outputs/inference/res_N")
-    data: str | None = flag("--data", metavar="YAML", help="YAML with image_path, or with other names for the classes")
+    data: str | None = flag(
+        "--data", metavar="YAML", help="YAML that names an input, or has other names for the classes"
+    )
     threshold: Annotated[float | str, _threshold] = flag(
         "-th",
         "--threshold",
         default=0.3,
         metavar="P",
-        help="lowest score to keep; best: the one that the checkpoint proposes",
+        help="lowest score to keep; best, best-per-class: what the checkpoint proposes",
+    )
+    class_thresholds: tuple[Annotated[tuple[str, float], _named_threshold], ...] | None = flag(
+        "--class-thresholds", metavar="NAME=P", help="lowest scores of single classes, by name or number"
     )
     classes: tuple[NaturalInt, ...] | None = flag(
         "--classes", metavar="K", help="keep only these class indices (0 is __background__)"
     )
     square_img: bool = switch("--square-img", help="resize to S x S, whatever the aspect ratio")
     no_labels: bool = switch("-nlb", "--no-labels", help="draw boxes without class names")
-    table: bool = switch("-t", "--table", help="write boxes.csv")
     log_json: bool = switch("--log-json", help="write log.json, in COCO form")
     show: bool = switch("-si", "--show", help="show each result in a window")
     mpl_show: bool = switch("-mpl", "--mpl-show", help="show each result with matplotlib")
+
+
+@dataclass(frozen=True)
+class ResultKinds:
+    """What to write."""
+
+    pictures: bool = True
+    show_labels: bool = True  # names beside the boxes
+    labels: Collection[str] = ()  # of YOLO and VOC
+    crops: bool = False
+    table: bool = False  # boxes.csv
+    json: bool = False  # log.json
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceOptions(UseOptions):
+    """images"""
+
+    recursive: bool = switch("-R", "--recursive", help="an input folder's folders too; results keep their tree")
+    batch: PositiveInt = flag("-b", "--batch", default=4, metavar="N", help="images per step")
+    table: bool = switch("-t", "--table", help="write boxes.csv")
+    save_yolo: bool = switch("--save-yolo", help="write what is found as YOLO labels, to labels_yolo/")
+    save_voc: bool = switch("--save-voc", help="write what is found as Pascal VOC labels, to labels_voc/")
+    save_crops: bool = switch("--save-crops", help="write each object as a picture of its own, to crops/CLASS/")
+    pictures: bool = switch("--pictures", default=True, help="write the pictures with boxes")
     track: bool = switch("--track", help="for videos only: see inference_video.py")
+
+    def result_kinds(self) -> ResultKinds:
+        """What of it is written for each image."""
+        return ResultKinds(
+            pictures=self.pictures,
+            show_labels=not self.no_labels,
+            labels=tuple(form for form, wish in ((YOLO, self.save_yolo), (VOC, self.save_voc)) if wish),
+            crops=self.save_crops,
+            table=self.table,
+            json=self.log_json,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingOptions(Options):
+    """tracking"""
+
+    track: bool = switch("--track", help="follow objects from frame to frame, and number them")
+    tracker: str = flag(
+        "--tracker", default=TRACKERS[0], choices=TRACKERS, help="by motion alone, or by looks too, which costs more"
+    )
+    track_buffer: NaturalFloat = flag(
+        "--track-buffer", default=1.0, metavar="S", help="seconds for which an object that is not seen keeps its number"
+    )
+    no_trails: bool = switch("--no-trails", help="draw no lines where objects came from")
+    count_line: tuple[Annotated[Points, _points(parse_line, "x1,y1,x2,y2")], ...] | None = flag(
+        "--count-line",
+        metavar="X1,Y1,X2,Y2",
+        help="count who crosses this line, each way; px, or fractions",
+    )
+    count_zone: tuple[Annotated[Points, _points(parse_zone, "three or more corners x1,y1,...")], ...] | None = flag(
+        "--count-zone",
+        metavar="X1,Y1,...",
+        help="count who enters and leaves this polygon; px, or fractions",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

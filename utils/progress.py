@@ -4,7 +4,7 @@ import functools
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol, TypeVar
@@ -27,9 +27,9 @@ class SizedIterable(Sized, Iterable[Item], Protocol[Item]):
     """What has a length and can be iterated: a list, a data loader."""
 
 
-def bar(items: Sequence[Item], description: str) -> Iterator[Item]:
-    """Iterate with a bar on a terminal, if it takes more than a second."""
-    return iter(tqdm(items, desc=description, delay=1, leave=False, disable=None))
+def bar(items: Iterable[Item], description: str, *, total: int | None = None) -> Iterator[Item]:
+    """Iterate with a bar on a terminal, if it takes more than a second; `total` items where they do not say it."""
+    return iter(tqdm(items, desc=description, total=total, delay=1, leave=False, disable=None))
 
 
 @dataclass(frozen=True)

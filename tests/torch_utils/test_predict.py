@@ -16,14 +16,13 @@ from utils.images import write_image
 from utils.size_rule import SizeRule
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def make_checkpoint(path: Path) -> Path:
     """A checkpoint of random weights that finds many boxes."""
     torch.manual_seed(0)
     model = create_model["fasterrcnn_nano"](len(CLASSES), pretrained=False)
     with torch.no_grad():
-        model.roi_heads.box_predictor.cls_score.bias.copy_(torch.tensor([0.0, 1.0, 0.9]))
-    path = tmp_path_factory.mktemp("weights") / "model.pth"
+        model.roi_heads.box_predictor.cls_score.bias.copy_(torch.tensor([0.0, 3.5, 3.4]))
+    path.parent.mkdir(parents=True, exist_ok=True)
     save_checkpoint(
         path,
         {
@@ -33,6 +32,11 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
     )  # fmt: skip
     return path
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("weights") / "model.pth")
 
 
 def images(*sizes: tuple[int, int]) -> list[np.ndarray]:

@@ -12,12 +12,13 @@ import yaml
 from models.create_fasterrcnn_model import create_model
 from tests.conftest import ROOT
 from utils.flags import parse_options
-from utils.options import CheckOptions, CompareOptions, ConvertOptions, EvalOptions, InferenceOptions
+from utils.options import CheckOptions, CompareOptions, ConvertOptions, EvalOptions, ExportOptions, InferenceOptions
 from utils.train_options import TrainOptions
 from utils.version import VERSION
 
 ROOMS = ("models", "torch_utils", "utils")
-SCRIPTS = ("train", "eval", "inference")
+SCRIPTS = ("train", "eval", "inference", "export")
+DOORS = ("onnx_inference_image",)  # other names of scripts
 ALLOWED = {  # room -> rooms that it may import from
     "models": {"models"},
     "utils": {"utils"},
@@ -26,7 +27,7 @@ ALLOWED = {  # room -> rooms that it may import from
 }
 SOURCES = sorted(
     path
-    for room in (".", *ROOMS, "benchmarks", "example_test_data")
+    for room in (".", *ROOMS, "benchmarks", "example_test_data", "examples")
     for path in (ROOT / room).glob("**/*.py" if room != "." else "*.py")
 )
 
@@ -68,7 +69,7 @@ def test_ruff_is_clean(command: list[str]) -> None:
 @pytest.mark.parametrize(
     ("command", "unwanted"),
     [
-        *((f"{script}.py", "torch cv2 numpy yaml matplotlib") for script in SCRIPTS),
+        *((f"{script}.py", "torch cv2 numpy yaml matplotlib") for script in (*SCRIPTS, *DOORS)),
         ("datasets.py convert", "torch"),
         ("torch_utils/compare.py", "torch cv2 numpy yaml"),
     ],
@@ -99,8 +100,8 @@ def readme_commands() -> list[str]:
 
 def test_readme_commands_parse() -> None:
     options = {
-        "train.py": TrainOptions, "eval.py": EvalOptions, "inference.py": InferenceOptions, "convert": ConvertOptions,
-        "check": CheckOptions, "torch_utils.compare": CompareOptions,
+        "train.py": TrainOptions, "eval.py": EvalOptions, "inference.py": InferenceOptions,
+        "export.py": ExportOptions, "convert": ConvertOptions, "check": CheckOptions, "torch_utils.compare": CompareOptions,
     }  # fmt: skip
     seen = set()
     for command in readme_commands():

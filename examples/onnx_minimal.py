@@ -33,7 +33,7 @@ def detect(session: onnxruntime.InferenceSession, rgb: np.ndarray) -> tuple[np.n
 
 
 if __name__ == "__main__":
-    opened = onnxruntime.InferenceSession(sys.argv[1], providers=onnxruntime.get_available_providers())
+    opened = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])  # or CUDA
     names = json.loads(opened.get_modelmeta().custom_metadata_map["names"])
     picture = cv2.cvtColor(cv2.imread(sys.argv[2]), cv2.COLOR_BGR2RGB)
     for box, score, label in zip(*detect(opened, picture), strict=True):

@@ -101,7 +101,8 @@ def readme_commands() -> list[str]:
 def test_readme_commands_parse() -> None:
     options = {
         "train.py": TrainOptions, "eval.py": EvalOptions, "inference.py": InferenceOptions,
-        "export.py": ExportOptions, "convert": ConvertOptions, "check": CheckOptions, "torch_utils.compare": CompareOptions,
+        "export.py": ExportOptions, "convert": ConvertOptions, "check": CheckOptions,
+        "torch_utils.compare": CompareOptions,
     }  # fmt: skip
     seen = set()
     for command in readme_commands():

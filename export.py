@@ -5,7 +5,7 @@ python export.py --weights outputs/training/smoke_training/best_model.pth --out 
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +62,7 @@ def main(options: ExportOptions) -> None:
     proto = to_onnx(opened.model, size, batch=options.batch, half=options.half, simplify=options.simplify)
     metadata = OnnxMetadata(
         opened.name, tuple(config.classes if config else names), rule, options.batch, options.half,
-        opened.best_threshold, VERSION,
+        opened.best_threshold, VERSION, _renamed(opened, config.classes if config else names),
     )  # fmt: skip
     content = content_of(proto, metadata)
     _check(path, content, opened, images, device, half=options.half, must=options.device is not None)
@@ -107,6 +107,14 @@ def _input_size(options: ExportOptions, opened: "OpenedDetector") -> "SizeRule |
     if not opened.size_is_known and not {"width", "height"} & options.given:
         log.warning("%s does not say its training size, which --width and --height would", options.weights)
     return Canvas(height, width, square=rule.square and height == width)
+
+
+def _renamed(opened: "OpenedDetector", names: Sequence[str]) -> "Mapping[str, float | None] | None":
+    """The thresholds of the classes under these names of them."""
+    if opened.class_thresholds is None:
+        return None
+    new = dict(zip(opened.class_names, names, strict=True))
+    return {new[name]: value for name, value in opened.class_thresholds.items() if name in new}
 
 
 def _folders(checkpoint: Any) -> list[Path]:

@@ -18,7 +18,6 @@ from utils.version import VERSION
 
 ROOMS = ("models", "torch_utils", "utils")
 SCRIPTS = ("train", "eval", "inference", "export")
-DOORS = ("onnx_inference_image",)  # other names of scripts
 ALLOWED = {  # room -> rooms that it may import from
     "models": {"models"},
     "utils": {"utils"},
@@ -69,7 +68,7 @@ def test_ruff_is_clean(command: list[str]) -> None:
 @pytest.mark.parametrize(
     ("command", "unwanted"),
     [
-        *((f"{script}.py", "torch cv2 numpy yaml matplotlib") for script in (*SCRIPTS, *DOORS)),
+        *((f"{script}.py", "torch cv2 numpy yaml matplotlib") for script in SCRIPTS),
         ("datasets.py convert", "torch"),
         ("torch_utils/compare.py", "torch cv2 numpy yaml"),
     ],

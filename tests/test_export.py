@@ -59,6 +59,8 @@ def test_images_through_the_file_and_its_old_door(tmp_path: Path, capsys: pytest
 
 
 def test_the_doors_want_an_onnx_file(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert door(IMAGE_DOOR, "--help") == 0
+    assert "usage: inference.py" in capsys.readouterr().out
     for name in (IMAGE_DOOR, *VIDEO_DOORS):
         for words in ((), ("--weights", "model.pth")):
             assert door(name, "--input", "x", *words) == 2

@@ -43,7 +43,17 @@ class OnnxDetector(BatchDetector):
         self._canvas = metadata.size_rule if isinstance(metadata.size_rule, Canvas) else None
         _check_signature(path, self._session, metadata)
         where = f"{device} through onnxruntime's {provider}"
-        super().__init__(DetectorFacts(metadata.model, metadata.names, metadata.size_rule, where, metadata.threshold))
+        super().__init__(
+            DetectorFacts(
+                name=metadata.model,
+                class_names=metadata.names,
+                size_rule=metadata.size_rule,
+                device=where,
+                source=str(path),
+                best_threshold=metadata.threshold,
+                class_thresholds=metadata.class_thresholds,
+            )
+        )
 
     def resized(self, *, imgsz: int | None, square: bool) -> None:
         """Show images at another size.

@@ -20,6 +20,7 @@ MOST_BYTES = 2**31 - 1  # of a protobuf message, which the file is
 _LONG = 100_000  # characters of one entry
 _MOST_CLASSES = 65_536
 _MOST_PIXELS = 32_768  # of a side
+_IN_JSON = ("names", "size_rule", "batch", "half", "best_threshold", "class_thresholds")
 _NOT_OURS = "export.py of this pipeline makes those that it can run"
 
 
@@ -34,6 +35,7 @@ class OnnxMetadata:
     half: bool  # weights in half precision
     threshold: float | None  # the checkpoint's best_threshold
     version: str  # of this pipeline
+    class_thresholds: Mapping[str, float | None] | None = None  # the checkpoint's
 
     def props(self) -> dict[str, str]:
         """As text by name, numbers and lists in JSON."""
@@ -45,6 +47,7 @@ class OnnxMetadata:
             "batch": json.dumps(self.batch),
             "half": json.dumps(self.half),
             "best_threshold": json.dumps(self.threshold),
+            "class_thresholds": json.dumps(self.class_thresholds, ensure_ascii=False),
             "version": self.version,
         }
         return {"format": FORMAT, **entries}
@@ -59,20 +62,23 @@ class OnnxMetadata:
         if props.get("format") != FORMAT:
             has = f"it says {reprlib.repr(props['format'])}" if "format" in props else "it says nothing of itself"
             raise UserError(f"{path}: no ONNX file of this pipeline ({has}, expected {FORMAT!r}): {_NOT_OURS}")
-        read = {key: _json(props, key, path) for key in ("names", "size_rule", "batch", "half", "best_threshold")}
-        names, threshold = read["names"], read["best_threshold"]
+        read = {key: _json(props, key, path) for key in _IN_JSON}
+        names, threshold, of_classes = read["names"], read["best_threshold"], read["class_thresholds"]
         wrong = {
             "model": not _is_text(props.get("model")),
             "names": not (isinstance(names, list) and 1 < len(names) <= _MOST_CLASSES and all(map(_is_text, names))),
             "batch": not _is_whole(read["batch"], 1024),
             "half": not isinstance(read["half"], bool),
-            "best_threshold": not (threshold is None or (_is_number(threshold) and 0 <= threshold <= 1)),
+            "best_threshold": not _is_score_or_none(threshold),
+            "class_thresholds": not (of_classes is None or _are_of(of_classes, names)),
             "version": not _is_text(props.get("version")),
         }
         if any(wrong.values()):
             raise UserError(f"{path}: its {', '.join(k for k, v in wrong.items() if v)} cannot be: {_NOT_OURS}")
         rule = _size_rule(read["size_rule"], props.get("input"), path)
-        return cls(props["model"], tuple(names), rule, read["batch"], read["half"], threshold, props["version"])
+        return cls(
+            props["model"], tuple(names), rule, read["batch"], read["half"], threshold, props["version"], of_classes
+        )
 
 
 def is_onnx(path: str | Path | None) -> bool:
@@ -168,5 +174,11 @@ def _is_whole(value: object, most: int) -> bool:
     return type(value) is int and 0 < value <= most
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _is_score_or_none(value: object) -> bool:
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1)
+
+
+def _are_of(thresholds: object, names: object) -> bool:
+    """Whether they are scores by the names of classes."""
+    good = isinstance(thresholds, dict) and isinstance(names, list) and set(thresholds) <= {*filter(_is_text, names)}
+    return good and all(map(_is_score_or_none, thresholds.values()))

@@ -40,7 +40,7 @@ def changed(ours: Path, tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.mark.parametrize("rule", [Canvas(64, 96), Canvas(32, 32, square=True), SizeRule(800), SizeRule(5, 6, True)])
 def test_metadata_come_back(rule: Canvas | SizeRule) -> None:
-    written = OnnxMetadata("timm/x", ("__background__", "ü"), rule, 4, True, None, "0.1.0")
+    written = OnnxMetadata("timm/x", ("__background__", "ü"), rule, 4, True, None, "0.1.0", {"ü": 0.25})
     assert OnnxMetadata.of_props(written.props(), Path("x")) == written
 
 
@@ -55,6 +55,7 @@ def test_metadata_come_back(rule: Canvas | SizeRule) -> None:
         ({"size_rule": '{"height": 64, "width": 1000000000, "square": false}'}, "its size_rule is"),
         ({"input": "dynamic"}, "its size_rule is"),
         ({"batch": "0"}, "its batch cannot be"),
+        ({"class_thresholds": '{"b": 0.5}'}, "its class_thresholds cannot be"),
         ({"best_threshold": "7"}, "its best_threshold cannot be"),
     ],
 )

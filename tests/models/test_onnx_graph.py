@@ -127,7 +127,7 @@ def test_several_images_a_call() -> None:
     content = content_of(to_onnx(model, (128, 160), batch=3), metadata("x", Canvas(128, 160), batch=3))
     several = OnnxDetector(Path("x"), CPU, content=content)
     one = TorchDetector(model, several.facts, CPU)
-    images = [picture()[:, : 200 + 40 * i] for i in range(4)]  # one call, and one that is filled up
+    images = [picture()[:, : 600 + 80 * i] for i in range(4)]  # one call, and one that is filled up
     together = several(images)
     for image, found in zip(images, together, strict=True):
         (alone,) = several([image])

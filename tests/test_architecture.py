@@ -17,6 +17,7 @@ from utils.options import (
     CompareOptions,
     ConvertOptions,
     EvalOptions,
+    ExportOptions,
     InferenceOptions,
     SahiOptions,
     VideoOptions,
@@ -25,7 +26,7 @@ from utils.train_options import TrainOptions
 from utils.version import VERSION
 
 ROOMS = ("models", "torch_utils", "utils")
-SCRIPTS = ("train", "eval", "inference", "inference_video", "sahi_inference")
+SCRIPTS = ("train", "eval", "inference", "inference_video", "sahi_inference", "export")
 ALLOWED = {  # room -> rooms that it may import from
     "models": {"models"},
     "utils": {"utils"},
@@ -34,7 +35,7 @@ ALLOWED = {  # room -> rooms that it may import from
 }
 SOURCES = sorted(
     path
-    for room in (".", *ROOMS, "benchmarks", "example_test_data")
+    for room in (".", *ROOMS, "benchmarks", "example_test_data", "examples")
     for path in (ROOT / room).glob("**/*.py" if room != "." else "*.py")
 )
 
@@ -108,8 +109,8 @@ def readme_commands() -> list[str]:
 def test_readme_commands_parse() -> None:
     options = {
         "train.py": TrainOptions, "eval.py": EvalOptions, "inference.py": InferenceOptions,
-        "inference_video.py": VideoOptions, "sahi_inference.py": SahiOptions, "convert": ConvertOptions,
-        "check": CheckOptions, "torch_utils.compare": CompareOptions,
+        "inference_video.py": VideoOptions, "sahi_inference.py": SahiOptions, "export.py": ExportOptions,
+        "convert": ConvertOptions, "check": CheckOptions, "torch_utils.compare": CompareOptions,
     }  # fmt: skip
     seen = set()
     for command in readme_commands():

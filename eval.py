@@ -4,7 +4,8 @@ python eval.py --weights outputs/training/smoke_training/best_model.pth --data d
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,9 +19,11 @@ if TYPE_CHECKING:  # heavy imports wait until they are needed, so that --help an
     import numpy as np
     import torch
 
+    from torch_utils.distributed import Processes
     from torch_utils.engine import Evaluation
     from torch_utils.precision import Precision
     from utils.label_index import LabelIndex
+    from utils.size_rule import Canvas, SizeRule
 
 log = logging.getLogger("eval")
 
@@ -29,19 +32,25 @@ _BATCH = 8  # images per step of a model that does not know the batch of its tra
 _SPLIT_WORDS = {"train": "training", "valid": "validation", "test": "test"}
 
 
+@dataclass(frozen=True)
+class _Subject:
+    """What is measured, whatever runs it."""
+
+    name: str
+    class_names: Sequence[str]
+    size_rule: "SizeRule | Canvas"
+    trained_with: TrainOptions
+    measure: "Callable[[LabelIndex, int, np.ndarray | None], Evaluation]"  # of an index, a batch size and new labels
+
+
 def main(options: EvalOptions) -> None:
     """Evaluate on one split; numbers, curves, pictures and a page of all go to the output folder."""
-    from datasets import DetectionDataset, EvalBatches, make_loader
-    from models.create_fasterrcnn_model import open_detector
-    from torch_utils.checkpoint import load_checkpoint
-    from torch_utils.distributed import from_main, join_processes, leave_processes, share_faults
-    from torch_utils.engine import evaluate
-    from torch_utils.predict import size_rule_in_use
-    from torch_utils.six_views import SixViews
+    from torch_utils.distributed import from_main, join_processes, leave_processes
     from utils.data_config import load_data_config
     from utils.demo_data import make_demo
     from utils.label_index import open_index
     from utils.logs import setup_logging
+    from utils.onnx_file import is_onnx
 
     processes = join_processes(options.device, "env://", 1)
     setup_logging(quiet=not processes.is_main)
@@ -51,43 +60,84 @@ def main(options: EvalOptions) -> None:
         from_main(processes, lambda: make_demo(config))
     config.split(split)
     results = _results_file(options.save_json)
-    checkpoint = load_checkpoint(Path(options.weights)) if options.weights else None
-    trained_with = TrainOptions(batch=_BATCH).over(checkpoint.get("options", {}) if checkpoint else {})
-    detector = open_detector(checkpoint, options.model, default=_MODEL)
-    size_rule = size_rule_in_use(detector, options.weights, imgsz=options.imgsz, square=options.square_training)
-    new_labels = _new_labels(detector.class_names, config.classes, config.path)
-    label_type = options.label_type or trained_with.label_type
-    drop_unknown = options.drop_unknown or trained_with.drop_unknown
+    subject = (_onnx_file if is_onnx(options.weights) else _network)(options, processes)
+    new_labels = _new_labels(subject.class_names, config.classes, config.path)
+    label_type = options.label_type or subject.trained_with.label_type
+    drop_unknown = options.drop_unknown or subject.trained_with.drop_unknown
     index = open_index(config, split, label_type, drop_unknown=drop_unknown)
-    log.info("Evaluating %s on %s at %s", detector.name, processes.device, size_rule)
+    log.info("Evaluating %s on %s at %s", subject.name, processes.device, subject.size_rule)
     if processes.is_main:
         index.log_summary(_SPLIT_WORDS[split])
 
     folder = from_main(processes, lambda: _output_folder(options.output))
-    batch_size = options.batch or trained_with.batch
-    batches = EvalBatches(index, size_rule, batch_size, rank=processes.rank, world_size=processes.world_size)
-    loader = make_loader(DetectionDataset(index, size_rule), batches, options.workers, processes.device)
-    model = detector.model.to(processes.device)
-    found = evaluate(
-        SixViews(model) if options.tta else model,
-        loader,
-        index,
-        precision=_precision(processes.device, trained_with),
-        processes=processes,
-        new_labels=new_labels,
-    )
-    share_faults(processes, loader)
+    found = subject.measure(index, options.batch or subject.trained_with.batch, new_labels)
     if options.verbose:
         log.info(found.metrics.class_table())
     if processes.is_main:
         facts = {
-            "model": detector.name,
+            "model": subject.name,
             "weights": options.weights or "published COCO weights",
             "data": f"{config.path}, {split}: {len(found.detections):,} images",
-            "image size": f"{size_rule}{', six views of each image' if options.tta else ''}",
+            "image size": f"{subject.size_rule}{', six views of each image' if options.tta else ''}",
         }
         _write(folder, index, found, options, facts, results)
     leave_processes()
+
+
+def _network(options: EvalOptions, processes: "Processes") -> _Subject:
+    """A checkpoint or a model with COCO weights, measured as training measures."""
+    from datasets import DetectionDataset, EvalBatches, make_loader
+    from models.create_fasterrcnn_model import open_detector
+    from torch_utils.checkpoint import load_checkpoint
+    from torch_utils.distributed import share_faults
+    from torch_utils.engine import evaluate
+    from torch_utils.predict import size_rule_in_use
+    from torch_utils.six_views import SixViews
+
+    checkpoint = load_checkpoint(Path(options.weights)) if options.weights else None
+    trained_with = TrainOptions(batch=_BATCH).over(checkpoint.get("options", {}) if checkpoint else {})
+    detector = open_detector(checkpoint, options.model, default=_MODEL)
+    size_rule = size_rule_in_use(detector, options.weights, imgsz=options.imgsz, square=options.square_training)
+
+    def measure(index: "LabelIndex", batch_size: int, new_labels: "np.ndarray | None") -> "Evaluation":
+        batches = EvalBatches(index, size_rule, batch_size, rank=processes.rank, world_size=processes.world_size)
+        loader = make_loader(DetectionDataset(index, size_rule), batches, options.workers, processes.device)
+        model = detector.model.to(processes.device)
+        found = evaluate(
+            SixViews(model) if options.tta else model,
+            loader,
+            index,
+            precision=_precision(processes.device, trained_with),
+            processes=processes,
+            new_labels=new_labels,
+        )
+        share_faults(processes, loader)
+        return found
+
+    return _Subject(detector.name, detector.class_names, size_rule, trained_with, measure)
+
+
+def _onnx_file(options: EvalOptions, processes: "Processes") -> _Subject:
+    """A file of export.py, measured through the interface that inference has."""
+    from torch_utils.detector_eval import evaluate_detector
+    from torch_utils.predict import load_detector
+
+    if options.tta:
+        raise UserError(f"--tta: {options.weights} takes no views of other sizes: give the checkpoint, or drop --tta")
+    if processes.several:
+        raise UserError(
+            f"{options.weights}: an ONNX file is evaluated by one process: start eval.py without a launcher"
+        )
+    detector = load_detector(
+        options.weights, options.model, device=options.device, imgsz=options.imgsz, square=options.square_training
+    )
+    log.info("%s runs on %s", options.weights, detector.facts.device)
+
+    def measure(index: "LabelIndex", batch_size: int, new_labels: "np.ndarray | None") -> "Evaluation":
+        return evaluate_detector(detector, index, batch_size=batch_size, workers=options.workers, new_labels=new_labels)
+
+    facts = detector.facts
+    return _Subject(facts.name, facts.class_names, facts.size_rule, TrainOptions(batch=_BATCH), measure)
 
 
 def _precision(device: "torch.device", trained_with: TrainOptions) -> "Precision":

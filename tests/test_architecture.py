@@ -12,12 +12,21 @@ import yaml
 from models.create_fasterrcnn_model import create_model
 from tests.conftest import ROOT
 from utils.flags import parse_options
-from utils.options import CheckOptions, CompareOptions, ConvertOptions, EvalOptions, InferenceOptions, SahiOptions
+from utils.options import (
+    CheckOptions,
+    CompareOptions,
+    ConvertOptions,
+    EvalOptions,
+    ExportOptions,
+    InferenceOptions,
+    SahiOptions,
+    VideoOptions,
+)
 from utils.train_options import TrainOptions
 from utils.version import VERSION
 
 ROOMS = ("models", "torch_utils", "utils")
-SCRIPTS = ("train", "eval", "inference", "sahi_inference")
+SCRIPTS = ("train", "eval", "inference", "inference_video", "sahi_inference", "export")
 ALLOWED = {  # room -> rooms that it may import from
     "models": {"models"},
     "utils": {"utils"},
@@ -26,7 +35,7 @@ ALLOWED = {  # room -> rooms that it may import from
 }
 SOURCES = sorted(
     path
-    for room in (".", *ROOMS, "benchmarks", "example_test_data")
+    for room in (".", *ROOMS, "benchmarks", "example_test_data", "examples")
     for path in (ROOT / room).glob("**/*.py" if room != "." else "*.py")
 )
 
@@ -99,8 +108,9 @@ def readme_commands() -> list[str]:
 
 def test_readme_commands_parse() -> None:
     options = {
-        "train.py": TrainOptions, "eval.py": EvalOptions, "inference.py": InferenceOptions, "convert": ConvertOptions,
-        "check": CheckOptions, "torch_utils.compare": CompareOptions, "sahi_inference.py": SahiOptions,
+        "train.py": TrainOptions, "eval.py": EvalOptions, "inference.py": InferenceOptions,
+        "inference_video.py": VideoOptions, "sahi_inference.py": SahiOptions, "export.py": ExportOptions,
+        "convert": ConvertOptions, "check": CheckOptions, "torch_utils.compare": CompareOptions,
     }  # fmt: skip
     seen = set()
     for command in readme_commands():

@@ -174,11 +174,9 @@ def evaluate(
         if pause is not None and meter.step < common:
             pause()
     detections = {image: found for part in gathered(processes, own) for image, found in part.items()}
-    if not detections and not sample:
-        raise UserError(f"{index.folder}: none of the {len(index)} images can be decoded")
-    started = time.perf_counter()
-    metrics = from_main(processes, lambda: coco_metrics(index, detections))
-    log.info("%s  evaluator_time: %.4f", title, time.perf_counter() - started)
+    if not sample:
+        check_any_decoded(detections, index)
+    metrics = from_main(processes, lambda: timed_metrics(index, detections, title))
     means = _mean_losses(gathered(processes, own_losses)) if losses else None
     if means is not None:
         each = "  ".join(f"{name}: {value:.4f}" for name, value in means.items())
@@ -188,6 +186,20 @@ def evaluate(
     else:
         log.info("IoU metric: bbox\n%s", metrics.table())
     return Evaluation(metrics, detections, means)
+
+
+def check_any_decoded(detections: Mapping[int, Detections], index: LabelIndex) -> None:
+    """UserError unless there is an image that detections are of."""
+    if not detections:
+        raise UserError(f"{index.folder}: none of the {len(index)} images can be decoded")
+
+
+def timed_metrics(index: LabelIndex, detections: Mapping[int, Detections], title: str) -> CocoMetrics:
+    """COCO's numbers, and a line about the seconds that they took."""
+    started = time.perf_counter()
+    metrics = coco_metrics(index, detections)
+    log.info("%s  evaluator_time: %.4f", title, time.perf_counter() - started)
+    return metrics
 
 
 def _mean_losses(parts: Sequence[Mapping[int, Sequence[float]]]) -> dict[str, float]:

@@ -10,10 +10,14 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from models.create_fasterrcnn_model import DEFAULT_COCO_MODEL, OpenedDetector, open_detector
 from torch_utils.checkpoint import load_checkpoint
 from torch_utils.distributed import pick_device
 from utils.detector import Detector, DetectorFacts
+from utils.errors import UserError
+from utils.onnx_file import is_onnx
 from utils.size_rule import SizeRule
 from utils.torch_detector import TorchDetector
 
@@ -32,8 +36,8 @@ def load_detector(
     """A detector that is ready to use.
 
     Args:
-        weights: a checkpoint; without it a model with published COCO weights.
-        model: its name, checked where `weights` knows it.
+        weights: a checkpoint, or an ONNX file of export.py; without it a model with published COCO weights.
+        model: its name, checked where `weights` knows it; an ONNX file takes none.
         device: cpu, cuda or cuda:N; without it the first GPU, or the CPU where there is none.
         imgsz: shorter side of the image for the network; without it that of the training.
         square: resize to imgsz x imgsz, whatever the aspect ratio.
@@ -43,6 +47,8 @@ def load_detector(
         UserError, ModelError: there is no such file, model or device, or the file holds no detector.
     """
     chosen = pick_device(device)
+    if is_onnx(weights):
+        return _onnx_detector(Path(weights), model, chosen, must=device is not None, imgsz=imgsz, square=square)
     opened = open_detector(load_checkpoint(Path(weights)) if weights else None, model, default=default)
     rule = size_rule_in_use(opened, weights, imgsz=imgsz, square=square)
     facts = DetectorFacts(
@@ -55,6 +61,18 @@ def load_detector(
         class_thresholds=opened.class_thresholds,
     )
     return TorchDetector(opened.model, facts, chosen)
+
+
+def _onnx_detector(
+    path: Path, model: str | None, device: torch.device, *, must: bool, imgsz: int | None, square: bool
+) -> Detector:
+    from utils.onnx_detector import OnnxDetector  # here: PyTorch's detectors need no onnxruntime
+
+    if model is not None:
+        raise UserError(f"--model {model}: {path} is a whole detector and knows its model: drop --model")
+    detector = OnnxDetector(path, device, must=must)
+    detector.resized(imgsz=imgsz, square=square)
+    return detector
 
 
 def size_rule_in_use(

@@ -14,7 +14,7 @@ from utils.batch import Batch, Sample, collate
 from utils.detections import Detections
 from utils.errors import DataError
 from utils.images import read_image
-from utils.size_rule import SizeRule, padded
+from utils.size_rule import Canvas, SizeRule, padded
 
 ImageLike = np.ndarray | str | Path  # (H, W, 3) uint8 RGB, or the path of an image file
 _NO_BOXES, _NO_LABELS = np.empty((0, 4), np.float32), np.empty(0, np.int64)
@@ -26,7 +26,7 @@ class DetectorFacts:
 
     name: str  # of the model
     class_names: tuple[str, ...]  # class_names[0] is the background
-    size_rule: SizeRule
+    size_rule: SizeRule | Canvas
     device: str  # where it runs, in words
     source: str  # the file of its weights, or what else they are
     best_threshold: float | None = None  # score at which validation's mean F1 was highest, where the file says so

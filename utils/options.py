@@ -10,7 +10,18 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from utils.errors import UserError
-from utils.flags import Fraction, NaturalFloat, NaturalInt, Options, Overlap, PositiveInt, Share, flag, switch
+from utils.flags import (
+    Fraction,
+    NaturalFloat,
+    NaturalInt,
+    Options,
+    Overlap,
+    PositiveFloat,
+    PositiveInt,
+    Share,
+    flag,
+    switch,
+)
 from utils.points import Points, parse_line, parse_zone
 
 VOC, YOLO = "pascal_voc", "yolo"
@@ -88,7 +99,9 @@ class LabelOptions(Options):
 class DetectorOptions(MachineOptions):
     """detector"""
 
-    weights: str | None = flag("-w", "-mw", "--weights", metavar="PTH", help="checkpoint; without it a COCO model")
+    weights: str | None = flag(
+        "-w", "-mw", "--weights", metavar="FILE", help="checkpoint, or .onnx of export.py; without it a COCO model"
+    )
     model: str | None = flag(
         "-m", "--model", metavar="NAME", help="model with COCO weights; a checkpoint knows its own (checked when given)"
     )
@@ -271,6 +284,47 @@ class TrackingOptions(Options):
         "--count-zone",
         metavar="X1,Y1,...",
         help="count who enters and leaves this polygon; px, or fractions",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoOptions(TrackingOptions, UseOptions):
+    """video"""
+
+    batch: PositiveInt = flag("-b", "--batch", default=4, metavar="N", help="frames per step")
+    fps: PositiveFloat | None = flag(
+        "--fps", metavar="F", help="frames a second; without it as the video says, and 30 for a folder of frames"
+    )
+    codec: str | None = flag("--codec", choices=("h264", "mp4v"), help="of the video to write; without it h264")
+    no_audio: bool = switch("--no-audio", help="leave the sound out")
+    drop_frames: bool | None = switch(
+        "--drop-frames", default=None, help="leave out frames rather than fall behind; without it for live videos only"
+    )
+    reconnect: NaturalInt = flag(
+        "--reconnect", default=5, metavar="N", help="times in a row that a stream that broke off is opened again"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions(MachineOptions):
+    """export"""
+
+    weights: str | None = flag("-w", "--weights", metavar="PTH", help="checkpoint; or give --model")
+    model: str | None = flag("-m", "--model", metavar="NAME", help="model with COCO weights, instead of --weights")
+    data: str | None = flag(
+        "--data", metavar="YAML", help="YAML with other names for the classes, and images to check on"
+    )
+    out: str = flag("--out", metavar="FILE", help="file to write, NAME.onnx; without a folder it goes to weights/")
+    width: PositiveInt | None = flag(
+        "--width", metavar="W", help="of the graph's input, a multiple of 32; without it that of the training"
+    )
+    height: PositiveInt | None = flag("--height", metavar="H", help="as --width; one of them alone makes a square")
+    dynamic: bool = switch("--dynamic", help="any height and width that are multiples of 32, instead of one size")
+    batch: PositiveInt = flag("-b", "--batch", default=1, metavar="N", help="images per call of the graph")
+    half: bool = switch("--half", help="half-precision weights: half the size, boxes a little different")
+    simplify: bool = switch("--simplify", default=True, help="make the graph smaller with onnxslim (on by default)")
+    check: tuple[str, ...] | None = flag(
+        "--check", metavar="IMAGE", help="images on which the file must find what PyTorch finds; without it an example"
     )
 
 

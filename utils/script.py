@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import inspect
 import os
+import runpy
 import signal
 import sys
 import time
@@ -80,6 +81,23 @@ def run_commands(commands: Mapping[str, tuple[Callable[[Any], None], type[Option
     command = parser.parse_args(sys.argv[1:2]).command
     main, options_class = commands[command]
     run_script(main, options_class, inspect.getdoc(main) or "", command=command)
+
+
+def run_other_script(script: str, *, weights: str, remedy: str) -> None:
+    """Run the script beside this one with the same command line: a door to it that has another name.
+
+    Args:
+        weights: what the value of -w or --weights must end in; asking for --help needs none.
+        remedy: where to get such a file.
+    """
+    words = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    words.add_argument("-h", "--help", action="store_true")
+    words.add_argument("-w", "--weights", default="")
+    given, _ = words.parse_known_args()
+    if not given.help and not given.weights.lower().endswith(weights):
+        _tell(f"--weights {given.weights or 'is missing'}: expected a file that ends in {weights}: {remedy}")
+        sys.exit(USAGE)
+    runpy.run_path(str(Path(sys.argv[0]).with_name(script)), run_name="__main__")
 
 
 def _tell(words: str) -> None:

@@ -33,6 +33,32 @@ class SizeRule:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Canvas:
+    """For networks of one input size: as large as fits into `height` x `width`; square: exactly that, stretched.
+
+    Asked as a SizeRule is.
+    """
+
+    height: int
+    width: int
+    square: bool = False
+
+    def network_size(self, height: int, width: int) -> tuple[int, int]:
+        """See SizeRule."""
+        if self.square:
+            return self.height, self.width
+        scale = min(self.height / height, self.width / width)
+        return max(1, round(height * scale)), max(1, round(width * scale))
+
+    def __str__(self) -> str:
+        return f"{self.width} x {self.height} px{'' if self.square else ', as much of it as the aspect ratio fills'}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """See SizeRule."""
+        return asdict(self)
+
+
 def padded(side: int) -> int:
     """The next multiple of the batch stride."""
     return -(-side // STRIDE) * STRIDE

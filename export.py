@@ -1,0 +1,172 @@
+"""Write a detector as an ONNX file, and prove on images that it finds what the PyTorch model finds.
+
+python export.py --weights outputs/training/smoke_training/best_model.pth --out smoke.onnx
+"""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from models.errors import ModelError
+from utils.errors import DataError, UserError
+from utils.options import ExportOptions
+from utils.script import run_script
+
+if TYPE_CHECKING:  # heavy imports wait until they are needed, so that --help answers at once
+    import numpy as np
+
+    from models.create_fasterrcnn_model import OpenedDetector
+    from utils.size_rule import Canvas, SizeRule
+
+log = logging.getLogger("export")
+
+_FOLDER = Path("weights")  # of a bare --out
+_EXAMPLE = Path(__file__).parent / "example_test_data" / "image_1.jpg"
+_IMAGES = 4  # of the data set, to check on
+
+
+def main(options: ExportOptions) -> None:
+    """Export, check, and only then put the file in its place."""
+    from models.create_fasterrcnn_model import open_detector
+    from torch_utils.checkpoint import load_checkpoint
+    from torch_utils.distributed import pick_device
+    from torch_utils.onnx_export import content_of, operators, to_onnx
+    from utils.data_config import load_data_config
+    from utils.files import write_atomically
+    from utils.logs import setup_logging
+    from utils.onnx_file import OnnxMetadata
+    from utils.size_rule import Canvas
+    from utils.version import VERSION
+
+    setup_logging()
+    path = _file(options.out)
+    if (options.weights is None) == (options.model is None):
+        raise UserError("give --weights of a checkpoint, or --model of one with COCO weights: one of both")
+    device = pick_device(options.device)
+    checkpoint = load_checkpoint(Path(options.weights)) if options.weights else None
+    opened = open_detector(checkpoint, options.model)
+    names = opened.class_names
+    config = load_data_config(options.data) if options.data else None
+    if config is not None and len(config.classes) != len(names):
+        raise UserError(
+            f"{config.path}: CLASSES has {len(config.classes)} entries, the model {len(names)}: drop --data"
+        )
+    folders = _folders(checkpoint) if config is None else [split.images for split in config.splits.values()]
+    images = list(_images(options.check, folders))
+
+    rule = _input_size(options, opened)
+    log.info("Exporting %s for %s", opened.name, rule)
+    size = (rule.height, rule.width) if isinstance(rule, Canvas) else None
+    proto = to_onnx(opened.model, size, batch=options.batch, half=options.half, simplify=options.simplify)
+    metadata = OnnxMetadata(
+        opened.name, tuple(config.classes if config else names), rule, options.batch, options.half,
+        opened.best_threshold, VERSION, _renamed(opened, config.classes if config else names),
+    )  # fmt: skip
+    content = content_of(proto, metadata)
+    _check(path, content, opened, images, device, half=options.half, must=options.device is not None)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda file: file.write(content))
+    nodes = operators(proto)
+    log.info(
+        "%s: %.1f MB, %d nodes of %d kinds; use it as --weights of inference.py, inference_video.py and eval.py",
+        path, len(content) / 1e6, nodes.total(), len(nodes),
+    )  # fmt: skip
+
+
+def _file(out: str) -> Path:
+    """Where --out leads, before minutes are spent on it."""
+    from utils.onnx_file import SUFFIX, is_onnx
+
+    path = Path(out)
+    if not is_onnx(path):
+        raise UserError(f"--out {out}: expected a file name that ends in {SUFFIX}")
+    path = _FOLDER / path if path.name == out else path
+    if path.is_dir() or not (path.parent.is_dir() or path.parent == _FOLDER):
+        reason = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        raise UserError(f"--out {out}: {reason}; expected a file name in a folder that exists")
+    return path
+
+
+def _input_size(options: ExportOptions, opened: "OpenedDetector") -> "SizeRule | Canvas":
+    """The one size of the graph's input, or with --dynamic the rule of the training."""
+    from utils.size_rule import STRIDE, Canvas, SizeRule
+
+    rule = SizeRule(**opened.size_rule)
+    if options.dynamic:
+        if {"width", "height"} & options.given:
+            raise UserError("--dynamic takes images of any size: drop it, or --width and --height")
+        return rule
+    height = options.height or options.width or rule.size
+    width = options.width or options.height or rule.size
+    if height % STRIDE or width % STRIDE:
+        if {"width", "height"} & options.given:
+            raise UserError(f"--width {width} --height {height}: expected multiples of {STRIDE}")
+        height = width = -(-rule.size // STRIDE) * STRIDE
+    if not opened.size_is_known and not {"width", "height"} & options.given:
+        log.warning("%s does not say its training size, which --width and --height would", options.weights)
+    return Canvas(height, width, square=rule.square and height == width)
+
+
+def _renamed(opened: "OpenedDetector", names: Sequence[str]) -> "Mapping[str, float | None] | None":
+    """The thresholds of the classes under these names of them."""
+    if opened.class_thresholds is None:
+        return None
+    new = dict(zip(opened.class_names, names, strict=True))
+    return {new[name]: value for name, value in opened.class_thresholds.items() if name in new}
+
+
+def _folders(checkpoint: Any) -> list[Path]:
+    """Where the checkpoint's data set has its images, if it says so."""
+    data = checkpoint["data"] if checkpoint else {}
+    keys = ("VALID_DIR_IMAGES", "TEST_DIR_IMAGES", "TRAIN_DIR_IMAGES")
+    return [Path(data[key]) for key in keys if isinstance(data.get(key), str)]
+
+
+def _images(wish: Sequence[str] | None, folders: Sequence[Path]) -> "Iterator[np.ndarray]":
+    """--check, or the example and the first images of the first of the folders that is there."""
+    from utils.images import list_images, read_image
+
+    if wish is not None:
+        yield from (read_image(Path(name)) for name in wish)
+        return
+    yield read_image(_EXAMPLE)
+    here = next((folder for folder in folders if os.path.isdir(folder)), None)  # which takes any text, Path.is_dir not
+    for path in list_images(here)[:_IMAGES] if here else ():
+        try:
+            yield read_image(path)
+        except DataError as error:  # noqa: PERF203 - a handful
+            log.warning("Not checked on: %s", error)
+
+
+def _check(
+    path: Path, content: bytes, opened: "OpenedDetector", images: "Sequence[np.ndarray]", device: Any,
+    *, half: bool, must: bool,
+) -> None:  # fmt: skip
+    """UserError unless onnxruntime finds in the images what PyTorch finds."""
+    from torch_utils.onnx_export import EXACT, HALF, compare, seconds
+    from utils.onnx_detector import OnnxDetector
+    from utils.torch_detector import TorchDetector
+
+    other = OnnxDetector(path, device, content=content, must=must)
+    one = TorchDetector(opened.model, other.facts, device)
+    tolerance = HALF if half else EXACT
+    found = compare(one, other, images, tolerance)
+    if found.alone:
+        raise UserError(
+            f"{path} was not written: it does not find what PyTorch finds: {found}; allowed are "
+            f"{tolerance.box:g} px and {tolerance.score:g}{': export without --half' if half else ''}"
+        )
+    log.info("Checked against PyTorch: %s", found)
+    if not found.boxes:
+        log.warning("Nothing was found in the images, so little was checked: name better ones with --check")
+    torch_seconds, onnx_seconds = seconds(one, other, images[0])
+    log.info(
+        "An image takes %.3f s on %s, %.2f of PyTorch's %.3f s",
+        onnx_seconds, other.facts.device, onnx_seconds / torch_seconds, torch_seconds,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    run_script(main, ExportOptions, "Write a detector as an ONNX file.", user_errors=(ModelError,))

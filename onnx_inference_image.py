@@ -1,0 +1,9 @@
+"""Detect objects in images with an ONNX file: inference.py, under the name that it had for such files.
+
+python onnx_inference_image.py --input images/ --weights weights/model.onnx
+"""
+
+from utils.script import run_other_script
+
+if __name__ == "__main__":
+    run_other_script("inference.py", weights=".onnx", remedy="export.py makes one of a checkpoint")

@@ -1,0 +1,146 @@
+"""export.py, and what runs its files: inference.py, eval.py and the doors of old names."""
+
+import contextlib
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import eval as eval_script
+import inference
+from models.errors import ModelError
+from tests.conftest import ROOT
+from tests.torch_utils.test_onnx_export import checkpoint, export
+from torch_utils import onnx_export
+from utils.errors import DataError, UserError
+from utils.flags import parse_options
+from utils.images import DamagedImageError
+from utils.label_index import LabelIndex
+from utils.options import EvalOptions, InferenceOptions
+
+PICTURE = ROOT / "example_test_data" / "image_1.jpg"
+IMAGE_DOOR, VIDEO_DOORS = "onnx_inference_image.py", ("onnx_inference_video.py", "onnx_video_inference.py")
+
+
+def door(name: str, *words: object) -> int:
+    """The exit code of a script that is run in this process."""
+    sys.argv = [str(ROOT / name), *map(str, words)]
+    with pytest.raises(SystemExit) as left:
+        runpy.run_path(str(ROOT / name), run_name="__main__")
+    return left.value.code
+
+
+@pytest.fixture(autouse=True)
+def own_arguments(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_images_through_the_file_and_its_old_door(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Fault of the predecessor: its ONNX image scripts crashed with --log-json."""
+    file = export(tmp_path, square=True)
+    words = ["-i", str(PICTURE), "--log-json", "-d", "cpu", "-th", "0.1"]
+    for name, weights in (("torch", tmp_path / "model.pth"), ("onnx", file)):
+        inference.main(parse_options(InferenceOptions, "", [*words, "-w", str(weights), "-o", name]))
+    assert door(IMAGE_DOOR, "-w", file, "--imgsz", 128, *words, "-o", "door") == 0
+    torch, onnx, through_door = (
+        json.loads((tmp_path / name / "log.json").read_text())["annotations"] for name in ("torch", "onnx", "door")
+    )
+    assert through_door == onnx
+    assert len(onnx) == len(torch) > 20
+    for one, other in zip(torch, onnx, strict=True):
+        assert one["bbox"] == pytest.approx(other["bbox"], abs=0.05)
+        assert one["score"] == pytest.approx(other["score"], abs=1e-3)
+        assert one["category_id"] == other["category_id"]
+    assert "onnxruntime's CPUExecutionProvider" in capsys.readouterr().out
+
+
+def test_the_doors_want_an_onnx_file(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert door(IMAGE_DOOR, "--help") == 0
+    assert "usage: inference.py" in capsys.readouterr().out
+    for name in (IMAGE_DOOR, *VIDEO_DOORS):
+        for words in ((), ("--weights", "model.pth")):
+            assert door(name, "--input", "x", *words) == 2
+            assert "expected a file that ends in .onnx: export.py makes one" in capsys.readouterr().err
+
+
+def test_evaluation_of_the_file_is_that_of_the_checkpoint(tmp_path: Path, make_data) -> None:
+    data = make_data(images=6)
+    export(tmp_path, square=True)
+    found = {}
+    for name, batch in (("model.pth", 3), ("model.onnx", 4)):
+        words = ["--data", str(data.yaml), "-w", name, "-d", "cpu", "-b", str(batch), "-j", "0", "-o", f"of {name}"]
+        eval_script.main(parse_options(EvalOptions, "", words))
+        found[name] = json.loads((tmp_path / f"of {name}" / "metrics.json").read_text())["stats"]
+    assert found["model.pth"] == pytest.approx(found["model.onnx"], abs=1e-4)
+    with pytest.raises(UserError, match=r"--tta: .* takes no views of other sizes"):
+        eval_script.main(parse_options(EvalOptions, "", [*words, "--tta"]))
+
+
+def test_an_image_that_cannot_be_decoded_does_not_count(
+    tmp_path: Path, make_data, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    data, real = make_data(images=4), LabelIndex.pixels
+
+    def pixels(index: LabelIndex, i: int) -> np.ndarray:
+        if i == broken:
+            raise DamagedImageError(f"{index.path(i)}: cannot be decoded")
+        return real(index, i)
+
+    monkeypatch.setattr(LabelIndex, "pixels", pixels)
+    words = ["--data", str(data.yaml), "-w", str(export(tmp_path)), "-d", "cpu", "-b", "2", "--save-json", "f.json"]
+    seen = {}
+    for broken in (None, 1):
+        with contextlib.suppress(DataError):  # of the pictures, which are drawn last and read the image too
+            eval_script.main(parse_options(EvalOptions, "", [*words, "-o", f"out{broken}"]))
+        seen[broken] = "valid_1.jpg: cannot be decoded" in capsys.readouterr().out
+    assert seen == {None: False, 1: True}
+
+
+def test_a_file_that_finds_something_else_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = onnx_export.to_onnx
+
+    def spoilt(model, *args, **kwargs):
+        proto = real(model, *args, **kwargs)
+        model.roi_heads.box_predictor.bbox_pred.weight.data.mul_(1.5)
+        return proto
+
+    monkeypatch.setattr(onnx_export, "to_onnx", spoilt)
+    (tmp_path / "model.onnx").write_bytes(b"of before")
+    with pytest.raises(UserError, match=r"was not written: it does not find what PyTorch finds: .* without a partner"):
+        export(tmp_path, "--no-simplify")
+    assert (tmp_path / "model.onnx").read_bytes() == b"of before"
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--out", "model.pth"), "expected a file name that ends in .onnx"),
+        (("--out", "nowhere/model.onnx"), "there is no folder nowhere"),
+        (("--model", "fasterrcnn_resnet50_fpn"), "one of both"),
+        (("--dynamic", "--width", 640), "drop it, or --width and --height"),
+        (("--width", 100), "expected multiples of 32"),
+        (("--dynamic", "--batch", 2), "takes one image a call, not 2"),
+        (("--check", "none.jpg"), "none.jpg: no such file"),
+        (("--device", "cuda:99"), "use --device cpu"),
+    ],
+    ids=str,
+)
+def test_mistakes_are_told_before_anything_is_done(tmp_path: Path, words: tuple, message: str) -> None:
+    with pytest.raises((UserError, ModelError), match=message):
+        export(tmp_path, *words)
+
+
+def test_a_bare_name_goes_to_weights_and_sizes_are_those_asked_for(tmp_path: Path) -> None:
+    from utils.onnx_file import read_onnx
+    from utils.size_rule import Canvas
+
+    export(tmp_path, "--out", "small.onnx", "--width", 160, "--height", 96, "--batch", 2, square=True)
+    _, metadata = read_onnx(tmp_path / "weights" / "small.onnx")
+    assert metadata.size_rule == Canvas(96, 160)
+    assert (metadata.batch, metadata.threshold, metadata.half) == (2, 0.4, False)
+    assert checkpoint(tmp_path).is_file()

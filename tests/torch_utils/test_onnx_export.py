@@ -1,0 +1,95 @@
+"""The check of an export: what it lets pass, and what not."""
+
+import functools
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import export as script
+from models.create_fasterrcnn_model import create_model
+from tests.conftest import CLASSES, ROOT
+from tests.models.test_onnx_graph import lively, metadata
+from torch_utils.checkpoint import save_checkpoint
+from torch_utils.onnx_export import EXACT, HALF, _partners, content_of
+from utils.detections import Detections
+from utils.flags import parse_options
+from utils.options import ExportOptions
+from utils.size_rule import Canvas
+
+PICTURE = ROOT / "example_test_data" / "image_1.jpg"
+
+
+def checkpoint(folder: Path, *, square: bool = False) -> Path:
+    """Of random weights that find many boxes, trained, as it says, at 128 px."""
+    model = lively("fasterrcnn_nano")
+    save_checkpoint(
+        folder / "model.pth",
+        {
+            "model_name": "fasterrcnn_nano", "model_state_dict": model.state_dict(), "data": {"CLASSES": CLASSES},
+            "classes": CLASSES, "size_rule": {"size": 128, "max_size": 1333, "square": square},
+            "model_options": model.build_options.as_dict(), "best_threshold": 0.4,
+        },
+    )  # fmt: skip
+    return folder / "model.pth"
+
+
+@functools.cache
+def _exported(square: bool) -> tuple[bytes, bytes]:
+    """A checkpoint and the file of it, made once."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = export(Path(folder), "--check", PICTURE, square=square)
+        return (Path(folder) / "model.pth").read_bytes(), file.read_bytes()
+
+
+def export(folder: Path, *more: object, square: bool = False) -> Path:
+    """A file of export.py, whose main is called in this process; the checkpoint beside it is model.pth."""
+    if not more:
+        for name, content in zip(("model.pth", "model.onnx"), _exported(square), strict=True):
+            (folder / name).write_bytes(content)
+        return folder / "model.onnx"
+    words = ("--weights", checkpoint(folder, square=square), "--out", folder / "model.onnx", "-d", "cpu", *more)
+    script.main(parse_options(ExportOptions, "", list(map(str, words))))
+    return folder / "model.onnx"
+
+
+def detections(*rows: tuple[float, float, int]) -> Detections:
+    """Of (left edge, score, label)."""
+    boxes = np.array([[left, 0, left + 10, 10] for left, _, _ in rows], np.float32).reshape(-1, 4)
+    return Detections(boxes, np.array([r[1] for r in rows], np.float32), np.array([r[2] for r in rows], np.int64))
+
+
+def test_partners_are_of_one_label_and_near() -> None:
+    one = detections((0, 0.9, 1), (20, 0.8, 1), (40, 0.7, 2), (60, 0.6, 1))
+    other = detections((20.01, 0.8, 1), (0, 0.9, 1), (40, 0.7, 1), (60.1, 0.6, 1))
+    pairs, lonely = _partners(one, other, EXACT)
+    assert sorted(pairs) == [(0, 1), (1, 0)]
+    np.testing.assert_allclose(sorted(lonely), [0.6, 0.6, 0.7, 0.7], atol=1e-6)
+    assert len(_partners(one, other, HALF)[0]) == 3
+    assert _partners(detections(), other, EXACT) == ([], pytest.approx([0.8, 0.9, 0.7, 0.6]))
+
+
+def test_one_box_has_one_partner() -> None:
+    pairs, lonely = _partners(detections((0, 0.5, 1), (0.01, 0.5, 1)), detections((0, 0.5, 1)), EXACT)
+    assert (pairs, len(lonely)) == ([(0, 0)], 1)
+
+
+def test_a_file_beyond_two_gib(monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnx
+
+    from models.errors import ModelError
+
+    proto = onnx.helper.make_model(onnx.helper.make_graph([], "x", [], []))
+    monkeypatch.setattr("torch_utils.onnx_export.MOST_BYTES", 10)
+    with pytest.raises(ModelError, match=r"too large for an ONNX file, which has at most 2 GiB: --half halves it"):
+        content_of(proto, metadata("x", Canvas(32, 32)))
+    with pytest.raises(ModelError, match=r"at most 2 GiB$"):
+        content_of(proto, replace(metadata("x", Canvas(32, 32)), half=True))
+
+
+def test_every_name_of_the_slow_test_is_one_of_the_registry() -> None:
+    from tests.models.test_onnx_graph import QUICK, TOO_LARGE
+
+    assert all(name in create_model for name in (*QUICK, *TOO_LARGE))

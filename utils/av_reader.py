@@ -97,6 +97,8 @@ class AvReader(VideoSource):
         if not videos:
             raise VideoError(f"{self._name}: it has no video, only {self._kinds()}")
         self._stream = videos[0]
+        if self._stream.codec_context is None:
+            raise VideoError(f"{self._name}: its codec is not one that FFmpeg knows: convert or repair it")
         check_size(self._name, self._stream.height or 1, self._stream.width or 1)
         self._stream.thread_type = "AUTO"
         start = self._container.start_time

@@ -163,7 +163,8 @@ class AvWriter:
         try:
             with self._av.open(str(file), metadata_errors="replace") as container:
                 streams = container.streams.audio
-                name = streams[0].codec_context.codec.canonical_name if streams else None
+                context = streams[0].codec_context if streams else None  # None for a codec that is not known
+                name = context.codec.canonical_name if context else None
         except self._av.error.FFmpegError as error:
             return None, f", without the sound, which cannot be read ({reason(error)})"
         if name is None or name in _SOUNDS:

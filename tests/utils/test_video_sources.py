@@ -169,6 +169,28 @@ def test_damage_in_the_middle_leaves_the_rest(tmp_path: Path, caplog: pytest.Log
     assert "damaged pieces of it could not be decoded and were left out" in caplog.text
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi"])
+def test_damage_anywhere_is_told_in_one_line(tmp_path: Path, name: str) -> None:
+    """Fault: a codec that FFmpeg does not know raised AttributeError."""
+    kind = {"codec": "mpeg4"} if name == "a.avi" else {"sound": "aac"}
+    path = write_video(tmp_path / name, pictures(12, 32, 48), **kind)
+    whole, rng, told = path.read_bytes(), np.random.default_rng(0), []
+    for _ in range(150):
+        data = bytearray(whole)
+        for _ in range(rng.integers(1, 12)):
+            place = int(rng.integers(len(data) if rng.random() < 0.5 else min(len(data), 1200)))
+            data[place : place + 4] = (bytes(4), b"\xff" * 4, rng.bytes(4))[rng.integers(3)]
+        path.write_bytes(data[: len(data) - int(rng.integers(len(data) // 2)) * int(rng.integers(2))])
+        try:
+            source = open_video(str(path))
+            for frame in source.frames():
+                assert frame.image.shape == (source.facts.height, source.facts.width, 3)
+        except VideoError as error:
+            told.append(str(error))
+    assert len(told) > 20
+    assert not any("\n" in words for words in told)
+
+
 def test_a_playlist_in_disguise_opens_nothing(tmp_path: Path) -> None:
     """A stranger's file may name other files, and addresses of the network of whoever opens it."""
     requests: list[str] = []

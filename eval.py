@@ -60,7 +60,8 @@ def main(options: EvalOptions) -> None:
         from_main(processes, lambda: make_demo(config))
     config.split(split)
     results = _results_file(options.save_json)
-    subject = (_onnx_file if is_onnx(options.weights) else _network)(options, processes)
+    by_interface = options.wants_slices() or is_onnx(options.weights)
+    subject = (_detector if by_interface else _network)(options, processes)
     new_labels = _new_labels(subject.class_names, config.classes, config.path)
     label_type = options.label_type or subject.trained_with.label_type
     drop_unknown = options.drop_unknown or subject.trained_with.drop_unknown
@@ -78,10 +79,17 @@ def main(options: EvalOptions) -> None:
             "model": subject.name,
             "weights": options.weights or "published COCO weights",
             "data": f"{config.path}, {split}: {len(found.detections):,} images",
-            "image size": f"{subject.size_rule}{', six views of each image' if options.tta else ''}",
+            "image size": f"{subject.size_rule}{_views(options)}",
         }
         _write(folder, index, found, options, facts, results)
     leave_processes()
+
+
+def _views(options: EvalOptions) -> str:
+    """How each image is looked at, if not as a whole and once."""
+    if options.slice:
+        return f", in slices of {options.slice_width} x {options.slice_height} px"
+    return ", six views of each image" if options.tta else ""
 
 
 def _network(options: EvalOptions, processes: "Processes") -> _Subject:
@@ -117,27 +125,35 @@ def _network(options: EvalOptions, processes: "Processes") -> _Subject:
     return _Subject(detector.name, detector.class_names, size_rule, trained_with, measure)
 
 
-def _onnx_file(options: EvalOptions, processes: "Processes") -> _Subject:
-    """A file of export.py, measured through the interface that inference has."""
+def _detector(options: EvalOptions, processes: "Processes") -> _Subject:
+    """A file of export.py, or any detector on slices: measured through the interface that inference has, in fp32."""
+    from torch_utils.checkpoint import load_checkpoint
     from torch_utils.detector_eval import evaluate_detector
     from torch_utils.predict import load_detector
+    from utils.onnx_file import is_onnx
+    from utils.sliced_detector import sliced
 
+    what = "--slice" if options.slice else options.weights
     if options.tta:
-        raise UserError(f"--tta: {options.weights} takes no views of other sizes: give the checkpoint, or drop --tta")
+        raise UserError(f"--tta: {what} takes no views of other sizes: drop one of them")
     if processes.several:
-        raise UserError(
-            f"{options.weights}: an ONNX file is evaluated by one process: start eval.py without a launcher"
-        )
+        raise UserError(f"{what} is evaluated by one process: start eval.py without a launcher")
     detector = load_detector(
-        options.weights, options.model, device=options.device, imgsz=options.imgsz, square=options.square_training
-    )
-    log.info("%s runs on %s", options.weights, detector.facts.device)
+        options.weights, options.model, device=options.device, imgsz=options.imgsz, square=options.square_training,
+        default=_MODEL,
+    )  # fmt: skip
+    checkpoint = load_checkpoint(Path(options.weights)) if options.weights and not is_onnx(options.weights) else {}
+    trained_with = TrainOptions(batch=_BATCH).over(checkpoint.get("options", {}))
+    facts = detector.facts
+    log.info("%s runs on %s", facts.source, facts.device)
 
     def measure(index: "LabelIndex", batch_size: int, new_labels: "np.ndarray | None") -> "Evaluation":
-        return evaluate_detector(detector, index, batch_size=batch_size, workers=options.workers, new_labels=new_labels)
+        subject = detector
+        if options.slice:  # the slices of one image fill batches
+            subject, batch_size = sliced(detector, options, batch=batch_size), 1
+        return evaluate_detector(subject, index, batch_size=batch_size, workers=options.workers, new_labels=new_labels)
 
-    facts = detector.facts
-    return _Subject(facts.name, facts.class_names, facts.size_rule, TrainOptions(batch=_BATCH), measure)
+    return _Subject(facts.name, facts.class_names, facts.size_rule, trained_with, measure)
 
 
 def _precision(device: "torch.device", trained_with: TrainOptions) -> "Precision":

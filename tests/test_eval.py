@@ -133,6 +133,25 @@ def test_six_views_of_each_image(trained, run, tmp_path: Path) -> None:
     assert six["AP IoU=0.50 area=all maxDets=100"] > 0.5 * one["AP IoU=0.50 area=all maxDets=100"]
 
 
+def test_slices_of_each_image(trained, run, tmp_path: Path) -> None:
+    """One slice that has all of an image is the image; smaller ones show something else."""
+    data, weights = trained
+    common = ("--data", data.yaml, "-w", weights, "-d", "cpu", "-j", 0)
+    large = ("--slice", "--slice-height", 100, "--slice-width", 100)
+    small = ("--slice", "--slice-height", 40, "--slice-width", 40)
+    for name, more in (("whole", ()), ("one", large), ("several", small)):
+        done = run("eval.py", *common, *more, "-o", name)
+        assert done.returncode == 0, done.stderr
+    assert "Slices of 40 x 40 px" in done.stdout
+    assert "in slices of 40 x 40 px" in (tmp_path / "several/report.html").read_text()
+    whole, one, several = (metrics(tmp_path / name)["stats"] for name in ("whole", "one", "several"))
+    assert one == pytest.approx(whole, abs=1e-6)
+    assert several != whole
+    refused = run("eval.py", *common, "--slice-height", 40)
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "--slice-height" in refused.stderr
+
+
 def test_imgsz_overrides_the_size_of_training(trained, run) -> None:
     data, weights = trained
     done = run("eval.py", "--data", data.yaml, "--weights", weights, "--device", "cpu", "--imgsz", 96)

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import inference_video
+import sahi_inference
 from models.create_fasterrcnn_model import create_model
 from tests.conftest import CLASSES, ROOT, squares
 from tests.videos import is_faststart, read_back, write_video
@@ -21,7 +22,7 @@ from torch_utils.checkpoint import save_checkpoint
 from utils.errors import UserError
 from utils.flags import parse_options
 from utils.images import write_image
-from utils.options import VideoOptions
+from utils.options import SahiOptions, VideoOptions
 from utils.video import VideoError
 
 
@@ -54,6 +55,7 @@ def detect(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
         inference_video.main(parse_options(VideoOptions, "", argv))
         return tmp_path / "out"
 
+    run_main.weights = weights
     return run_main
 
 
@@ -227,3 +229,19 @@ def test_without_arguments_it_takes_the_video_of_the_repository(
     (tmp_path / "a.yaml").write_text("CLASSES: [__background__, red, green]\n")
     with pytest.raises(UserError, match=r"a\.yaml: video_path is missing"):
         video_of(parse_options(VideoOptions, "", ["--data", str(tmp_path / "a.yaml")]))
+
+
+def test_slices_of_each_frame(detect, tmp_path: Path) -> None:
+    """As those of an image: the detections are sahi_inference.py's of the same frames."""
+    for number, frame in enumerate(frames(3)):
+        (tmp_path / "frames").mkdir(exist_ok=True)
+        write_image(tmp_path / f"frames/{number}.png", frame)
+    flags = ("--slice-height", 64, "--slice-width", 64, "--log-json", "-i", "frames")
+    found = json.loads((detect("--slice", *flags) / "log.json").read_text())["annotations"]
+    argv = ["-w", str(detect.weights), "-d", "cpu", "-o", "images", *map(str, flags)]
+    sahi_inference.main(parse_options(SahiOptions, "", argv))
+    expected = json.loads((tmp_path / "images/log.json").read_text())["annotations"]
+    assert len(found) > 10
+    assert [each["image_id"] for each in found] == [each["image_id"] for each in expected]
+    for key in ("bbox", "score"):
+        np.testing.assert_allclose([each[key] for each in found], [each[key] for each in expected], atol=1e-3)

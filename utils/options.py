@@ -162,7 +162,7 @@ class SwitchedSliceOptions(SliceOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalOptions(LoaderOptions, LabelOptions, DetectorOptions):
+class EvalOptions(SwitchedSliceOptions, LoaderOptions, LabelOptions, DetectorOptions):
     """evaluation"""
 
     data: str = flag(
@@ -288,7 +288,7 @@ class TrackingOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoOptions(TrackingOptions, UseOptions):
+class VideoOptions(SwitchedSliceOptions, TrackingOptions, UseOptions):
     """video"""
 
     batch: PositiveInt = flag("-b", "--batch", default=4, metavar="N", help="frames per step")

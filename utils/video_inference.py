@@ -14,6 +14,7 @@ from utils.detector import Detector, DetectorFacts
 from utils.display import check_display
 from utils.errors import UserError
 from utils.options import VideoOptions
+from utils.sliced_detector import sliced
 from utils.stop_signal import StopSignal
 from utils.track_annotator import TrackAnnotator
 from utils.tracking import create_tracker
@@ -66,9 +67,13 @@ def use_on_video(detector: Detector, video: Video, options: VideoOptions) -> Non
     threshold = threshold_in_use(
         options.threshold, dict(options.class_thresholds or ()), facts, class_names, typed="threshold" in options.given
     )
+    step = options.batch
     name = f"{source.facts.stem}.mp4"
     folder = output_folder(options.output, [source.facts.file] if source.facts.file else [], [name])
     annotator, lowest = _annotator(options, source.facts, facts, class_names, threshold, folder)
+    if options.wants_slices():
+        detector = sliced(detector, options, threshold=lowest, classes=options.classes, batch=options.batch)
+        step = 1  # the slices of a frame fill batches
     writer = open_writer(folder / name, source.facts, codec=options.codec, sound=not options.no_audio)
     frame_log = None
     if options.log_json:
@@ -83,7 +88,7 @@ def use_on_video(detector: Detector, video: Video, options: VideoOptions) -> Non
         writer,
         log=frame_log,
         keep=lambda detections: detections.filtered(lowest, options.classes),
-        batch=options.batch,
+        batch=step,
         drop=drop,
     )
     with StopSignal("the video is made whole up to here") as signals:

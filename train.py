@@ -72,7 +72,7 @@ def main(options: TrainOptions) -> None:
     precision = pick_precision(processes.device, options.precision, amp=options.amp)
     config = _data_config(options, checkpoint, processes)
     reading = partial(open_index, config, label_type=options.label_type, drop_unknown=options.drop_unknown)
-    train_index, valid_index = reading("train"), reading("valid")
+    train_index, valid_index = options.with_slices(reading("train"), options.seed), reading("valid")
     size_rule = SizeRule(options.imgsz, square=options.square_training)
     policy = options.policy(_augmentation_config(options, checkpoint))
     train_set = DetectionDataset(train_index, size_rule, policy=policy, seed=options.seed)

@@ -47,6 +47,7 @@ class Faults:
     missed: float = 0.0  # share of visible objects that it does not find
     false_alarms: float = 0.0  # boxes a frame where nothing is
     weak: float = 0.0  # share of boxes with a score of 0.1 to 0.3
+    doubled: float = 0.0  # score of the other class on every second object, as a share of the right one's
     confused: float = 0.0  # share of boxes whose class is the wrong one, with the right one below it
 
 
@@ -123,6 +124,12 @@ class Scene:
         all_boxes = np.concatenate([boxes[found], boxes[swapped], noise])
         all_scores = np.concatenate([scores[found], scores[swapped] * 0.5, rng.uniform(0.06, 0.6, alarms)])
         all_labels = np.concatenate([labels[found], extra_labels, rng.integers(1, len(CLASS_NAMES), alarms)])
+        if faults.doubled:
+            second = found & (tracks.ids % 2 == 0)
+            trembling = boxes[second] + rng.normal(0, 1, (second.sum(), 4)) * faults.jitter * sides[second]
+            all_boxes = np.concatenate([all_boxes, trembling])
+            all_scores = np.concatenate([all_scores, scores[second] * faults.doubled])
+            all_labels = np.concatenate([all_labels, 3 - tracks.labels[second]])
         order = np.argsort(-all_scores, kind="stable")
         return Detections(
             _clipped(all_boxes[order]).astype(np.float32), all_scores[order].astype(np.float32), all_labels[order]
@@ -198,6 +205,7 @@ SCENES: Mapping[str, Scene] = {
         Scene("jitter", _crowd(3, 8), faults=Faults(jitter=0.08)),
         Scene("weak scores", _crowd(4, 8), faults=Faults(weak=0.5)),
         Scene("confused classes", _crowd(5, 8), faults=Faults(confused=0.2)),
+        Scene("double classes", _crowd(9, 8), faults=Faults(doubled=0.5)),
         Scene("moving camera", _crowd(6, 8), camera=_shaken),
         Scene("crowd", _crowd(7, 25), faults=_FAULTY),
         Scene("crowd, moving camera", _crowd(8, 16), faults=_FAULTY, camera=_shaken),

@@ -12,12 +12,20 @@ import yaml
 from models.create_fasterrcnn_model import create_model
 from tests.conftest import ROOT
 from utils.flags import parse_options
-from utils.options import CheckOptions, CompareOptions, ConvertOptions, EvalOptions, ExportOptions, InferenceOptions
+from utils.options import (
+    CheckOptions,
+    CompareOptions,
+    ConvertOptions,
+    EvalOptions,
+    ExportOptions,
+    InferenceOptions,
+    SahiOptions,
+)
 from utils.train_options import TrainOptions
 from utils.version import VERSION
 
 ROOMS = ("models", "torch_utils", "utils")
-SCRIPTS = ("train", "eval", "inference", "export")
+SCRIPTS = ("train", "eval", "inference", "sahi_inference", "export")
 ALLOWED = {  # room -> rooms that it may import from
     "models": {"models"},
     "utils": {"utils"},
@@ -101,7 +109,7 @@ def test_readme_commands_parse() -> None:
     options = {
         "train.py": TrainOptions, "eval.py": EvalOptions, "inference.py": InferenceOptions,
         "export.py": ExportOptions, "convert": ConvertOptions, "check": CheckOptions,
-        "torch_utils.compare": CompareOptions,
+        "torch_utils.compare": CompareOptions, "sahi_inference.py": SahiOptions,
     }  # fmt: skip
     seen = set()
     for command in readme_commands():

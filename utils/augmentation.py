@@ -123,7 +123,7 @@ def crop(picture: Labelled, height: int, width: int, rng: np.random.Generator) -
     target = np.array([0, 0, width, height], np.float32)
     for _ in range(_TRIES):
         window = _window(whole, scaled(whole, rng.uniform(*_CROP)), rng)
-        boxes, visible = _through(picture.boxes, np.array(window, np.float32), target)
+        boxes, visible = through(picture.boxes, np.array(window, np.float32), target)
         if visible.any() or not len(visible):
             return Labelled(_seen(picture.image, window, height, width), boxes, picture.labels[visible])
     return resize(picture, height, width)
@@ -153,7 +153,7 @@ def mosaic(
         windows.append(window)
         targets.append((left, top, right, bottom))
     tile_of_box = np.repeat(np.arange(len(used)), [len(tile.boxes) for tile in used])
-    boxes, visible = _through(
+    boxes, visible = through(
         np.concatenate([tile.boxes for tile in used]),
         np.array(windows, np.float32)[tile_of_box],
         np.array(targets, np.float32)[tile_of_box],
@@ -171,7 +171,7 @@ def mixup(picture: Labelled, other: Labelled, rng: np.random.Generator) -> Label
     window = _window(whole, scaled(size, 1 / _filling(whole, size)), rng)
     weight = rng.beta(_MIXED, _MIXED)
     image = cv2.addWeighted(picture.image, weight, _seen(other.image, window, height, width), 1 - weight, 0)
-    boxes, visible = _through(other.boxes, np.array(window, np.float32), np.array([0, 0, width, height], np.float32))
+    boxes, visible = through(other.boxes, np.array(window, np.float32), np.array([0, 0, width, height], np.float32))
     return Labelled(
         image, np.concatenate([picture.boxes, boxes]), np.concatenate([picture.labels, other.labels[visible]])
     )
@@ -197,7 +197,7 @@ def paste(picture: Labelled, other: Labelled, rng: np.random.Generator, *, zoom:
         free = np.flatnonzero((_hidden(boxes, places) <= _HIDDEN).all(1))
         if not len(free):
             continue
-        pasted, visible = _through(other.boxes, np.array(window, np.float32), places[free[0]])
+        pasted, visible = through(other.boxes, np.array(window, np.float32), places[free[0]])
         if not visible[k]:  # it became too small
             continue
         x, y = corners[free[0]]
@@ -224,7 +224,7 @@ def _seen(image: np.ndarray, window: tuple[int, int, int, int], height: int, wid
     return resize_image(image[top:bottom, left:right], height, width)
 
 
-def _through(boxes: np.ndarray, windows: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def through(boxes: np.ndarray, windows: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Boxes as windows, (4,) or one a box, become targets: the parts worth keeping (M, 4), and of which boxes (N,)."""
     scale = (targets[..., 2:] - targets[..., :2]) / (windows[..., 2:] - windows[..., :2])
     corners = (boxes.reshape(-1, 2, 2) - windows[..., None, :2]) * scale[..., None, :] + targets[..., None, :2]

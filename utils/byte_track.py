@@ -10,7 +10,7 @@ import numpy as np
 
 from utils.detections import Detections
 from utils.errors import UserError
-from utils.one_per_class import OnePerClass
+from utils.one_per_class import OnePerClass, second_guesses
 from utils.tracks import Tracks
 
 if TYPE_CHECKING:
@@ -58,10 +58,11 @@ class ByteTracker:
         boxes = detections.boxes
         usable = np.isfinite(boxes).all(1) & (boxes[:, 2:] > boxes[:, :2]).all(1)
         usable &= detections.at_least(self.lowest_score)
+        scores = np.where(second_guesses(detections, usable), 0, detections.scores)  # with which they start no track
 
         def step(tracker: "ByteTrackTracker", own: Sequence[int]) -> Iterator[tuple[int, int]]:
             at = np.array(own, np.int64)
-            given = TheirDetections(boxes[at].astype(np.float64), confidence=detections.scores[at], class_id=at)
+            given = TheirDetections(boxes[at].astype(np.float64), confidence=scores[at], class_id=at)
             found = tracker.update(given)
             if len(found):  # class_id: the detection's index
                 pairs = zip(found.tracker_id.tolist(), found.class_id.tolist(), strict=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from utils.detections import Detections
 from utils.errors import UserError
-from utils.one_per_class import OnePerClass
+from utils.one_per_class import OnePerClass, second_guesses
 from utils.tracks import Tracks
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ class DeepSortTracker:
         """See Tracker; a track is told from its third frame on."""
         inside = _clipped(detections.boxes, frame)
         usable = (inside[:, 2:] - inside[:, :2] >= _LEAST_SIDE).all(1) & detections.at_least(self.lowest_score)
+        usable &= np.isfinite(detections.boxes).all(1)
+        guesses = set(np.flatnonzero(second_guesses(detections, usable)).tolist())
         given = np.flatnonzero(usable).tolist()
         looks = dict(zip(given, self._network([_crop(frame, inside[i]) for i in given]), strict=True))
 
@@ -57,6 +59,8 @@ class DeepSortTracker:
             for track in tracker.update_tracks(boxes, embeds=[looks[i] for i in own], others=own):
                 if track.is_confirmed() and track.others is not None:  # others: its detection of this frame, if any
                     yield track.track_id, track.others
+            kept = [t for t in tracker.tracker.tracks if t.is_confirmed() or t.others not in guesses]
+            tracker.tracker.tracks = kept  # second guesses start none
 
         return self._trackers.update(detections, usable, step)
 
@@ -103,9 +107,9 @@ def _new_tracker(patience: int) -> Any:
 
 
 def _clipped(boxes: np.ndarray, frame: np.ndarray) -> np.ndarray:
-    """Boxes inside the frame; what is no number becomes a box without area."""
+    """What of the boxes is inside the frame."""
     height, width = frame.shape[:2]
-    return np.clip(np.nan_to_num(boxes, nan=0.0), 0, np.array([width, height, width, height], boxes.dtype))
+    return np.clip(boxes, 0, np.array([width, height, width, height], boxes.dtype))
 
 
 def _crop(frame: np.ndarray, box: np.ndarray) -> np.ndarray:

@@ -163,3 +163,4 @@ NaturalFloat = Annotated[float, _bounded(float, lambda v: 0 <= v < float("inf"),
 PositiveIntOrAuto = Annotated[int, _bounded(_auto_or_positive, lambda _: True, "a whole number above 0, or auto")]
 Fraction = Annotated[float, _bounded(float, lambda v: 0 <= v <= 1, "a number from 0 to 1")]
 Share = Annotated[float, _bounded(float, lambda v: 0 < v <= 1, "a number above 0, at most 1")]
+Overlap = Annotated[float, _bounded(float, lambda v: 0 <= v < 1, "a number of at least 0, below 1")]

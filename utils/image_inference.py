@@ -21,9 +21,10 @@ from utils.image_results import ImageResults
 from utils.images import read_image
 from utils.machine import cores
 from utils.memory import memory_watch
-from utils.options import InferenceOptions
+from utils.options import InferenceOptions, SliceOptions
 from utils.prefetch import prefetched
 from utils.progress import bar
+from utils.sliced_detector import sliced
 from utils.sources import ImageFiles, find_images
 from utils.using import check_classes, class_names_in_use, output_folder, threshold_in_use
 
@@ -55,8 +56,13 @@ def images_of(options: InferenceOptions) -> Images:
     return Images(find_images(options.input or _image_path(config), recursive=options.recursive), config)
 
 
-def use_on_images(detector: Detector, images: Images, options: InferenceOptions) -> None:
+def use_on_images(
+    detector: Detector, images: Images, options: InferenceOptions, *, slices: SliceOptions | None = None
+) -> None:
     """Detect in all images and write what the options ask for.
+
+    Args:
+        slices: look at each image slice by slice, as these say.
 
     Raises:
         UserError: something is wrong, or images were left out, after all others were done.
@@ -67,6 +73,10 @@ def use_on_images(detector: Detector, images: Images, options: InferenceOptions)
     threshold = threshold_in_use(
         options.threshold, dict(options.class_thresholds or ()), facts, class_names, typed="threshold" in options.given
     )
+    step = options.batch
+    if slices is not None:
+        detector = sliced(detector, slices, threshold=threshold, classes=options.classes, batch=options.batch)
+        step = 1  # the slices of an image fill batches, and several large images would fill the memory
     folder = output_folder(options.output, files.paths, files.names)
     results = ImageResults(folder, options.result_kinds(), class_names, files.names)
     log.info("%s on %s at %s; results go to %s", facts.name, facts.device, facts.size_rule, folder)
@@ -75,7 +85,7 @@ def use_on_images(detector: Detector, images: Images, options: InferenceOptions)
         files,
         results,
         keep=lambda detections: detections.filtered(threshold, options.classes),
-        batch=options.batch,
+        batch=step,
         show=_windows(options),
     )
     images_done, found = results.counts

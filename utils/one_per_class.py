@@ -6,8 +6,9 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from utils.detections import Detections
-from utils.tracks import Tracks
+from utils.tracks import Tracks, pairwise_iou
 
+_SAME_OBJECT = 0.7  # IoU of two detections of different classes that are one object
 T = TypeVar("T")
 Step = Callable[[T, Sequence[int]], Iterable[tuple[Hashable, int]]]
 
@@ -40,3 +41,12 @@ class OnePerClass(Generic[T]):
                 told.append((self._ids.setdefault((label, theirs), len(self._ids) + 1), index))
         ids, at = np.array(sorted(told), np.int64).reshape(-1, 2).T
         return Tracks(detections.boxes[at], ids, detections.labels[at], detections.scores[at])
+
+
+def second_guesses(detections: Detections, usable: np.ndarray) -> np.ndarray:
+    """(N,) bool: of the usable ones, those on an object that a better one says to be of another class."""
+    boxes, labels = detections.boxes[usable], detections.labels[usable]
+    same = (pairwise_iou(boxes, boxes) >= _SAME_OBJECT) & (labels[:, None] != labels[None])
+    guesses = np.zeros(len(detections), bool)
+    guesses[usable] = np.tril(same, -1).any(1)  # detections are best first
+    return guesses

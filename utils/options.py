@@ -4,17 +4,21 @@ A short flag has one meaning: -w weights, -j workers, -d device, -b batch, -m mo
 """
 
 import argparse
+import dataclasses
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Annotated
 
-from utils.flags import Fraction, NaturalFloat, NaturalInt, Options, PositiveInt, flag, switch
+from utils.errors import UserError
+from utils.flags import Fraction, NaturalFloat, NaturalInt, Options, Overlap, PositiveInt, Share, flag, switch
 from utils.points import Points, parse_line, parse_zone
 
 VOC, YOLO = "pascal_voc", "yolo"
 LABEL_TYPES = (VOC, YOLO, "coco")
 TRACKERS = ("bytetrack", "deepsort")  # by motion alone; by looks too
 BEST, BEST_PER_CLASS = "best", "best-per-class"  # as a threshold: the checkpoint's own
+POSTPROCESS_TYPES = ("GREEDYNMM", "NMM", "NMS")
+MATCH_METRICS = ("IOS", "IOU")
 
 
 def _threshold(text: str) -> float | str:
@@ -31,6 +35,14 @@ def _named_threshold(text: str) -> tuple[str, float]:
     if not sign or not name:
         raise argparse.ArgumentTypeError(f"'{text}' is not NAME=P, as in cell=0.5")
     return name, Fraction.__metadata__[0](score)
+
+
+def refuse_without(switch: str, options: Options, group: type[Options]) -> None:
+    """UserError where a flag of `group` was typed, which counts with the switch alone."""
+    for option in dataclasses.fields(group):
+        name = option.metadata.get("names", (switch,))[-1]
+        if option.name in options.given and name != switch:
+            raise UserError(f"{name} is for slices: add {switch}, or drop it")
 
 
 def _points(parse: Callable[[str], Points], words: str) -> Callable[[str], Points]:
@@ -83,6 +95,59 @@ class DetectorOptions(MachineOptions):
         "-m", "--model", metavar="NAME", help="model with COCO weights; a checkpoint knows its own (checked when given)"
     )
     imgsz: PositiveInt | None = flag("-ims", "--imgsz", metavar="S", help="image size; without it the one of training")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceGridOptions(Options):
+    """slices"""
+
+    slice_height: PositiveInt = flag("--slice-height", default=512, metavar="PX", help="of every slice")
+    slice_width: PositiveInt = flag("--slice-width", default=512, metavar="PX", help="of every slice")
+    overlap_height_ratio: Overlap = flag(
+        "--overlap-height-ratio", default=0.2, metavar="R", help="share of the height that neighbours have in common"
+    )
+    overlap_width_ratio: Overlap = flag(
+        "--overlap-width-ratio", default=0.2, metavar="R", help="share of the width that neighbours have in common"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceOptions(SliceGridOptions):
+    """detections of slices"""
+
+    postprocess_type: str | None = flag(
+        "--postprocess-type",
+        choices=POSTPROCESS_TYPES,
+        help="unite boxes that match (GREEDYNMM, NMM), or keep the best (NMS); without it GREEDYNMM, and NMS with IOU "
+        "where --threshold is below 0.1",
+    )
+    match_metric: str | None = flag(
+        "--match-metric",
+        choices=MATCH_METRICS,
+        help="what two boxes share, over the smaller one (IOS), or over both (IOU); without it IOS",
+    )
+    match_threshold: Share = flag("--match-threshold", default=0.5, metavar="S", help="boxes that share as much match")
+    class_agnostic: bool = switch("--class-agnostic", help="boxes of different classes match too")
+    standard_pred: bool = switch(
+        "--no-standard-pred", default=True, help="leave out the detection in the whole image, which finds large objects"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwitchedSliceOptions(SliceOptions):
+    """detection in slices"""
+
+    slice: bool = switch("--slice", help="detect in overlapping slices of each image too, for small objects")
+
+    def wants_slices(self) -> bool:
+        """--slice.
+
+        Raises:
+            UserError: flags of slices were typed without it.
+        """
+        if not self.slice:
+            refuse_without("--slice", self, SliceOptions)
+        return self.slice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +227,7 @@ class InferenceOptions(UseOptions):
     """images"""
 
     recursive: bool = switch("-R", "--recursive", help="an input folder's folders too; results keep their tree")
-    batch: PositiveInt = flag("-b", "--batch", default=4, metavar="N", help="images per step")
+    batch: PositiveInt = flag("-b", "--batch", default=4, metavar="N", help="images, or slices of images, per step")
     table: bool = switch("-t", "--table", help="write boxes.csv")
     save_yolo: bool = switch("--save-yolo", help="write what is found as YOLO labels, to labels_yolo/")
     save_voc: bool = switch("--save-voc", help="write what is found as Pascal VOC labels, to labels_voc/")
@@ -180,6 +245,11 @@ class InferenceOptions(UseOptions):
             table=self.table,
             json=self.log_json,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SahiOptions(SliceOptions, InferenceOptions):
+    """Options of sahi_inference.py."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,10 +16,11 @@ from utils.flags import (
     flag,
     switch,
 )
-from utils.options import LABEL_TYPES, LabelOptions, LoaderOptions
+from utils.options import LABEL_TYPES, LabelOptions, LoaderOptions, SliceGridOptions, refuse_without
 
 if TYPE_CHECKING:
     from utils.augmentation_config import AugmentationConfig
+    from utils.label_index import LabelIndex
 
 CACHES = ("auto", "ram", "disk", "off")
 NORMS = ("own", "frozen", "batch", "group")
@@ -275,6 +276,33 @@ class AugmentationOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SliceTrainOptions(SliceGridOptions):
+    """training on slices"""
+
+    slice_train: bool = switch(
+        "--slice-train", help="train on overlapping slices of large images too, for small objects; see docs/slicing.md"
+    )
+    slice_empty: Fraction = flag(
+        "--slice-empty", default=0.1, metavar="F", help="slices without objects, at most this fraction of those with"
+    )
+
+    def with_slices(self, index: "LabelIndex", seed: int) -> "LabelIndex":
+        """The images to train on: those of the index, and with --slice-train slices of them.
+
+        Raises:
+            UserError: flags of slices were typed without --slice-train, or slices are too many.
+        """
+        if not self.slice_train:
+            refuse_without("--slice-train", self, SliceTrainOptions)
+            return index
+        from utils.slice_index import slice_index
+        from utils.slicing import Slices
+
+        slices = Slices(self.slice_height, self.slice_width, self.overlap_height_ratio, self.overlap_width_ratio)
+        return slice_index(index, slices, empty=self.slice_empty, seed=seed)
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunOptions(Options):
     """run"""
 
@@ -315,6 +343,13 @@ class DistributedOptions(LoaderOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions(
-    CacheOptions, DistributedOptions, RunOptions, AugmentationOptions, NetworkOptions, RecipeOptions, DataOptions
+    CacheOptions,
+    DistributedOptions,
+    RunOptions,
+    SliceTrainOptions,
+    AugmentationOptions,
+    NetworkOptions,
+    RecipeOptions,
+    DataOptions,
 ):
     """Options of train.py."""

@@ -29,7 +29,7 @@ def tracks(*rows: tuple) -> Tracks:
 def noise(seed: int, frames: int = 25) -> tuple[list[Tracks], list[Tracks]]:
     """Objects, and tracks that drift, change their ids, are missing, and are where nothing is."""
     rng = np.random.default_rng(seed)
-    places = rng.uniform(0, 150, (6, 2))
+    places = rng.uniform(0, 20 + 20 * seed, (6, 2))  # the lower the seed, the more they overlap
     truth, found = [], []
     ids = np.arange(1, 7)
     for _ in range(frames):
@@ -148,6 +148,17 @@ def test_an_id_switch() -> None:
     truth = [tracks((1, 1, *BOX))] * 4
     scores = score_tracks([truth], [[tracks((1, 1, *BOX))] * 2 + [tracks((2, 1, *BOX))] * 2])
     assert scores == TrackingScores(np.sqrt(0.5), 1, 0.5, 0.5, 0.75, 1, 0, 0)
+
+
+def test_a_match_is_kept_from_one_frame_to_the_next_only() -> None:
+    pytest.importorskip("trackeval")
+    truth = [tracks((1, 1, *BOX))] * 3
+    after_a_miss = [tracks((1, 1, *BOX)), tracks((9, 1, 50, 50, 60, 60)), tracks((1, 1, 2, 0, 12, 10), (2, 1, *BOX))]
+    at_once = [after_a_miss[0], after_a_miss[0], after_a_miss[2]]
+    for found, switches in ((after_a_miss, 1), (at_once, 0)):
+        scores = score_tracks([truth], [found])
+        assert scores.id_switches == switches
+        check_equal(scores, theirs([truth], [found]))
 
 
 def test_the_wrong_class_is_a_miss_and_a_false_alarm() -> None:

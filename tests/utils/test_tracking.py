@@ -111,6 +111,16 @@ def test_a_class_that_is_confused_for_some_frames_keeps_its_track_by_its_low_sco
     assert all(1 in tracks.ids[tracks.labels == 1] for tracks in frames[2:])
 
 
+@pytest.mark.parametrize("name", TRACKERS)
+def test_an_object_of_two_classes_has_one_track_that_of_the_better_score(name: str) -> None:
+    """The detector suppresses doubles in each class only."""
+    double = found((20, 20, 60, 80, 0.6, 2), (21, 20, 60, 80, 0.5, 1), (90, 20, 130, 80, 0.5, 1))
+    for threshold in (0.3, 0.05, np.array([0.0, 0.4, 0.4])):
+        last = follow(name, [double] * 5, threshold=threshold)[-1]
+        assert sorted(last.labels.tolist()) == [1, 2]
+        assert sorted(last.boxes[:, 0].tolist()) == [20, 90]
+
+
 def test_low_scores_keep_a_track_and_start_none() -> None:
     weak, weakest = found((20, 20, 60, 80, 0.15, 1)), found((20, 20, 60, 80, 0.05, 1))
     assert [t.ids.tolist() for t in follow(BYTETRACK, [found(BOX)] * 2 + [weak] * 3)][1:] == [[1]] * 4

@@ -1,0 +1,26 @@
+"""Detect small objects in large images, slice by slice: a file, a folder, a glob pattern or a list.
+
+python sahi_inference.py --weights outputs/training/smoke_training/best_model.pth --input images/
+"""
+
+from models.errors import ModelError
+from utils.options import SahiOptions
+from utils.script import run_script
+
+
+def main(options: SahiOptions) -> None:
+    """Draw, and on request tabulate, label and cut out, what the detector finds in the slices of each image."""
+    from torch_utils.predict import load_detector
+    from utils.image_inference import images_of, use_on_images
+    from utils.logs import setup_logging
+
+    setup_logging()
+    images = images_of(options)
+    detector = load_detector(
+        options.weights, options.model, device=options.device, imgsz=options.imgsz, square=options.square_img
+    )
+    use_on_images(detector, images, options, slices=options)
+
+
+if __name__ == "__main__":
+    run_script(main, SahiOptions, "Detect small objects in large images, slice by slice.", user_errors=(ModelError,))

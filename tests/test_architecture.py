@@ -20,12 +20,13 @@ from utils.options import (
     ExportOptions,
     InferenceOptions,
     SahiOptions,
+    VideoOptions,
 )
 from utils.train_options import TrainOptions
 from utils.version import VERSION
 
 ROOMS = ("models", "torch_utils", "utils")
-SCRIPTS = ("train", "eval", "inference", "sahi_inference", "export")
+SCRIPTS = ("train", "eval", "inference", "inference_video", "sahi_inference", "export")
 ALLOWED = {  # room -> rooms that it may import from
     "models": {"models"},
     "utils": {"utils"},
@@ -108,8 +109,8 @@ def readme_commands() -> list[str]:
 def test_readme_commands_parse() -> None:
     options = {
         "train.py": TrainOptions, "eval.py": EvalOptions, "inference.py": InferenceOptions,
-        "export.py": ExportOptions, "convert": ConvertOptions, "check": CheckOptions,
-        "torch_utils.compare": CompareOptions, "sahi_inference.py": SahiOptions,
+        "inference_video.py": VideoOptions, "sahi_inference.py": SahiOptions, "export.py": ExportOptions,
+        "convert": ConvertOptions, "check": CheckOptions, "torch_utils.compare": CompareOptions,
     }  # fmt: skip
     seen = set()
     for command in readme_commands():

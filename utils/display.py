@@ -8,7 +8,7 @@ import numpy as np
 
 from utils.errors import UserError
 
-_ESCAPE_KEYS = (27, ord("q"))
+ESCAPE_KEYS = (27, ord("q"))
 
 
 def check_display(flag: str) -> None:
@@ -29,7 +29,7 @@ def show(title: str, image: np.ndarray) -> bool:
         cv2.destroyWindow(title)
     except cv2.error:
         raise UserError("this OpenCV has no windows (opencv-python-headless): pip install opencv-python") from None
-    return key not in _ESCAPE_KEYS
+    return key not in ESCAPE_KEYS
 
 
 def show_with_matplotlib(title: str, image: np.ndarray) -> None:

@@ -97,19 +97,24 @@ def tag(canvas: np.ndarray, box: np.ndarray, text: str, color: tuple[int, int, i
 
     Returns its height in px.
     """
-    mask = _text_mask(_UNDRAWABLE.sub("?", text[:_MOST_CHARACTERS]), size)
-    height, width = mask.shape
+    label = _label(_UNDRAWABLE.sub("?", text[:_MOST_CHARACTERS]), size, color)
+    height, width = label.shape[:2]
     x1, y1 = round(float(box[0])), round(float(box[1]))
     left = min(max(0, x1), max(0, canvas.shape[1] - width))
     top = y1 - height if y1 >= height else max(0, y1)
     target = canvas[top : top + height, left : left + width]
-    alpha = mask[: target.shape[0], : target.shape[1], None]
-    ink = 0 if 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2] > 140 else 255  # ITU-R BT.601 luma
-    target[:] = (np.array(color) * (1 - alpha) + ink * alpha).astype(np.uint8)
+    target[:] = label[: target.shape[0], : target.shape[1]]
     return height
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=1024)
+def _label(text: str, size: int, color: tuple[int, int, int]) -> np.ndarray:
+    """(H, W, 3) uint8 RGB: the text on its colour, black or white as can be read better."""
+    alpha = _text_mask(text, size)[..., None]
+    ink = 0 if 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2] > 140 else 255  # ITU-R BT.601 luma
+    return (np.array(color) * (1 - alpha) + ink * alpha).astype(np.uint8)
+
+
 def _text_mask(text: str, size: int) -> np.ndarray:
     """(H, W) float32 ink coverage, 0..1, with a margin. OpenCV's own fonts know ASCII only."""
     font = _font(size)

@@ -10,7 +10,18 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from utils.errors import UserError
-from utils.flags import Fraction, NaturalFloat, NaturalInt, Options, Overlap, PositiveInt, Share, flag, switch
+from utils.flags import (
+    Fraction,
+    NaturalFloat,
+    NaturalInt,
+    Options,
+    Overlap,
+    PositiveFloat,
+    PositiveInt,
+    Share,
+    flag,
+    switch,
+)
 from utils.points import Points, parse_line, parse_zone
 
 VOC, YOLO = "pascal_voc", "yolo"
@@ -273,6 +284,24 @@ class TrackingOptions(Options):
         "--count-zone",
         metavar="X1,Y1,...",
         help="count who enters and leaves this polygon; px, or fractions",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoOptions(TrackingOptions, UseOptions):
+    """video"""
+
+    batch: PositiveInt = flag("-b", "--batch", default=4, metavar="N", help="frames per step")
+    fps: PositiveFloat | None = flag(
+        "--fps", metavar="F", help="frames a second; without it as the video says, and 30 for a folder of frames"
+    )
+    codec: str | None = flag("--codec", choices=("h264", "mp4v"), help="of the video to write; without it h264")
+    no_audio: bool = switch("--no-audio", help="leave the sound out")
+    drop_frames: bool | None = switch(
+        "--drop-frames", default=None, help="leave out frames rather than fall behind; without it for live videos only"
+    )
+    reconnect: NaturalInt = flag(
+        "--reconnect", default=5, metavar="N", help="times in a row that a stream that broke off is opened again"
     )
 
 

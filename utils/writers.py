@@ -2,12 +2,11 @@
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from utils.coco_log import CocoLog
 from utils.detections import Detections
 from utils.files import write_text
 
@@ -44,25 +43,7 @@ def write_coco_json(path: Path, record: DetectionRecord) -> None:
 
     Image and annotation ids count from 1; a category's id is its index among the class names.
     """
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for image_id, (name, height, width, detections) in enumerate(record.images, 1):
-        images.append({"id": image_id, "file_name": name, "height": height, "width": width})
-        for (x1, y1, x2, y2), score, label in zip(
-            detections.boxes.tolist(), detections.scores.tolist(), detections.labels.tolist(), strict=True
-        ):
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image_id,
-                    "category_id": label,
-                    "bbox": [x1, y1, x2 - x1, y2 - y1],
-                    "area": (x2 - x1) * (y2 - y1),
-                    "iscrowd": 0,
-                    "score": score,
-                }
-            )
-    names = enumerate(record.class_names)
-    categories = [{"id": i, "name": name, "supercategory": ""} for i, name in names if i > 0 and name != "N/A"]
-    content = {"images": images, "annotations": annotations, "categories": categories}
-    write_text(path, json.dumps(content, indent=1))
+    log = CocoLog(path, record.class_names)
+    for name, height, width, detections in record.images:
+        log.add(name, height, width, detections)
+    log.close()

@@ -87,7 +87,7 @@ def test_nobody_reading_any_more_is_no_reason_to_lose_the_epoch(monkeypatch: pyt
     def fail(*_: object) -> None:
         raise BrokenPipeError
 
-    monkeypatch.setattr(interruption.os, "write", fail)
+    monkeypatch.setattr("os.write", fail)
     with Interruption(ALONE, None) as asked:
         signal.raise_signal(signal.SIGINT)
         assert asked.wish() is Wish.STOP

@@ -3,7 +3,7 @@
 import pytest
 
 from utils.flags import parse_options
-from utils.options import EvalOptions, InferenceOptions
+from utils.options import EvalOptions, InferenceOptions, VideoOptions
 from utils.train_options import TrainOptions
 
 TRAIN = {  # option: (flags, value to type or None for a switch, default)
@@ -65,7 +65,12 @@ INFERENCE = {
 }
 CASES = [
     (options_class, name, flags, value, default)
-    for options_class, table in ((TrainOptions, TRAIN), (EvalOptions, EVAL), (InferenceOptions, INFERENCE))
+    for options_class, table in (
+        (TrainOptions, TRAIN),
+        (EvalOptions, EVAL),
+        (InferenceOptions, INFERENCE),
+        (VideoOptions, {name: row for name, row in INFERENCE.items() if name != "table"}),
+    )
     for name, (flags, value, default) in table.items()
 ]
 

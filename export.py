@@ -153,7 +153,7 @@ def _check(
     one = TorchDetector(opened.model, other.facts, device)
     tolerance = HALF if half else EXACT
     found = compare(one, other, images, tolerance)
-    if found.alone:
+    if not found.within(tolerance):
         raise UserError(
             f"{path} was not written: it does not find what PyTorch finds: {found}; allowed are "
             f"{tolerance.box:g} px and {tolerance.score:g}{': export without --half' if half else ''}"

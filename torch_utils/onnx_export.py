@@ -42,11 +42,12 @@ class Tolerance:
 
     box: float  # px of the image, each corner
     score: float
-    least: float  # score from which every box must have its partner
+    least: float  # score from which boxes must have their partner
+    alone: float  # share of the boxes that may have none: a little difference can decide what an NMS drops
 
 
-EXACT = Tolerance(box=0.05, score=1e-3, least=0.0)
-HALF = Tolerance(box=4.0, score=0.05, least=0.3)
+EXACT = Tolerance(box=0.05, score=1e-3, least=0.0, alone=0.0)
+HALF = Tolerance(box=4.0, score=0.05, least=0.3, alone=0.02)
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,10 @@ class Difference:
     alone: int  # that have none, and should
     box: float  # px, the most that a corner is apart from its partner's
     score: float  # the most
+
+    def within(self, tolerance: Tolerance) -> bool:
+        """Whether no more boxes are alone than may be."""
+        return self.alone <= tolerance.alone * (self.boxes + self.alone)
 
     def __str__(self) -> str:
         return (

@@ -25,7 +25,7 @@ GENERATOR = "demo"  # value of GENERATE in a data YAML
 IMAGES: Mapping[str, int] = {"train": 280, "valid": 120}
 VIDEO, TRACKS = "video.mp4", "video_tracks.txt"
 MARKER = "demo_version.txt"  # tells a folder that we drew from one of the user's
-_VERSION = "1"  # of the pictures; what another version drew is drawn anew
+_VERSION = "2"  # of the pictures; what another version drew is drawn anew
 _SEED = 7
 _HEIGHT, _WIDTH = 240, 320
 _SUPERSAMPLING = 2  # drawn so much larger and reduced, for smooth edges
@@ -267,7 +267,8 @@ def _write_video(root: Path) -> None:
         for number, (shape, share) in enumerate(zip(shapes, visible, strict=True), 1):
             x1, y1, x2, y2 = _box(shape)
             if share > 0 and x2 > x1 and y2 > y1:
-                rows.append(f"{frame},{number},{x1:g},{y1:g},{x2 - x1:g},{y2 - y1:g},1,{shape.label + 1},{share:.2f}")
+                corner = f"{x1 + 1:g},{y1 + 1:g}"  # MOTChallenge's pixels count from 1
+                rows.append(f"{frame},{number},{corner},{x2 - x1:g},{y2 - y1:g},1,{shape.label + 1},{share:.2f}")
         shapes = [_moved(s, speed, spin) for s, speed, spin in zip(shapes, speeds, spins, strict=True)]
         centers = np.array([s.center for s in shapes])
         speeds *= np.where((centers < 0) & (speeds < 0) | (centers > [_WIDTH, _HEIGHT]) & (speeds > 0), -1, 1)

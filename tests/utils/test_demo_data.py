@@ -11,6 +11,7 @@ from utils import demo_data
 from utils.data_config import DataConfig, Split, load_data_config
 from utils.errors import DataError
 from utils.label_index import open_index
+from utils.tracking_logs import read_mot
 
 
 @pytest.fixture
@@ -173,6 +174,10 @@ def test_video_and_tracks(config: DataConfig) -> None:
     assert rows[:, 0].min() == 1
     assert rows[:, 0].max() == 10
     assert (rows[:, 4:6] > 0).all()
+    assert rows[:, 2:4].min() >= 1
+    boxes = np.concatenate([tracks.boxes for tracks in read_mot(Path("data/demo/video_tracks.txt"))])
+    assert boxes[:, :2].min() == 0
+    assert (boxes[:, 2:] <= [320, 240]).all()
 
 
 def test_another_generator_is_refused(config: DataConfig) -> None:

@@ -40,10 +40,10 @@ def test_every_machine_draws_the_same(config: DataConfig) -> None:
     assert all(p.read_bytes() == content for p, content in files.items())
 
 
-def test_the_pictures_are_those_of_version_1() -> None:
+def test_the_pictures_are_those_of_version_2() -> None:
     """Another value needs another _VERSION."""
     picture, boxes, labels = demo_data._scene(np.random.default_rng([7, 0, 0]))
-    assert demo_data._VERSION == "1"
+    assert demo_data._VERSION == "2"
     assert (len(boxes), labels.tolist()) == (5, [3, 1, 2, 2, 0])
     assert picture.mean() == pytest.approx(187.484, abs=0.01)
 
@@ -90,11 +90,11 @@ def test_another_version_is_drawn_anew_and_nothing_is_lost(config: DataConfig, m
     demo_data.make_demo(config)
     Path("data/demo/train/images/mine.jpg").write_text("mine")
     before = content(Path("data/demo"))
-    monkeypatch.setattr(demo_data, "_VERSION", "2")
+    monkeypatch.setattr(demo_data, "_VERSION", "3")
     demo_data.make_demo(config)
-    assert content(Path("data/demo_old_1")) == before
+    assert content(Path("data/demo_old_2")) == before
     assert content(Path("data/demo")).keys() == before.keys() - {"train/images/mine.jpg"}
-    assert Path("data/demo", demo_data.MARKER).read_text() == "2\n"
+    assert Path("data/demo", demo_data.MARKER).read_text() == "3\n"
 
 
 def test_a_first_run_that_is_stopped_leaves_nothing_half(config: DataConfig, monkeypatch: pytest.MonkeyPatch) -> None:

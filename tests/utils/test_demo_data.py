@@ -92,7 +92,7 @@ def test_another_version_is_drawn_anew_and_nothing_is_lost(config: DataConfig, m
     before = content(Path("data/demo"))
     monkeypatch.setattr(demo_data, "_VERSION", "3")
     demo_data.make_demo(config)
-    assert content(Path("data/demo_old_2")) == before
+    assert content(Path("data/demo_old_1")) == before
     assert content(Path("data/demo")).keys() == before.keys() - {"train/images/mine.jpg"}
     assert Path("data/demo", demo_data.MARKER).read_text() == "3\n"
 

@@ -6,6 +6,7 @@ python export.py --weights outputs/training/smoke_training/best_model.pth --out 
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -145,20 +146,24 @@ def _check(
     *, half: bool, must: bool,
 ) -> None:  # fmt: skip
     """UserError unless onnxruntime finds in the images what PyTorch finds."""
-    from torch_utils.onnx_export import EXACT, HALF, compare, seconds
+    from torch_utils.onnx_export import EXACT, HALF, PADDED_ALONE, compare, seconds
     from utils.onnx_detector import OnnxDetector
     from utils.torch_detector import TorchDetector
 
     other = OnnxDetector(path, device, content=content, must=must)
     one = TorchDetector(opened.model, other.facts, device)
-    tolerance = HALF if half else EXACT
-    found = compare(one, other, images, tolerance)
-    if not found.within(tolerance):
-        raise UserError(
-            f"{path} was not written: it does not find what PyTorch finds: {found}; allowed are "
-            f"{tolerance.box:g} px and {tolerance.score:g}{': export without --half' if half else ''}"
-        )
-    log.info("Checked against PyTorch: %s", found)
+    exact = HALF if half else EXACT
+    for tolerance, padded, words in (
+        (exact, False, "images that fill the input"),
+        (replace(exact, alone=PADDED_ALONE), True, "the same with padding"),
+    ):
+        found = compare(one, other, images, tolerance, padded=padded)
+        if not found.within(tolerance):
+            raise UserError(
+                f"{path} was not written: it does not find what PyTorch finds; {words}: {found}; allowed are "
+                f"{tolerance.box:g} px and {tolerance.score:g}{': export without --half' if half else ''}"
+            )
+        log.info("Checked against PyTorch, %s: %s", words, found)
     if not found.boxes:
         log.warning("Nothing was found in the images, so little was checked: name better ones with --check")
     torch_seconds, onnx_seconds = seconds(one, other, images[0])

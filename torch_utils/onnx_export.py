@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import torch
 from torch.onnx.errors import OnnxExporterError
@@ -18,12 +19,12 @@ from torch.onnx.errors import OnnxExporterError
 from models.errors import ModelError
 from models.onnx_graph import INPUTS, OUTPUTS, STRIDE, OnnxGraph
 from models.rcnn.detector import FasterRCNN
-from utils.batch import collate
+from utils.batch import Batch, Sample, collate
 from utils.detections import Detections
 from utils.errors import UserError
 from utils.onnx_detector import OnnxDetector, on_canvas
 from utils.onnx_file import MOST_BYTES, OnnxMetadata
-from utils.size_rule import Canvas
+from utils.size_rule import Canvas, SizeRule
 from utils.torch_detector import TorchDetector
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Tolerance:
 
 EXACT = Tolerance(box=0.05, score=1e-3, least=0.0, alone=0.0)
 HALF = Tolerance(box=4.0, score=0.05, least=0.3, alone=0.02)
+PADDED_ALONE = 0.1  # share, of images with padding: its cells score alike but for the last bit, and that bit chooses
 
 
 @dataclass(frozen=True)
@@ -126,16 +128,19 @@ def content_of(proto: "ModelProto", metadata: OnnxMetadata) -> bytes:
     return content
 
 
-def compare(one: TorchDetector, other: OnnxDetector, images: Sequence[np.ndarray], tolerance: Tolerance) -> Difference:
+def compare(
+    one: TorchDetector, other: OnnxDetector, images: Sequence[np.ndarray], tolerance: Tolerance, *, padded: bool
+) -> Difference:
     """Detect in every image with both, at the same pixels.
 
-    A box needs no partner where its score is so low that it is chance whether it is among the detections: near the
-    model's threshold, or near the last one's where the image has as many as there may be.
+    `padded` images are seen as in use; the others are stretched until they fill their block. A box needs no partner
+    where its score is so low that it is chance whether it is among the detections: near the model's threshold, or
+    near the last one's where the image has as many as there may be.
     """
     heads = one.model.roi_heads
     boxes, alone, box, score = 0, 0, 0.0, 0.0
     for image in images:
-        pair = [detect() for detect in _at_same_pixels(one, other, image)]
+        pair = [detect() for detect in _at_same_pixels(one, other, image, padded=padded)]
         full = max(len(found) for found in pair) >= heads.detections_per_img
         last = min((found.scores.min() for found in pair if len(found)), default=0.0) if full else heads.score_thresh
         least = max(tolerance.least, float(last)) + tolerance.score
@@ -149,16 +154,23 @@ def compare(one: TorchDetector, other: OnnxDetector, images: Sequence[np.ndarray
 
 def seconds(one: TorchDetector, other: OnnxDetector, image: np.ndarray) -> tuple[float, float]:
     """Medians of what both take for one image of the batch."""
-    return tuple(_median(detect, one.device) for detect in _at_same_pixels(one, other, image))
+    return tuple(_median(detect, one.device) for detect in _at_same_pixels(one, other, image, padded=True))
 
 
 def _at_same_pixels(
-    one: TorchDetector, other: OnnxDetector, image: np.ndarray
+    one: TorchDetector, other: OnnxDetector, image: np.ndarray, *, padded: bool
 ) -> tuple[Callable[[], Detections], Callable[[], Detections]]:
-    batch = collate([other.prepare(image)])
-    rule = other.facts.size_rule
-    seen = on_canvas(batch, rule) if isinstance(rule, Canvas) else batch
-    return lambda: one.detect_batch(seen)[0], lambda: other.detect_batch(seen)[0]
+    sample = other.prepare(image)
+    batch = _block(sample, other.facts.size_rule)
+    if not padded:
+        height, width = batch.images.shape[1:3]
+        batch = _block(sample._replace(image=cv2.resize(image, (width, height))), other.facts.size_rule)
+    return lambda: one.detect_batch(batch)[0], lambda: other.detect_batch(batch)[0]
+
+
+def _block(sample: Sample, rule: SizeRule | Canvas) -> Batch:
+    batch = collate([sample])
+    return on_canvas(batch, rule) if isinstance(rule, Canvas) else batch
 
 
 def _partners(one: Detections, other: Detections, tolerance: Tolerance) -> tuple[list[tuple[int, int]], list[float]]:

@@ -85,7 +85,7 @@ def use_on_video(detector: Detector, video: Video, options: VideoOptions) -> Non
     frame_log = None
     if options.log_json:
         frame_log = FrameLog(CocoLog(folder / "log.json", class_names), counted)
-    log.info("%s on %s at %s; results go to %s", facts.name, facts.device, facts.size_rule, folder)
+    log.info("%s on %s at %s; results go to %s", facts.name, facts.place, facts.size_rule, folder)
     log.info("%s; written as %s", source.facts, writer.words)
     drop = source.facts.is_live if options.drop_frames is None else options.drop_frames
     pipeline = VideoPipeline(

@@ -145,7 +145,7 @@ def _detector(options: EvalOptions, processes: "Processes") -> _Subject:
     checkpoint = load_checkpoint(Path(options.weights)) if options.weights and not is_onnx(options.weights) else {}
     trained_with = TrainOptions(batch=_BATCH).over(checkpoint.get("options", {}))
     facts = detector.facts
-    log.info("%s runs on %s", facts.source, facts.device)
+    log.info("%s runs on %s", facts.source, facts.place)
 
     def measure(index: "LabelIndex", batch_size: int, new_labels: "np.ndarray | None") -> "Evaluation":
         subject = detector

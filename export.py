@@ -169,7 +169,7 @@ def _check(
     torch_seconds, onnx_seconds = seconds(one, other, images[0])
     log.info(
         "An image takes %.3f s on %s, %.2f of PyTorch's %.3f s",
-        onnx_seconds, other.facts.device, onnx_seconds / torch_seconds, torch_seconds,
+        onnx_seconds, other.facts.place, onnx_seconds / torch_seconds, torch_seconds,
     )  # fmt: skip
 
 

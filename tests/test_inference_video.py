@@ -142,7 +142,9 @@ def test_a_variable_rate_and_an_odd_size(detect, tmp_path: Path) -> None:
     assert drawn[0].shape == (122, 162, 3)
 
 
-def test_tracks_are_drawn_and_written_for_every_frame(detect, tmp_path: Path) -> None:
+def test_tracks_are_drawn_and_written_for_every_frame(
+    detect, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Faults of the predecessor: the tracker was not called on frames without detections, and its boxes were drawn on
     the resized frame."""
     path = write_video(tmp_path / "a.mp4", [frames(1)[0]] * 8)
@@ -156,6 +158,27 @@ def test_tracks_are_drawn_and_written_for_every_frame(detect, tmp_path: Path) ->
     log = json.loads((folder / "log.json").read_text())
     assert len(log["images"]) == 8
     assert min(a["score"] for a in log["annotations"]) >= 0.4
+    assert f"8 frames, {len(log['annotations'])} detections" in capsys.readouterr().out  # not the tracker's weak ones
+
+
+@pytest.mark.parametrize("words", [("--count-line", "0,0.5,1,0.5"), ("--tracker", "deepsort"), ("--no-trails",)])
+def test_flags_of_tracking_need_the_switch(detect, words: tuple[str, ...]) -> None:
+    with pytest.raises(UserError, match=f"{words[0]} is for tracking: add --track, or drop it"):
+        detect("-i", "no.mp4", *words)
+
+
+def test_all_that_could_not_be_written_is_told(
+    detect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", "log.json")
+
+    monkeypatch.setattr("utils.coco_log.write_atomically", full)
+    path = write_video(tmp_path / "a.mkv", frames(60))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    with pytest.raises(VideoError, match=r"a\.mkv: ends after frame \d+"):
+        detect("-i", path, "--log-json")
+    assert "\nlog.json: No space left on device\n" in capsys.readouterr().out
 
 
 def test_classes_and_thresholds_of_them(detect, tmp_path: Path) -> None:

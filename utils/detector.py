@@ -27,10 +27,16 @@ class DetectorFacts:
     name: str  # of the model
     class_names: tuple[str, ...]  # class_names[0] is the background
     size_rule: SizeRule | Canvas
-    device: str  # where it runs, in words
+    device: str  # where it runs: cpu, cuda or cuda:N
     source: str  # the file of its weights, or what else they are
     best_threshold: float | None = None  # score at which validation's mean F1 was highest, where the file says so
     class_thresholds: Mapping[str, float | None] | None = None  # where that of each class was; None: it had no boxes
+    runtime: str | None = None  # what runs it there, where that is not PyTorch
+
+    @property
+    def place(self) -> str:
+        """Device and runtime, in words."""
+        return f"{self.device} through {self.runtime}" if self.runtime else self.device
 
 
 class Detector(ABC):

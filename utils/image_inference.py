@@ -79,7 +79,7 @@ def use_on_images(
         step = 1  # the slices of an image fill batches, and several large images would fill the memory
     folder = output_folder(options.output, files.paths, files.names)
     results = ImageResults(folder, options.result_kinds(), class_names, files.names)
-    log.info("%s on %s at %s; results go to %s", facts.name, facts.device, facts.size_rule, folder)
+    log.info("%s on %s at %s; results go to %s", facts.name, facts.place, facts.size_rule, folder)
     done = detect_images(
         detector,
         files,

@@ -42,13 +42,13 @@ class OnnxDetector(BatchDetector):
         self._session, provider = _session(path, content, device, must=must)
         self._canvas = metadata.size_rule if isinstance(metadata.size_rule, Canvas) else None
         _check_signature(path, self._session, metadata)
-        where = f"{device} through onnxruntime's {provider}"
         super().__init__(
             DetectorFacts(
                 name=metadata.model,
                 class_names=metadata.names,
                 size_rule=metadata.size_rule,
-                device=where,
+                device=str(device),
+                runtime=f"onnxruntime's {provider}",
                 source=str(path),
                 best_threshold=metadata.threshold,
                 class_thresholds=metadata.class_thresholds,

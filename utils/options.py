@@ -48,12 +48,12 @@ def _named_threshold(text: str) -> tuple[str, float]:
     return name, Fraction.__metadata__[0](score)
 
 
-def refuse_without(switch: str, options: Options, group: type[Options]) -> None:
-    """UserError where a flag of `group` was typed, which counts with the switch alone."""
+def refuse_without(switch: str, options: Options, group: type[Options], purpose: str) -> None:
+    """UserError where a flag of `group` was typed, which counts with the switch alone; `purpose` is what it is for."""
     for option in dataclasses.fields(group):
         name = option.metadata.get("names", (switch,))[-1]
         if option.name in options.given and name != switch:
-            raise UserError(f"{name} is for slices: add {switch}, or drop it")
+            raise UserError(f"{name} is for {purpose}: add {switch}, or drop it")
 
 
 def _points(parse: Callable[[str], Points], words: str) -> Callable[[str], Points]:
@@ -157,7 +157,7 @@ class SwitchedSliceOptions(SliceOptions):
             UserError: flags of slices were typed without it.
         """
         if not self.slice:
-            refuse_without("--slice", self, SliceOptions)
+            refuse_without("--slice", self, SliceOptions, "slices")
         return self.slice
 
 
@@ -285,6 +285,16 @@ class TrackingOptions(Options):
         metavar="X1,Y1,...",
         help="count who enters and leaves this polygon; px, or fractions",
     )
+
+    def wants_tracks(self) -> bool:
+        """--track.
+
+        Raises:
+            UserError: flags of tracking were typed without it.
+        """
+        if not self.track:
+            refuse_without("--track", self, TrackingOptions, "tracking")
+        return self.track
 
 
 @dataclass(frozen=True, kw_only=True)

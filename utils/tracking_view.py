@@ -138,7 +138,7 @@ def _write_counts(
     if len(labels) > _MOST_ROWS:
         texts.append(f"and {len(labels) - _MOST_ROWS} more classes")
     x, y = at[0] + text_size / 2, at[1] + text_size / 2
-    y = min(y, canvas.shape[0] - 2 * text_size * len(texts))
+    y = max(min(y, canvas.shape[0] - 2 * text_size * len(texts)), 2 * text_size)  # room above, so that none is moved
     for text in texts or ["  ".join(f"{word} 0" for word in counts)]:
         y += tag(canvas, np.array([x, y]), text, color, text_size)
 

@@ -293,7 +293,7 @@ class SliceTrainOptions(SliceGridOptions):
             UserError: flags of slices were typed without --slice-train, or slices are too many.
         """
         if not self.slice_train:
-            refuse_without("--slice-train", self, SliceTrainOptions)
+            refuse_without("--slice-train", self, SliceTrainOptions, "slices")
             return index
         from utils.slice_index import slice_index
         from utils.slicing import Slices

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from utils.coco_log import CocoLog
 from utils.data_config import DataConfig, load_data_config
+from utils.detections import Detections
 from utils.detector import Detector, DetectorFacts
 from utils.display import check_display
 from utils.errors import UserError
@@ -21,7 +22,7 @@ from utils.tracking import create_tracker
 from utils.using import check_classes, class_names_in_use, output_folder, threshold_in_use
 from utils.video import VideoFacts, VideoSource
 from utils.video_annotators import Annotator, DetectionAnnotator, FrameLog
-from utils.video_pipeline import VideoPipeline
+from utils.video_pipeline import Report, VideoPipeline
 from utils.video_sources import open_video
 from utils.video_window import VideoWindow
 from utils.video_writers import open_writer
@@ -46,6 +47,8 @@ def video_of(options: VideoOptions) -> Video:
     Raises:
         UserError: there is none, or something asked for cannot be had on this machine.
     """
+    options.wants_slices()  # which refuse flags that mean nothing without them
+    options.wants_tracks()
     for flag, wanted in (("--show", options.show), ("--mpl-show", options.mpl_show)):
         if wanted:
             check_display(flag)
@@ -75,10 +78,14 @@ def use_on_video(detector: Detector, video: Video, options: VideoOptions) -> Non
         detector = sliced(detector, options, threshold=lowest, classes=options.classes, batch=options.batch)
         step = 1  # the slices of a frame fill batches
     writer = open_writer(folder / name, source.facts, codec=options.codec, sound=not options.no_audio)
+
+    def counted(found: Detections) -> Detections:
+        return found.filtered(threshold)  # a tracker makes use of weaker ones
+
     frame_log = None
     if options.log_json:
-        frame_log = FrameLog(CocoLog(folder / "log.json", class_names), lambda found: found.filtered(threshold))
-    log.info("%s on %s at %s; results go to %s", facts.name, facts.device, facts.size_rule, folder)
+        frame_log = FrameLog(CocoLog(folder / "log.json", class_names), counted)
+    log.info("%s on %s at %s; results go to %s", facts.name, facts.place, facts.size_rule, folder)
     log.info("%s; written as %s", source.facts, writer.words)
     drop = source.facts.is_live if options.drop_frames is None else options.drop_frames
     pipeline = VideoPipeline(
@@ -88,6 +95,7 @@ def use_on_video(detector: Detector, video: Video, options: VideoOptions) -> Non
         writer,
         log=frame_log,
         keep=lambda detections: detections.filtered(lowest, options.classes),
+        count=counted,
         batch=step,
         drop=drop,
     )
@@ -102,7 +110,7 @@ def use_on_video(detector: Detector, video: Video, options: VideoOptions) -> Non
         if report.dropped:
             log.info("%d frames came faster than they were detected and were left out", report.dropped)
         if report.error is not None:
-            _tell_rest(folder, name, report.frames)
+            _tell_rest(folder / name, report)
             raise report.error
         if signals.signal is not None:
             raise signals.interrupted(f"{report.frames} frames are in {folder / name}")
@@ -119,7 +127,7 @@ def _annotator(
 ) -> tuple[Annotator, float | np.ndarray]:
     """What makes the pictures, and the lowest score that it wants to know of."""
     show_labels = not options.no_labels
-    if not options.track:
+    if not options.wants_tracks():
         return DetectionAnnotator(class_names, show_labels=show_labels), threshold
     fps = float(video.rate)
     tracker = create_tracker(
@@ -159,10 +167,13 @@ def _run(pipeline: VideoPipeline, source: VideoSource, signals: StopSignal, opti
                     pipeline.stop()
 
 
-def _tell_rest(folder: Path, name: str, frames: int) -> None:
-    """Where the part is that was done before an error."""
-    if frames:
-        log.info("%d frames are in %s", frames, folder / name)
+def _tell_rest(path: Path, report: Report) -> None:
+    """Where the part is that was done before an error, and what else went wrong."""
+    if report.frames:
+        log.info("%d frames are in %s", report.frames, path)
+    for error in report.later_errors:
+        is_of_file = isinstance(error, OSError) and error.filename
+        log.error("%s", f"{error.filename}: {error.strerror}" if is_of_file else error)
 
 
 def _video_path(config: DataConfig | None) -> str:

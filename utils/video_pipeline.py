@@ -4,7 +4,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -44,6 +44,7 @@ class Report:
     seconds: float = 0.0  # from before the first was read until the file was closed
     stages: dict[str, StageTime] = field(default_factory=dict)
     error: BaseException | None = None  # what ended it before its end
+    later_errors: Sequence[BaseException] = ()  # what went wrong after that
 
     @property
     def rate(self) -> float:
@@ -145,7 +146,8 @@ class VideoPipeline:
 
     Args:
         log: of every frame, closed at the end.
-        keep: leaves the detections that count.
+        keep: leaves the detections that the annotator is given.
+        count: leaves those of them that the report counts.
         batch: frames per step of the detector; of what is live as many as there are.
         drop: leave out frames rather than let the source wait.
     """
@@ -159,12 +161,13 @@ class VideoPipeline:
         *,
         log: FrameLog | None = None,
         keep: Callable[[Detections], Detections] = lambda found: found,
+        count: Callable[[Detections], Detections] = lambda found: found,
         batch: int = 4,
         drop: bool = False,
     ) -> None:
         self._source, self._detector, self._annotator, self._writer = source, detector, annotator, writer
         self._log = log
-        self._keep, self._fill = keep, not (drop or source.facts.is_live)
+        self._keep, self._count, self._fill = keep, count, not (drop or source.facts.is_live)
         depth = max(1, min(batch, _MOST_BYTES // (_CHANNELS * source.facts.frame_bytes)))
         self._batch = depth
         self._read: Channel[Frame] = Channel(depth, drop_oldest=drop)
@@ -183,9 +186,7 @@ class VideoPipeline:
         self._started = time.perf_counter()
         self._threads = ThreadPoolExecutor(len(STAGES), thread_name_prefix="video")
         works = (self._do_read, self._do_prepare, self._do_detect, self._do_draw, self._do_write)
-        self._stages = [self._threads.submit(work) for work in works]
-        for stage in self._stages:
-            stage.add_done_callback(self._note_error)
+        self._stages = [self._threads.submit(self._noting_errors, work) for work in works]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -219,27 +220,33 @@ class VideoPipeline:
             seconds=self._ended - self._started,
             stages=self._times,
             error=self._errors[0] if self._errors else None,
+            later_errors=self._errors[1:],
         )
 
-    def _note_error(self, stage: Future[None]) -> None:
-        if (error := stage.exception()) is not None:
+    def _noting_errors(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - `report` has it
             self._errors.append(error)
 
     def _do_read(self) -> None:
-        times, frames = self._times["read"], self._source.frames()
         try:
-            while True:
-                with _timed(times, "busy"):
-                    frame = next(frames, None)
-                if frame is None:
-                    return
-                with _timed(times, "blocked"):
-                    is_wanted = self._read.put(frame)
-                if not is_wanted:
-                    return
+            self._noting_errors(self._read_all)  # before the channel is closed: closing a stream may take its time
         finally:
             self._read.close()
             self._source.close()
+
+    def _read_all(self) -> None:
+        times, frames = self._times["read"], self._source.frames()
+        while True:
+            with _timed(times, "busy"):
+                frame = next(frames, None)
+            if frame is None:
+                return
+            with _timed(times, "blocked"):
+                is_wanted = self._read.put(frame)
+            if not is_wanted:
+                return
 
     def _do_prepare(self) -> None:
         self._pass_on("prepare", self._read, self._prepared, self._prepare)
@@ -287,7 +294,7 @@ class VideoPipeline:
         picture = self._annotator.annotate(item.frame.number, item.frame.image, item.detections)
         if self._log is not None:
             self._log.add(item.frame, item.detections)
-        self._detections += len(item.detections)
+        self._detections += len(self._count(item.detections))
         self.latest = picture
         return [_Picture(item.frame.seconds, picture)]
 

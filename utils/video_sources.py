@@ -4,6 +4,7 @@ import difflib
 import glob
 import logging
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
@@ -58,7 +59,8 @@ def open_video(wish: str, *, fps: float | None = None, reconnect: int = 5) -> Vi
         found = [Path(match) for match in glob.glob(wish, recursive=True)]
         images = [p for p in found if is_image_name(p) and p.is_file()]
         if images:
-            return ImageFrames(images, Path(wish).parent.name or "frames", rate)
+            folder = Path(wish).parent.name
+            return ImageFrames(images, "frames" if glob.has_magic(folder) else folder or "frames", rate)
         raise UserError(f"--input {wish}: {'no frames (images)' if found else 'no file'} under this pattern")
     raise UserError(f"--input {wish}: no such file or folder{_hint(path)}")
 
@@ -70,9 +72,11 @@ def without_password(address: str) -> str:
     return printable(f"{parts.scheme}://{host}{parts.path}")
 
 
-def natural_order(path: Path) -> list[tuple[int, int | str]]:
-    """Sorts frame_2 before frame_10."""
-    return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", path.stem)]
+def natural_order(path: Path) -> tuple[list[list[tuple[int, int | str]]], str]:
+    """Sorts frame_2 before frame_10, folder by folder."""
+    names = (*path.parent.parts, path.stem)
+    words = [[(0, int(w)) if w.isdecimal() else (1, w) for w in re.split(r"(\d+)", name)] for name in names]
+    return words, path.name
 
 
 class ImageFrames(VideoSource):
@@ -162,6 +166,7 @@ class Stream(VideoSource):
         self._address, self._rate = address, rate
         self._name = without_password(address)
         self._reconnect, self._first_wait = reconnect, first_wait
+        self._unwanted = threading.Event()
         self._reader = self._open()
         self.facts = self._reader.facts
 
@@ -184,6 +189,8 @@ class Stream(VideoSource):
             except VideoError as error:
                 problem = str(error).removeprefix(f"{self._name}: ")
             failures = self._open_again(failures, number, problem)
+            if self._unwanted.is_set():
+                return
             if self.facts.is_live:
                 offset = max(time.monotonic() - started, last + float(1 / self.facts.rate))
 
@@ -191,12 +198,18 @@ class Stream(VideoSource):
         """See VideoSource."""
         self._reader.close()
 
+    def stop_waiting(self) -> None:
+        """See VideoSource; no attempt is made any more."""
+        self._unwanted.set()
+
     def _open(self) -> AvReader:
         return AvReader(self._address, name=self._name, stem="stream", rate=self._rate)
 
     def _open_again(self, failures: int, number: int, problem: str) -> int:
-        """Failures in a row so far."""
+        """Failures in a row so far; at once if nobody waits any more."""
         self._reader.close()
+        if self._unwanted.is_set():
+            return failures
         while failures < self._reconnect:
             wait = min(_LONGEST_WAIT, self._first_wait * 2**failures)
             failures += 1
@@ -204,7 +217,8 @@ class Stream(VideoSource):
                 "%s: broke off after frame %d (%s); attempt %d of %d in %g s",
                 self._name, number, problem, failures, self._reconnect, wait,
             )  # fmt: skip
-            time.sleep(wait)
+            if self._unwanted.wait(wait):
+                return failures
             try:
                 self._reader = self._open()
             except VideoError as error:

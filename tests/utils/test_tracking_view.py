@@ -96,6 +96,16 @@ def test_lines_and_their_counts_stay_in_the_picture(points: tuple) -> None:
     assert (more != few).any()
 
 
+@pytest.mark.parametrize("top", [0, -30, 9])
+def test_rows_of_counts_at_the_upper_edge_do_not_cover_each_other(top: int) -> None:
+    points = (150, top), (150, 199)
+    both = draw(TrackedFrame(Tracks.none(), lines=(LineView(points, Counter({1: 3, 2: 1}), NONE),)))
+    one = draw(TrackedFrame(Tracks.none(), lines=(LineView(points, Counter({1: 3}), NONE),)))
+    rows = [row for row, differs in enumerate((both != one)[:, 160:].any((1, 2))) if differs]
+    filled = np.flatnonzero((one != FRAME)[:, 160:].any((1, 2)))
+    assert min(rows) > max(filled), "the second row is below the first"
+
+
 @pytest.mark.parametrize(
     "corners",
     [

@@ -183,6 +183,35 @@ def test_a_source_that_ends_before_its_end_costs_nothing_of_what_came() -> None:
     assert str(report.error) == "a: cut off"
 
 
+def test_an_error_is_told_although_the_source_is_slow_to_close() -> None:
+    class Slow(Source):
+        def close(self) -> None:
+            gone.wait(5)
+            super().close()
+
+    gone = threading.Event()
+    with VideoPipeline(Slow(3, error=VideoError("a: gone")), Stub(), Annotator(), Writer()) as pipeline:
+        assert pipeline.wait(20)
+    assert str(pipeline.report.error) == "a: gone"
+    gone.set()
+
+
+def test_what_goes_wrong_after_an_error_is_told_too() -> None:
+    class Unclosable(Annotator):
+        def close(self) -> None:
+            super().close()
+            raise OSError(28, "No space left on device", "a_counts.json")
+
+    report = run(Source(9, error=VideoError("a: cut off")), Stub(), Unclosable(), Writer())
+    assert str(report.error) == "a: cut off"
+    assert ["a_counts.json" in str(error) for error in report.later_errors] == [True]
+
+
+def test_the_report_counts_what_it_is_told_to() -> None:
+    report = run(Source(10), Stub(), Annotator(), Writer(), count=lambda found: found.filtered(0.95))
+    assert (report.frames, report.detections) == (10, 0)
+
+
 @pytest.mark.parametrize(
     ("detector", "annotator", "writer", "words", "at_least"),
     [

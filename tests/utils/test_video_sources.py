@@ -253,6 +253,24 @@ def test_natural_order() -> None:
     names = ["a10.png", "a9.png", "b.png", "10.png", "9.png", "a.png"]
     ordered = sorted(map(Path, names), key=natural_order)
     assert [p.name for p in ordered] == ["9.png", "10.png", "a.png", "a9.png", "a10.png", "b.png"]
+    names = ["s10/1.png", "s9/2.png", "s9/2.jpg", "s9/1.png", "s10/01.png"]
+    ordered = sorted(map(Path, names), key=natural_order)
+    assert [p.as_posix() for p in ordered] == ["s9/1.png", "s9/2.jpg", "s9/2.png", "s10/01.png", "s10/1.png"]
+
+
+def test_frames_of_several_folders_come_folder_by_folder(tmp_path: Path) -> None:
+    for i, picture in enumerate(pictures(6)):
+        write_image(folder_of(tmp_path, f"shot_{8 + i // 3}") / f"frame_{i % 3}.png", picture)
+    source = open_video(str(tmp_path / "**" / "*.png"))
+    assert [number_of(f.image) for f in source.frames()] == list(range(6))
+    assert source.facts.stem == "frames"
+    assert open_video(str(tmp_path / "shot_*" / "*.png")).facts.stem == "frames"
+    assert open_video(str(tmp_path / "shot_8" / "*.png")).facts.stem == "shot_8"
+
+
+def folder_of(parent: Path, name: str) -> Path:
+    (parent / name).mkdir(exist_ok=True)
+    return parent / name
 
 
 @pytest.mark.parametrize("name", ["a.mkv", "a.mp4"])
@@ -385,6 +403,18 @@ def test_a_stream_that_stays_away_is_given_up(noisy: Path, caplog: pytest.LogCap
         with pytest.raises(VideoError, match=r"broke off after frame \d+ \(.*\); 2 attempts to reconnect failed"):
             read_until_it_fails(stream, frames)
     assert len(frames) > 30
+
+
+def test_a_stream_that_nobody_wants_any_more_is_not_waited_for(noisy: Path) -> None:
+    """Ctrl-C while it is away ended the video at once, and the process half a minute later."""
+    data = noisy.read_bytes()
+    handler = functools.partial(Breaking, data, len(data) // 2, iter(["half"]))
+    with Serving(handler) as address:
+        stream = Stream(f"{address}/a.mkv", None, 5, first_wait=20)
+        threading.Timer(0.5, stream.stop_waiting).start()
+        started = time.monotonic()
+        assert len(list(stream.frames())) > 30
+    assert time.monotonic() - started < 10
 
 
 def test_a_stream_that_is_not_there() -> None:

@@ -47,7 +47,7 @@ class OnnxDetector(BatchDetector):
                 name=metadata.model,
                 class_names=metadata.names,
                 size_rule=metadata.size_rule,
-                device=str(device),
+                device="cpu" if provider == CPU else str(device),
                 runtime=f"onnxruntime's {provider}",
                 source=str(path),
                 best_threshold=metadata.threshold,

@@ -138,4 +138,4 @@ def test_a_gpu_that_onnxruntime_cannot_use_is_told(
         OnnxDetector(ours, gpu, must=True)
     detector = OnnxDetector(ours, gpu)
     assert "cannot use cuda:0 and runs on the CPU" in caplog.text
-    assert "CPUExecutionProvider" in detector.facts.device
+    assert detector.facts.place == "cpu through onnxruntime's CPUExecutionProvider"

@@ -1,0 +1,111 @@
+"""Images a second from files to files: ours against a serial loop, in turns.
+
+OMP_NUM_THREADS=1 taskset -c 0,1 python -m benchmarks.inference [--input FOLDER]
+
+The serial loop is the predecessor's, restated: read, convert to float and resize, detect one image, draw with
+anti-aliased lines, write. The stub detector sleeps, as a CPU does while a GPU works: 2 ms a call (a small model, bound
+by the launches of its kernels) or 2 ms an image (a large one). The limits are what one thread reaches in each stage
+alone; up to four threads share reading and preparing, two drawing and writing, where there are cores.
+"""
+
+import argparse
+import logging
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+
+import cv2
+import torch
+
+from benchmarks.serial import NAMES, detectors, serial_step
+from utils.detector import Detector
+from utils.drawing import draw_detections
+from utils.image_inference import detect_images
+from utils.image_results import ImageResults
+from utils.images import read_image, write_image
+from utils.options import ResultKinds
+from utils.sources import ImageFiles, find_images
+
+
+def serial(files: ImageFiles, out: Path, detector: Detector, size: int) -> float:
+    """Images a second of the predecessor's loop."""
+    step = serial_step(detector, size)
+    started = time.perf_counter()
+    for path, name in zip(files.paths, files.names, strict=True):
+        bgr = cv2.imread(str(path))
+        step(bgr)
+        cv2.imwrite(str(out / name), bgr)
+    return len(files) / (time.perf_counter() - started)
+
+
+def overlapped(files: ImageFiles, out: Path, detector: Detector, batch: int) -> float:
+    """Images a second of ours."""
+    results = ImageResults(out, ResultKinds(), NAMES, files.names)
+    return len(files) / detect_images(detector, files, results, keep=lambda found: found, batch=batch).seconds
+
+
+def limits(files: ImageFiles, out: Path, detector: Detector, batch: int) -> dict[str, float]:
+    """Milliseconds an image that one thread spends in each stage alone."""
+    images = [read_image(path) for path in files.paths[: 4 * batch]]
+    prepared = [detector.prepare(image) for image in images]
+    groups = [prepared[i : i + batch] for i in range(0, len(prepared), batch)]
+    found = [each for group in groups for each in detector.detect(group)]
+    pictures = [draw_detections(image, each, NAMES) for image, each in zip(images, found, strict=True)]
+    count = len(images)
+
+    def milliseconds(work: Callable[..., object], *several: Sequence[object]) -> float:
+        started = time.perf_counter()
+        for arguments in zip(*several, strict=True):
+            work(*arguments)
+        return 1e3 * (time.perf_counter() - started) / count
+
+    return {
+        "read": milliseconds(read_image, files.paths[:count]),
+        "prepare": milliseconds(detector.prepare, images),
+        "detect": milliseconds(detector.detect, groups),
+        "draw": milliseconds(lambda image, each: draw_detections(image, each, NAMES), images, found),
+        "write": milliseconds(write_image, [out / name for name in files.names[:count]], pictures),
+    }
+
+
+def main() -> None:
+    """Interleave both ways, print medians, ratios and limits."""
+    parser = argparse.ArgumentParser(description="Images a second from files to files, ours against a serial loop.")
+    parser.add_argument("--input", default="example_test_data/image_1.jpg", help="an image, a folder or a pattern")
+    parser.add_argument("--images", type=int, default=96, help="take them again and again until there are so many")
+    parser.add_argument("--imgsz", type=int, default=640)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--model", help="a real detector too, with random weights on the CPU: fasterrcnn_nano")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING)
+    torch.set_num_threads(1)
+    paths = find_images(options.input).paths
+    paths = [paths[i % len(paths)] for i in range(options.images)]
+    files = ImageFiles(paths, [f"{i}{path.suffix}" for i, path in enumerate(paths)])
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder)
+        for name, detector in detectors(options.imgsz, options.model).items():
+            serial(files, out, detector, options.imgsz)
+            overlapped(files, out, detector, options.batch)
+            rates: dict[str, list[float]] = {"serial": [], "ours": []}
+            cpu: dict[str, list[float]] = {"serial": [], "ours": []}  # ms an image
+            for _ in range(options.rounds):
+                for way, several in rates.items():
+                    started = time.process_time()
+                    if way == "serial":
+                        several.append(serial(files, out, detector, options.imgsz))
+                    else:
+                        several.append(overlapped(files, out, detector, options.batch))
+                    cpu[way].append(1e3 * (time.process_time() - started) / len(files))
+            one, other = (median(several) for several in rates.values())
+            print(f"{name}: serial {one:.1f} images a second, {median(cpu['serial']):.2f} ms of CPU an image")
+            print(f"  ours {other:.1f}, {other / one:.2f} times, {median(cpu['ours']):.2f} ms of CPU")
+            times = limits(files, out, detector, options.batch)
+            print("  limits of one thread: " + ", ".join(f"{k} {v:.2f} ms" for k, v in times.items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""The predecessor's loop over pictures, restated, and the detectors that both sides of a comparison use."""
+
+import time
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+import torch
+
+from models.create_fasterrcnn_model import create_model
+from utils.detections import Detections
+from utils.detector import BatchDetector, Detector, DetectorFacts
+from utils.drawing import class_color
+from utils.size_rule import SizeRule
+from utils.torch_detector import TorchDetector
+
+NAMES = ("__background__", *(f"class {i}" for i in range(1, 6)))
+_BOXES = 20
+
+
+class Stub(BatchDetector):
+    """Sleeps 2 ms, and finds the same boxes everywhere; prepares images as every detector does."""
+
+    def __init__(self, size: int, *, per_image: bool) -> None:
+        super().__init__(DetectorFacts("stub", NAMES, SizeRule(size), "nowhere", source="none"))
+        self._per_image = per_image
+        rng = np.random.default_rng(0)
+        corners = rng.uniform(0, 250, (_BOXES, 2))
+        boxes = np.concatenate([corners, corners + rng.uniform(20, 90, (_BOXES, 2))], 1).astype(np.float32)
+        self._found = Detections(boxes, rng.uniform(0.3, 1, _BOXES).astype(np.float32), rng.integers(1, 6, _BOXES))
+
+    def detect(self, prepared: Sequence[object]) -> list[Detections]:
+        """See Detector."""
+        time.sleep(0.002 * (len(prepared) if self._per_image else 1))
+        return [self._found] * len(prepared)
+
+    def detect_batch(self, batch: object) -> list[Detections]:
+        """Never called."""
+        raise NotImplementedError
+
+
+def detectors(size: int, model: str | None) -> dict[str, Detector]:
+    """Stubs, and a real one with random weights, for which the time is the same, if a model is named."""
+    found: dict[str, Detector] = {
+        "2 ms a call": Stub(size, per_image=False),
+        "2 ms an image": Stub(size, per_image=True),
+    }
+    if model:
+        torch.manual_seed(0)
+        facts = DetectorFacts(model, NAMES, SizeRule(size), "cpu", source="random")
+        found[model] = TorchDetector(create_model[model](len(NAMES), pretrained=False), facts, torch.device("cpu"))
+    return found
+
+
+def serial_step(detector: Detector, size: int) -> Callable[[np.ndarray], None]:
+    """What is done with a BGR picture (H, W, 3) uint8: floats of this shorter side, detections in them, boxes drawn."""
+    detect = _detect_one(detector)
+
+    def step(bgr: np.ndarray) -> None:
+        scale = size / min(bgr.shape[:2])
+        rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.float32)
+        image = cv2.resize(rgb, None, fx=scale, fy=scale) / 255.0
+        _draw(bgr, detect(np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)))
+
+    return step
+
+
+def _detect_one(detector: Detector) -> Callable[[np.ndarray], Detections]:
+    """One float image (3, H, W) at a time."""
+    if isinstance(detector, Stub):
+        return lambda image: detector.detect([image])[0]
+
+    @torch.inference_mode()
+    def detect(image: np.ndarray) -> Detections:
+        return Detections.from_output(detector.model([torch.from_numpy(image)])[0]).where(slice(_BOXES))
+
+    return detect
+
+
+def _draw(bgr: np.ndarray, found: Detections) -> None:
+    for box, label, score in zip(found.boxes, found.labels, found.scores, strict=True):
+        x1, y1, x2, y2 = (int(v) for v in box)
+        color = class_color(int(label))
+        cv2.rectangle(bgr, (x1, y1), (x2, y2), color, 2, cv2.LINE_AA)
+        text = f"{NAMES[label]} {score:.2f}"
+        (w, h), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)
+        cv2.rectangle(bgr, (x1, y1 - h - 3), (x1 + w, y1), color, -1, cv2.LINE_AA)
+        cv2.putText(bgr, text, (x1, y1 - 3), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1, cv2.LINE_AA)

@@ -5,7 +5,7 @@ python train.py --data data_configs/smoke.yaml --model fasterrcnn_resnet50_fpn -
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -20,7 +20,7 @@ from utils.train_options import TrainOptions
 if TYPE_CHECKING:  # heavy imports wait until they are needed, so that --help answers at once
     import torch
 
-    from datasets import DetectionDataset
+    from datasets import DetectionDataset, TrainBatches
     from models.rcnn.detector import FasterRCNN
     from torch_utils.distributed import Processes
     from torch_utils.optimization import Schedule
@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # heavy imports wait until they are needed, so that --help an
     from utils.data_config import DataConfig
     from utils.label_index import LabelIndex
     from utils.loader import Loader
+    from utils.size_rule import SizeRule
 
 _UNFROZEN_DECAY = 0.7  # layer-wise, of --unfreeze; ViTDet's for ViT-B, https://arxiv.org/abs/2203.16527, table 9
 _DRAWN = 16  # samples in the picture of them
@@ -37,9 +38,7 @@ log = logging.getLogger("train")
 
 def main(options: TrainOptions) -> None:
     """Train from the first epoch, or go on after the last whole one."""
-    import torch
-
-    from datasets import DetectionDataset, EvalBatches, TrainBatches, make_loader
+    from datasets import DetectionDataset
     from torch_utils.batch_size import LargestSample, find_batch
     from torch_utils.checkpoint import seed_everything
     from torch_utils.distributed import from_main, join_processes, leave_processes, share_faults
@@ -49,14 +48,12 @@ def main(options: TrainOptions) -> None:
     from torch_utils.evaluation_files import REPORT
     from torch_utils.interruption import Interruption
     from torch_utils.loss_watch import LossWatch
-    from torch_utils.network import fit_anchors, for_training, make_model, weigh_classes
+    from torch_utils.network import for_training
     from torch_utils.precision import pick_precision
     from torch_utils.resume import own_options, restore, with_checkpoint
     from torch_utils.run import BEST, LAST, Run
-    from torch_utils.sampling import repeat_factors
     from torch_utils.training_state import TrainingState
     from torch_utils.update import Updater
-    from utils.anchors import network_boxes
     from utils.label_index import open_index
     from utils.logs import setup_logging
     from utils.machine import keep_memory
@@ -78,24 +75,15 @@ def main(options: TrainOptions) -> None:
     train_set = DetectionDataset(train_index, size_rule, policy=policy, seed=options.seed)
     train_set.try_policy()
     seed_everything(options.seed, processes.rank)
-    model = make_model(options, checkpoint, len(config.classes))
-    anchors = fit_anchors(model, options, network_boxes(train_index, size_rule))
-    class_weights = weigh_classes(model, options, train_index)
-    model.to(processes.device)
-    if processes.device.type == "cuda":  # as its input is; convolutions would else turn one of the two around each time
-        model.backbone.to(memory_format=torch.channels_last)
+    model, model_lines = _model(options, checkpoint, train_index, size_rule, processes.device)
 
     folder = from_main(processes, lambda: _run_folder(options))
     setup_logging(log_file=folder / "train.log" if processes.is_main else None, quiet=not processes.is_main)
     log.info("Training %s on %s; results go to %s", options.model, processes.device, folder)
     if processes.is_main:
         _log_data(folder, {"training": train_index, "validation": valid_index})
-    for line in policy.lines():
-        log.info("Augmentation (--aug %s): %s", options.aug, line)
-    for line in (anchors, *class_weights):
+    for line in (*(f"Augmentation (--aug {options.aug}): {line}" for line in policy.lines()), *model_lines):
         log.info(line)
-    log.info("%s total parameters.", f"{sum(p.numel() for p in model.parameters()):,}")
-    log.info("%s training parameters.", f"{sum(p.numel() for p in model.parameters() if p.requires_grad):,}")
 
     if options.batch == AUTO:
         boxes = max(1, train_index.most_boxes * policy.most_images)
@@ -104,18 +92,10 @@ def main(options: TrainOptions) -> None:
         options = replace(options, batch=find_batch(model, sample, precision, processes, **wishes))
     valid_set = DetectionDataset(valid_index, size_rule)
     _keep_images(options.cache, folder, processes, (train_set, valid_set))
-    share = {"rank": processes.rank, "world_size": processes.world_size}
-    repeat = repeat_factors(train_index, options.repeat_factor) if options.repeat_factor else None
-    train_batches = TrainBatches(len(train_set), options.batch, seed=options.seed, repeat=repeat, **share)
-    valid_batches = EvalBatches(valid_index, size_rule, options.batch, **share)
-    if repeat is not None:
-        log.info("Images shown in an epoch (--repeat-factor %g): %d", options.repeat_factor, train_batches.shown)
-    train_loader = make_loader(train_set, train_batches, options.workers, processes.device)
-    valid_loader = make_loader(valid_set, valid_batches, options.workers, processes.device)
-    sample_loader = _sample_loader(train_set, options, processes)
+    loaders = _loaders(train_set, valid_set, options, processes)
 
     average = MovingAverage(model, options.ema_decay) if options.ema else None
-    optimizer, schedule = _optimizer(model, options, processes, len(train_loader))
+    optimizer, schedule = _optimizer(model, options, processes, len(loaders.train))
     resumed = options.resume_training
     state = restore(checkpoint, model, optimizer, precision, processes) if resumed else TrainingState()
     updater = Updater(
@@ -139,7 +119,7 @@ def main(options: TrainOptions) -> None:
     elif folder.resolve() != Path(options.weights).parent.resolve() or Path(options.weights).name != LAST:
         run.save_last()
     if processes.is_main:
-        _draw_first_samples(train_set, chain.from_iterable(train_batches), folder, window=options.vis_transformed)
+        _draw_first_samples(train_set, chain.from_iterable(loaders.batches), folder, window=options.vis_transformed)
 
     single_pictures = options.batch if config.save_valid_prediction_images else None
     draw = partial(write_prediction_pictures, folder, valid_index, single_batch=single_pictures)
@@ -159,18 +139,18 @@ def main(options: TrainOptions) -> None:
                 log.info("Early stopping: no better mAP for %d epochs", run.state.epochs_without_improvement)
                 break
             before = run.state.under_way
-            train_batches.go_to(epoch, before.images, multiple_of=options.accumulate)
+            loaders.batches.go_to(epoch, before.images, multiple_of=options.accumulate)
             done = train_one_epoch(
-                network, updater, train_loader, epoch,
-                watch=watch, before=before, start=train_batches.start, pause=run.pause,
+                network, updater, loaders.train, epoch,
+                watch=watch, before=before, start=loaders.batches.start, pause=run.pause,
             )  # fmt: skip
             pause = partial(run.pause, lambda done=done: done)
-            found = measure(measured, valid_loader, valid_index, losses=True, pause=pause)
+            found = measure(measured, loaders.valid, valid_index, losses=True, pause=pause)
             train_maps = None
-            if sample_loader is not None:
-                sampled = measure(measured, sample_loader, train_index, sample=True, pause=pause).metrics
+            if loaders.sample is not None:
+                sampled = measure(measured, loaders.sample, train_index, sample=True, pause=pause).metrics
                 train_maps = sampled.ap, sampled.ap50
-            share_faults(processes, train_loader, valid_loader)
+            share_faults(processes, loaders.train, loaders.valid)
             ap, ap50 = found.metrics.ap, found.metrics.ap50
             state = run.state.after(
                 done.counted, ap, ap50, val_losses=found.losses, train_maps=train_maps, kept=watch.in_a_row == 0
@@ -180,13 +160,13 @@ def main(options: TrainOptions) -> None:
             more = "--patience" if run.state.epochs_without_improvement >= options.patience else "--epochs"
             log.info("Nothing is left to train: %d epochs are done; a larger %s trains on", first_epoch, more)
             pause = partial(run.pause, lambda: run.state.under_way)
-            run.redraw(partial(draw, measure(measured, valid_loader, valid_index, pause=pause).detections))
+            run.redraw(partial(draw, measure(measured, loaders.valid, valid_index, pause=pause).detections))
         best = None if run.has_report else best_without_report(folder / BEST, model, processes)
         if best is not None:
             log.info("The best epoch, %d, has no report yet: measuring it again", best["epoch"])
             run.wait()
             model.load_state_dict(best["model_state_dict"])
-            run.keep_report(report(measure(model, valid_loader, valid_index), best["epoch"]))
+            run.keep_report(report(measure(model, loaders.valid, valid_index), best["epoch"]))
         run.close()
         watch.check_end()
     leave_processes()
@@ -318,6 +298,58 @@ def _keep_images(kind: str, folder: Path, processes: "Processes", datasets: Sequ
     for dataset, path in zip(datasets, paths, strict=True):
         if path is not None:
             dataset.keep_images(path)
+
+
+def _model(
+    options: TrainOptions,
+    checkpoint: Mapping[str, Any] | None,
+    train_index: "LabelIndex",
+    size_rule: "SizeRule",
+    device: "torch.device",
+) -> "tuple[FasterRCNN, list[str]]":
+    """The network on its device, fitted to the training boxes where the options say so, and what to log of it."""
+    from torch_utils.network import fit_anchors, make_model, weigh_classes
+    from utils.anchors import network_boxes
+
+    model = make_model(options, checkpoint, len(train_index.classes))
+    lines = [fit_anchors(model, options, network_boxes(train_index, size_rule))]
+    lines += weigh_classes(model, options, train_index)
+    model.to(device)
+    if device.type == "cuda":  # as its input is; convolutions would else turn one of the two around each time
+        model.backbone.to(memory_format=torch.channels_last)
+    lines.append(f"{sum(p.numel() for p in model.parameters()):,} total parameters.")
+    lines.append(f"{sum(p.numel() for p in model.parameters() if p.requires_grad):,} training parameters.")
+    return model, lines
+
+
+@dataclass(frozen=True)
+class _Loaders:
+    """What an epoch reads."""
+
+    batches: "TrainBatches"  # of train
+    train: "Loader"
+    valid: "Loader"
+    sample: "Loader | None"  # of training images as they are
+
+
+def _loaders(
+    train_set: "DetectionDataset", valid_set: "DetectionDataset", options: TrainOptions, processes: "Processes"
+) -> _Loaders:
+    from datasets import EvalBatches, TrainBatches, make_loader
+    from torch_utils.sampling import repeat_factors
+
+    share = {"rank": processes.rank, "world_size": processes.world_size}
+    repeat = repeat_factors(train_set.index, options.repeat_factor) if options.repeat_factor else None
+    train_batches = TrainBatches(len(train_set), options.batch, seed=options.seed, repeat=repeat, **share)
+    valid_batches = EvalBatches(valid_set.index, valid_set.size_rule, options.batch, **share)
+    if repeat is not None:
+        log.info("Images shown in an epoch (--repeat-factor %g): %d", options.repeat_factor, train_batches.shown)
+    return _Loaders(
+        train_batches,
+        make_loader(train_set, train_batches, options.workers, processes.device),
+        make_loader(valid_set, valid_batches, options.workers, processes.device),
+        _sample_loader(train_set, options, processes),
+    )
 
 
 def _sample_loader(train_set: "DetectionDataset", options: TrainOptions, processes: "Processes") -> "Loader | None":

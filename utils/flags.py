@@ -19,9 +19,9 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
-from utils.errors import UserError
+from utils.errors import UserError, let_first_process_tell
 
 AUTO = 0  # what `auto` is as a number, which the script finds
 OptionsType = TypeVar("OptionsType", bound="Options")
@@ -74,7 +74,7 @@ def parse_options(
     options_class: type[OptionsType], description: str, argv: Sequence[str] | None = None, *, program: str | None = None
 ) -> OptionsType:
     """Parse `argv` (the process's own by default). Usage errors leave with exit code 2, as argparse does."""
-    parser = argparse.ArgumentParser(program, description=description, argument_default=argparse.SUPPRESS)
+    parser = _Parser(program, description=description, argument_default=argparse.SUPPRESS)
     hints = typing.get_type_hints(options_class, include_extras=True)
     fields = {f.name: f for f in _flag_fields(options_class)}
     for declaring in reversed(options_class.__mro__):
@@ -89,6 +89,13 @@ def parse_options(
                 target.add_argument(option.name, **arguments)
     typed = {name: _frozen(value) for name, value in vars(parser.parse_args(argv)).items()}
     return options_class(**typed, given=frozenset(typed))
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """See ArgumentParser; told once by several processes with one command line."""
+        let_first_process_tell()
+        super().error(message)
 
 
 def _flag_fields(options_class: type[Options]) -> list[dataclasses.Field]:

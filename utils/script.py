@@ -3,21 +3,18 @@
 import argparse
 import contextlib
 import inspect
-import os
 import runpy
 import signal
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from utils.errors import USAGE, UserError
+from utils.errors import USAGE, UserError, let_first_process_tell
 from utils.flags import Options, OptionsType, parse_options
 from utils.memory import full_memory
 
 _REMEDIES = "lower --batch or --imgsz, or choose a smaller --model"
-_FIRST_WORD = 4.0  # s that the first of several processes has to tell what all found, before its launcher ends them
 _SIGNALLED = 128  # and the signal's number: how shells say that it ended a process
 
 
@@ -101,9 +98,7 @@ def run_other_script(script: str, *, weights: str, remedy: str) -> None:
 
 
 def _tell(words: str) -> None:
-    """Print an error; of one that all processes of a run have, the first one's print is the only one."""
-    if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) != "0":
-        time.sleep(_FIRST_WORD)
+    let_first_process_tell()
     print(f"error: {words}", file=sys.stderr)
 
 

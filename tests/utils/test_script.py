@@ -1,11 +1,11 @@
 import sys
+import time
 
 import pytest
 import torch
 
-from utils import script
 from utils.errors import DataError, UserError
-from utils.flags import Options
+from utils.flags import Options, parse_options
 from utils.script import run_script
 
 
@@ -71,7 +71,7 @@ def test_other_runtime_errors_are_not(monkeypatch) -> None:
 )
 def test_the_first_process_has_the_first_word(monkeypatch, capsys, environment: dict[str, str], waits: int) -> None:
     waited = []
-    monkeypatch.setattr(script.time, "sleep", waited.append)
+    monkeypatch.setattr(time, "sleep", waited.append)
     for name in ("RANK", "SLURM_PROCID"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
@@ -79,6 +79,9 @@ def test_the_first_process_has_the_first_word(monkeypatch, capsys, environment: 
     assert leave(monkeypatch, UserError("what, and the way out")) == 2
     assert capsys.readouterr().err == "error: what, and the way out\n"
     assert len(waited) == waits
+    with pytest.raises(SystemExit):
+        parse_options(Options, "", ["--no-such-flag"])
+    assert len(waited) == 2 * waits
 
 
 def test_a_workers_error_is_its_last_line(monkeypatch, capsys) -> None:

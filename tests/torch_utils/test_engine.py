@@ -107,8 +107,8 @@ def test_two_processes_measure_what_one_does(tmp_path: Path, model: FasterRCNN) 
         "batches = EvalBatches(index, RULE, 2, rank=processes.rank, world_size=2)\n"
         "loader = make_loader(DetectionDataset(index, RULE), batches, 0, CPU)\n"
         "found = evaluate(model, loader, index, precision=Precision(CPU), processes=processes, losses=True)\n"
-        f"assert found.losses == {dict(expected.losses)!r}, found.losses\n"
-        f"assert found.metrics.ap == {expected.metrics.ap!r}\n"
+        f"assert found.losses == pytest.approx({dict(expected.losses)!r}, rel=1e-6), found.losses\n"
+        f"assert found.metrics.ap == pytest.approx({expected.metrics.ap!r}, abs=1e-9)\n"
         "leave_processes()\n",
     )
     assert done.returncode == 0, done.stderr

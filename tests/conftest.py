@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 import yaml
 from hypothesis import settings
 
@@ -21,6 +22,9 @@ from utils.printable import encodable
 
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
+if "PYTEST_XDIST_WORKER" in os.environ:  # there are as many workers as cores: threads of each would wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the scripts that are run
+    torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parent.parent
 CLASSES = ["__background__", "red", "green"]

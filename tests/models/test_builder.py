@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -39,7 +41,8 @@ def batch_of(boxes: list[int], size: tuple[int, int] = (96, 128)) -> Batch:
 def test_every_kind_of_model_trains_and_detects(name: str) -> None:
     """Build, train step, images without objects, eval."""
     torch.manual_seed(0)
-    model = create_model[name](3, pretrained=False, options=RANDOM).train()
+    options = replace(RANDOM, rois_per_image=64, proposals=100)  # for time
+    model = create_model[name](3, pretrained=False, options=options).train()
     losses = model(batch_of([2, 0]))
     assert set(losses) == {"loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"}
     assert all(loss.isfinite() and loss.ndim == 0 for loss in losses.values())

@@ -79,7 +79,7 @@ def resnet() -> FasterRCNN:
     """With batch norms that are trained."""
     torch.manual_seed(0)
     return create_model["fasterrcnn_resnet18"](
-        3, pretrained=False, options=BuildOptions(freeze=0, norm="batch", rois_per_image=8, proposals=20)
+        3, pretrained=False, options=BuildOptions(freeze=0, norm="batch", rois_per_image=8, proposals=20, head_width=64)
     )
 
 

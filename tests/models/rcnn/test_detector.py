@@ -96,8 +96,9 @@ def test_detections_of_a_uint8_batch_are_torchvisions_in_original_pixels() -> No
 def test_a_list_of_float_images_gives_torchvisions_results(name: str, stock_builder) -> None:
     """What SAHI, notebooks and other people's code call."""
     torch.manual_seed(0)
-    stock = stock_builder(weights=None, weights_backbone=None, num_classes=3, box_score_thresh=0.0).eval()
-    ours = create_model[name](3, pretrained=False, options=RANDOM, box_score_thresh=0.0).eval()
+    detector = {"box_score_thresh": 0.0, "min_size": 192}  # small, for time
+    stock = stock_builder(weights=None, weights_backbone=None, num_classes=3, **detector).eval()
+    ours = create_model[name](3, pretrained=False, options=RANDOM, **detector).eval()
     ours.load_state_dict({k: v for k, v in stock.state_dict().items() if not k.endswith("num_batches_tracked")})
     images = [torch.rand(3, 100, 160), torch.rand(3, 120, 90)]
     with torch.inference_mode():

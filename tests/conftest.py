@@ -1,12 +1,15 @@
 """What the tests share: tiny data sets, scripts run as a user runs them, and no network."""
 
+import atexit
 import functools
+import json
 import logging
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Generator, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +32,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # there are as many workers as cores: t
 ROOT = Path(__file__).resolve().parent.parent
 CLASSES = ["__background__", "red", "green"]
 CLOSED_PORT = "http://127.0.0.1:9"  # a proxy that refuses: scripts that we run have no network either
+OF_IMPORTS = {"OMP_NUM_THREADS", "PYTHONPATH"}  # variables that count when torch, or anything, is imported
+NO_NETWORK = {"https_proxy": CLOSED_PORT, "http_proxy": CLOSED_PORT}
 COLORS = {"red": (220, 30, 30), "green": (30, 200, 60)}
 
 
@@ -119,18 +124,71 @@ def make_data(tmp_path: Path) -> Callable[..., DataSet]:
     return make
 
 
+class ScriptServer:
+    """Scripts without the seconds that their imports take, see script_server.py."""
+
+    def __init__(self, **environment: str) -> None:
+        """Variables of the environment that count when torch is imported can be given here alone."""
+        self._process = subprocess.Popen(
+            [sys.executable, ROOT / "tests" / "script_server.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            text=True, env={**os.environ, **environment},
+        )  # fmt: skip
+        self._environment = environment
+
+    def run(
+        self,
+        folder: Path,
+        command: Sequence[object],
+        printed: tuple[Path, Path],
+        *,
+        timeout: int = 300,
+        kill_after: float | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> tuple[int, float]:
+        """Exit code, negative for a signal, and seconds; stdout and stderr are appended to the files `printed`."""
+        script, *arguments = map(str, command)
+        request = {
+            "command": [str(ROOT / script), *arguments],
+            "folder": str(folder),
+            "environment": {**os.environ, **NO_NETWORK, **self._environment, **(environment or {})},
+            "printed": [str(path) for path in printed],
+            "timeout": timeout,
+            "kill_after": kill_after,
+        }
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return tuple(json.loads(self._process.stdout.readline()))
+
+    def close(self) -> None:
+        """End it."""
+        self._process.stdin.close()
+        self._process.wait()
+
+
+@functools.cache
+def script_server() -> ScriptServer:
+    server = ScriptServer()
+    atexit.register(server.close)
+    return server
+
+
 def run_script(
-    folder: Path, script: str, *arguments: object, timeout: float = 300, **environment: str
+    folder: Path, script: str, *arguments: object, timeout: int = 300, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a script of the project in `folder`, as a user would: run_script(folder, "train.py", "-h")."""
-    return subprocess.run(
-        [sys.executable, ROOT / script, *map(str, arguments)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        env={**os.environ, "https_proxy": CLOSED_PORT, "http_proxy": CLOSED_PORT, **environment},
-    )
+    """Run a script of the project in `folder`, as a user would: run_script(folder, "train.py", "-h").
+
+    Unless a variable of the environment counts in imports, a process that has made them becomes the script.
+    """
+    command = [script, *map(str, arguments)]
+    if not OF_IMPORTS.isdisjoint(environment):
+        return subprocess.run(
+            [sys.executable, ROOT / script, *command[1:]], cwd=folder, capture_output=True, text=True, timeout=timeout,
+            env={**os.environ, **NO_NETWORK, **environment},
+        )  # fmt: skip
+    with tempfile.TemporaryDirectory() as place:
+        printed = Path(place) / "stdout", Path(place) / "stderr"
+        code, _ = script_server().run(folder, command, printed, timeout=timeout, environment=environment)
+        return subprocess.CompletedProcess(command, code, *(path.read_text() for path in printed))
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """What ends a run, and what is left of it."""
 
-import json
 import os
 import random
 import resource
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, DataSet
+from tests.conftest import ROOT, DataSet, ScriptServer
 from tests.test_train import FAST, assert_same_run, run_folder
 from torch_utils.checkpoint import load_checkpoint
 
@@ -21,21 +20,15 @@ SMALL = ("--head-width", "32", "--rois-per-image", "32", "--proposals", "50")
 
 
 class Trainer:
-    """train.py in children of one process, see train_server.py."""
+    """train.py in a folder, killed after a while or not."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.server = subprocess.Popen(
-            [sys.executable, ROOT / "tests" / "train_server.py"], cwd=folder, stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
+        self.folder, self.server = folder, ScriptServer(OMP_NUM_THREADS="1")
 
     def __call__(self, *arguments: object, kill_after: float | None = None) -> tuple[int, float]:
         """Exit code, negative for a signal, and seconds."""
-        self.server.stdin.write(json.dumps([kill_after, "printed.txt", [str(a) for a in arguments]]) + "\n")
-        self.server.stdin.flush()
-        code, seconds = json.loads(self.server.stdout.readline())
-        return code, seconds
+        printed = self.folder / "printed.txt"
+        return self.server.run(self.folder, ("train.py", *arguments), (printed, printed), kill_after=kill_after)
 
     def said(self) -> str:
         return (self.folder / "printed.txt").read_text()
@@ -45,8 +38,7 @@ class Trainer:
 def train(tmp_path: Path) -> Iterator[Trainer]:
     trainer = Trainer(tmp_path)
     yield trainer
-    trainer.server.stdin.close()
-    trainer.server.wait()
+    trainer.server.close()
 
 
 @pytest.mark.parametrize("number", [4, pytest.param(50, marks=pytest.mark.slow)])

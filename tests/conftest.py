@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,6 +128,21 @@ def run_script(
         timeout=timeout,
         env={**os.environ, "https_proxy": CLOSED_PORT, "http_proxy": CLOSED_PORT, **environment},
     )
+
+
+@contextmanager
+def full_disk(room: int = 0) -> Iterator[None]:
+    """Within it no file takes more than `room` bytes; errors of the system are those of a full disk but for the number.
+
+    Where the system has no such limit the test is skipped.
+    """
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture

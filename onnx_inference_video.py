@@ -6,4 +6,4 @@ python onnx_inference_video.py --input video.mp4 --weights weights/model.onnx
 from utils.script import run_other_script
 
 if __name__ == "__main__":
-    run_other_script("inference_video.py", weights=".onnx", remedy="export.py makes one of a checkpoint")
+    run_other_script("inference_video", weights=".onnx", remedy="export.py makes one of a checkpoint")

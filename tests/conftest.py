@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -189,6 +190,21 @@ def run_script(
         printed = Path(place) / "stdout", Path(place) / "stderr"
         code, _ = script_server().run(folder, command, printed, timeout=timeout, environment=environment)
         return subprocess.CompletedProcess(command, code, *(path.read_text() for path in printed))
+
+
+@contextmanager
+def full_disk(room: int = 0) -> Iterator[None]:
+    """Within it no file takes more than `room` bytes; errors of the system are those of a full disk but for the number.
+
+    Where the system has no such limit the test is skipped.
+    """
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture

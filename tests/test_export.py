@@ -1,6 +1,5 @@
 """export.py, and what runs its files: inference.py, eval.py and the doors of old names."""
 
-import contextlib
 import json
 import runpy
 import sys
@@ -15,7 +14,7 @@ from models.errors import ModelError
 from tests.conftest import ROOT
 from tests.torch_utils.test_onnx_export import checkpoint, export
 from torch_utils import onnx_export
-from utils.errors import DataError, UserError
+from utils.errors import UserError
 from utils.flags import parse_options
 from utils.images import DamagedImageError
 from utils.label_index import LabelIndex
@@ -59,9 +58,11 @@ def test_images_through_the_file_and_its_old_door(tmp_path: Path, capsys: pytest
 
 
 def test_the_doors_want_an_onnx_file(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    assert door(IMAGE_DOOR, "--help") == 0
-    assert "usage: inference.py" in capsys.readouterr().out
     for name in (IMAGE_DOOR, *VIDEO_DOORS):
+        assert door(name, "--help") == 0
+        assert f"usage: {name} " in capsys.readouterr().out
+        assert door(name, "-mw", "none.onnx", "--input", PICTURE.parent / "none") == 2
+        assert "--input" in capsys.readouterr().err
         for words in ((), ("--weights", "model.pth")):
             assert door(name, "--input", "x", *words) == 2
             assert "expected a file that ends in .onnx: export.py makes one" in capsys.readouterr().err
@@ -92,12 +93,18 @@ def test_an_image_that_cannot_be_decoded_does_not_count(
 
     monkeypatch.setattr(LabelIndex, "pixels", pixels)
     words = ["--data", str(data.yaml), "-w", str(export(tmp_path)), "-d", "cpu", "-b", "2", "--save-json", "f.json"]
-    seen = {}
+    seen, results = {}, {}
     for broken in (None, 1):
-        with contextlib.suppress(DataError):  # of the pictures, which are drawn last and read the image too
-            eval_script.main(parse_options(EvalOptions, "", [*words, "-o", f"out{broken}"]))
+        eval_script.main(parse_options(EvalOptions, "", [*words, "-o", f"out{broken}"]))
         seen[broken] = "valid_1.jpg: cannot be decoded" in capsys.readouterr().out
+        results[broken] = json.loads(Path("f.json").read_text()), json.loads(Path("f_truth.json").read_text())
     assert seen == {None: False, 1: True}
+    (all_rows, all_truth), (rows, truth) = results[None], results[1]
+    assert rows == [row for row in all_rows if row["image_id"] != 2]
+    assert 0 < len(rows) < len(all_rows)
+    boxes, boxes_of_all = ([(a["image_id"], a["bbox"]) for a in t["annotations"]] for t in (truth, all_truth))
+    assert boxes == [box for box in boxes_of_all if box[0] != 2]
+    assert len(boxes) < len(boxes_of_all)
 
 
 def test_a_file_that_finds_something_else_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,9 @@
 """inference.py as users run it."""
 
 import csv
-import errno
 import json
+import os
+import signal
 from pathlib import Path
 
 import cv2
@@ -21,6 +22,7 @@ from utils.errors import UserError
 from utils.flags import parse_options
 from utils.label_index import open_index
 from utils.options import InferenceOptions
+from utils.script import Interrupted
 from utils.torch_detector import TorchDetector
 
 
@@ -291,24 +293,53 @@ def test_labels_crops_and_thresholds_of_classes_in_a_tree(weights: Path, picture
     assert (len(index), len(index.boxes)) == (3, len(annotations))
 
 
+def detect_in_here(weights: Path, pictures: Path, *words: str) -> None:
+    argv = ["-w", str(weights), "-i", str(pictures), "-o", "out", "-d", "cpu", "--log-json", *words]
+    inference.main(parse_options(InferenceOptions, "", argv))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file that is always full")
 def test_a_disk_that_is_full_leaves_what_was_done(
     weights: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    real, written = image_results.write_image, []
+    """Fault: it was a traceback, and half a picture was left."""
+    monkeypatch.chdir(tmp_path)
+    Path("out").mkdir()
+    Path("out/a.v2.jpg").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as error:
+        detect_in_here(weights, pictures)
+    assert error.value.filename == str(Path("out/a.v2.jpg"))  # run_script makes one line of it
+    logged = json.loads(Path("out/log.json").read_text(encoding="utf-8"))["images"]
+    assert sorted([*(image["file_name"] for image in logged), "log.json"]) == sorted(
+        p.name for p in Path("out").iterdir()
+    )
+    assert len(logged) in (1, 2)
+
+
+def test_a_signal_leaves_the_tables_of_what_was_done(
+    weights: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Fault: SIGTERM, as of schedulers, left pictures without a table."""
+    real = image_results.write_image
 
     def write(path: Path, rgb: np.ndarray) -> None:
-        if len(written) == 2:
-            raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        written.append(path.name)
         real(path, rgb)
+        os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(image_results, "write_image", write)
-    argv = ["-w", str(weights), "-i", str(pictures), "-o", "out", "-d", "cpu", "--log-json"]
-    with pytest.raises(OSError, match="No space left"):
-        inference.main(parse_options(InferenceOptions, "", argv))
-    logged = json.loads((tmp_path / "out/log.json").read_text(encoding="utf-8"))["images"]
-    assert sorted(image["file_name"] for image in logged) == sorted(written)
+    before = signal.signal(signal.SIGTERM, lambda *_: None)  # which would end pytest
+    try:
+        with pytest.raises(Interrupted, match=r"stopped by SIGTERM\. \d of 3 images are in out") as stopped:
+            detect_in_here(weights, pictures, "--table", "-b", "1")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert stopped.value.exit_code == 128 + signal.SIGTERM
+    logged = json.loads(Path("out/log.json").read_text(encoding="utf-8"))["images"]
+    pictures_there = {p.name for p in Path("out").iterdir()} - {"boxes.csv", "log.json"}
+    assert {image["file_name"] for image in logged} == pictures_there
+    assert logged
+    assert Path("out/boxes.csv").is_file()
 
 
 @pytest.mark.parametrize("size", [(1, 500), (500, 1), (1, 1), (4320, 7680), (1280, 720)])

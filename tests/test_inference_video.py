@@ -268,3 +268,5 @@ def test_slices_of_each_frame(detect, tmp_path: Path) -> None:
     assert [each["image_id"] for each in found] == [each["image_id"] for each in expected]
     for key in ("bbox", "score"):
         np.testing.assert_allclose([each[key] for each in found], [each[key] for each in expected], atol=1e-3)
+    tracked = json.loads((detect("--slice", "--track", *flags) / "log.json").read_text())["annotations"]
+    assert tracked == found, "what the tracker wants beside enlarges no box"

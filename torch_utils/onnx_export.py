@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 OPSET = 18
 _TIMED = 3  # runs, after one to warm up
 _NOISY = ("torch.onnx", "onnxscript", "onnx_ir", "torch.export", "torch.fx", "torch._dynamo", "torch.__trace")
-_DYNAMIC_CELLS = (2, 3)  # of STRIDE px: an example of a height and a width that are not the same
+_DYNAMIC_CELLS = (5, 8)  # of STRIDE px: an example of a height and a width that are not the same, no map of one cell
 _LOST = (OnnxExporterError, RuntimeError, ValueError, TypeError, AssertionError, NotImplementedError, LookupError)
 
 
@@ -94,7 +94,7 @@ def to_onnx(
     example = torch.zeros(batch, height, width, 3, dtype=torch.uint8), torch.tensor([[height, width]] * batch)
     shapes = None
     if size is None:
-        dims = {axis: STRIDE * torch.export.Dim(f"{name}_cells", min=2) for axis, name in ((1, "height"), (2, "width"))}
+        dims = {axis: STRIDE * torch.export.Dim(f"{name}_cells", min=3) for axis, name in ((1, "height"), (2, "width"))}
         shapes = {"images": dims, "sizes": None}
     try:
         with torch.no_grad(), _quiet():
@@ -104,8 +104,8 @@ def to_onnx(
             )  # fmt: skip
         proto = program.model_proto
     except _LOST as error:
-        kind = "any image size" if size is None else f"{width} x {height} px"
-        raise ModelError(f"this network cannot be exported to ONNX for {kind} ({_reason(error)})") from error
+        kind, remedy = (f"{width} x {height} px", "") if size else ("any image size", ": give it a fixed size")
+        raise ModelError(f"this network cannot be exported to ONNX for {kind} ({_reason(error)}){remedy}") from error
     return _simplified(proto) if simplify else proto
 
 

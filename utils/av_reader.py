@@ -2,6 +2,7 @@
 
 import io
 import logging
+import re
 import select
 import sys
 import threading
@@ -28,6 +29,7 @@ from utils.video import (
 
 _TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
 _TIMEOUTS = (10.0, 10.0)  # s to open a stream, and to wait for its next packet
+_DURATION = re.compile(r"(\d{1,4}):(\d\d):(\d\d(?:\.\d{1,9})?)")  # of a stream, as Matroska's writers tag it
 _SHORT = 1.0  # s that a file may be shorter than its header says
 _SHORT_SHARE = 0.05  # of the whole, likewise
 # A file that turns out to be a playlist opens nothing else; a stream opens no file of this machine.
@@ -186,6 +188,9 @@ class AvReader(VideoSource):
         """The length that the header gives; of what has several streams, the video's own alone."""
         if self._stream.duration:
             return float(self._stream.duration * self._stream.time_base)
+        if tag := _DURATION.fullmatch(self._stream.metadata.get("DURATION", "")):
+            hours, minutes, seconds = map(float, tag.groups())
+            return 3600 * hours + 60 * minutes + seconds
         if len(self._container.streams) == 1 and self._container.duration:
             return self._container.duration / self._av.time_base
         return None

@@ -4,11 +4,12 @@ import json
 import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from utils.detections import Detections
-from utils.files import write_atomically
+from utils.files import named, write_atomically
 
 
 class CocoLog:
@@ -24,7 +25,11 @@ class CocoLog:
         self._image_count = self._annotation_count = 0
 
     def add(self, name: str, height: int, width: int, found: Detections, **facts: Any) -> None:
-        """Append one image, with `facts` beside COCO's own."""
+        """Append one image, with `facts` beside COCO's own.
+
+        Raises:
+            OSError: the disk does not take it.
+        """
         self._image_count += 1
         entry = {"id": self._image_count, "file_name": name, "height": height, "width": width, **facts}
         self._write(self._images, entry, is_first=self._image_count == 1)
@@ -59,15 +64,12 @@ class CocoLog:
                 shutil.copyfileobj(part.buffer, file)
             file.write(f'\n], "categories": {json.dumps(categories)}}}\n'.encode())
 
-        try:
+        with named(self.path), closing(self._images), closing(self._annotations):
             write_atomically(self.path, write)
-        finally:
-            self._images.close()
-            self._annotations.close()
 
-    @staticmethod
-    def _write(file: IO[str], entry: dict[str, Any], *, is_first: bool) -> None:
-        file.write(("\n" if is_first else ",\n") + json.dumps(entry))
+    def _write(self, file: IO[str], entry: dict[str, Any], *, is_first: bool) -> None:
+        with named(self.path):
+            file.write(("\n" if is_first else ",\n") + json.dumps(entry))
 
 
 def _part(folder: Path) -> IO[str]:

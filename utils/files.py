@@ -4,7 +4,8 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,6 +25,32 @@ def file_size(path: Path) -> int:
     return status.st_size
 
 
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Let an OSError say that it is about `path`: a write that a full disk refuses does not say which file it was."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file, not forced to the disk, as of thousands each would have to wait for it.
+
+    Raises:
+        OSError: it cannot be written; no part of it is left.
+    """
+    with named(path):
+        file = path.open("wb")
+        try:
+            with file:
+                file.write(data)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+
+
 def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
     """Write a file next to `path`, flush it to the disk, and rename it: no reader ever meets half of it.
 
@@ -32,14 +59,12 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
     """
     temporary = path.with_name(f".{path.name[:_KEPT]}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        error.filename = str(path)  # a write that the disk refuses does not say which
-        raise
+        with named(path):
+            with temporary.open("wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -26,6 +26,7 @@ from utils.prefetch import prefetched
 from utils.progress import bar
 from utils.sliced_detector import sliced
 from utils.sources import ImageFiles, find_images
+from utils.stop_signal import StopSignal
 from utils.using import check_classes, class_names_in_use, output_folder, threshold_in_use
 
 _DEFAULT_DATA = "data_configs/test_image_config.yaml"  # where image_path comes from without --input
@@ -66,6 +67,7 @@ def use_on_images(
 
     Raises:
         UserError: something is wrong, or images were left out, after all others were done.
+        Interrupted: a signal came, after what was done was written.
     """
     facts, files = detector.facts, images.files
     class_names = class_names_in_use(facts, images.config)
@@ -80,18 +82,25 @@ def use_on_images(
     folder = output_folder(options.output, files.paths, files.names)
     results = ImageResults(folder, options.result_kinds(), class_names, files.names)
     log.info("%s on %s at %s; results go to %s", facts.name, facts.place, facts.size_rule, folder)
-    done = detect_images(
-        detector,
-        files,
-        results,
-        keep=lambda detections: detections.filtered(threshold, options.classes),
-        batch=step,
-        show=_windows(options),
-    )
+    with StopSignal("what is done is kept, and the tables are written") as signals:
+        done = detect_images(
+            detector,
+            files,
+            results,
+            keep=lambda detections: detections.filtered(threshold, options.classes),
+            batch=step,
+            show=_windows(options),
+            is_over=lambda: signals.signal is not None,
+        )
     images_done, found = results.counts
     log.info("%d images, %d detections, %.3f s an image", images_done, found, done.seconds / max(1, images_done))
+    left_out = f"{len(done.unreadable)} of {len(files)} images were left out: " + "; ".join(done.unreadable)
+    if signals.signal is not None:
+        if done.unreadable:
+            log.warning("%s", left_out)
+        raise signals.interrupted(f"{images_done} of {len(files)} images are in {folder}")
     if done.unreadable:
-        raise UserError(f"{len(done.unreadable)} of {len(files)} images were left out: " + "; ".join(done.unreadable))
+        raise UserError(left_out)
     log.info("Results are in %s", folder)
 
 
@@ -140,6 +149,7 @@ def detect_images(
     keep: Callable[[Detections], Detections],
     batch: int,
     show: Callable[[str, np.ndarray], bool] | None = None,
+    is_over: Callable[[], bool] = lambda: False,
 ) -> Pass:
     """Detect in every image and write what was found; what is done when something stops it is written too.
 
@@ -147,6 +157,7 @@ def detect_images(
         keep: leaves the detections that count.
         batch: images per step of the detector.
         show: called with a name and a picture; False ends the pass.
+        is_over: asked after each image; True ends the pass.
 
     Raises:
         OSError: a result cannot be written.
@@ -165,6 +176,8 @@ def detect_images(
                 if picture is None:
                     done.unreadable.append(name)
                 elif show is not None and not show(name, picture):
+                    break
+                if is_over():
                     break
     finally:
         results.close()

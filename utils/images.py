@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from utils.errors import DataError
-from utils.files import file_size
+from utils.files import file_size, write_bytes
 from utils.image_structure import is_cut_off, is_tiff_cut_off, png_exif
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm"})
@@ -154,12 +154,12 @@ def write_image(path: Path, rgb: np.ndarray) -> None:
     """Write (H, W, 3) uint8 RGB in the form that the suffix names.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: the file cannot be written; no part of it is left.
     """
     encoded = _encoded(path.suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
     if encoded is None:
         raise OSError(f"{path}: OpenCV cannot write this image")
-    path.write_bytes(encoded)
+    write_bytes(path, encoded)
 
 
 @functools.cache

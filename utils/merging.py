@@ -34,13 +34,16 @@ class Merging:
         return f"{self.kind} of {among} with {self.metric} of at least {self.threshold:g}"
 
 
-def merge(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, merging: Merging) -> Detections:
+def merge(
+    boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, merging: Merging, *, uniting: np.ndarray | None = None
+) -> Detections:
     """The detections that are left, best first.
 
     Args:
         boxes: (N, 4) float64 x1 y1 x2 y2 in one image, as SAHI has them.
         scores: (N,) float32.
         labels: (N,) int64.
+        uniting: (N,) bool, those that enlarge the box that takes them in; without it all.
     """
     rounded = boxes.astype(np.float32)
     x1, y1, x2, y2 = rounded.T
@@ -58,7 +61,8 @@ def merge(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, merging: Me
     owners, turns = _owners(len(order), heads[sequence], tails[sequence], through=merging.kind == "NMM")
     boxes, scores, labels = boxes[order], scores[order], labels[order]
     if merging.kind != "NMS":
-        boxes, scores, labels = _united(boxes, scores, labels, owners, turns, merging)
+        enlarging = np.ones(len(order), bool) if uniting is None else uniting[order]
+        boxes, scores, labels = _united(boxes, scores, labels, owners, turns, merging, enlarging)
     kept = np.flatnonzero(owners == np.arange(len(owners)))
     kept = kept[np.argsort(-scores[kept], kind="stable")]
     return Detections(boxes[kept].astype(np.float32), scores[kept], labels[kept])
@@ -126,14 +130,20 @@ def _owners(count: int, heads: np.ndarray, tails: np.ndarray, *, through: bool) 
 
 
 def _united(
-    boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, owners: np.ndarray, turns: np.ndarray, merging: Merging
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    labels: np.ndarray,
+    owners: np.ndarray,
+    turns: np.ndarray,
+    merging: Merging,
+    enlarging: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What the boxes are once each has taken in its own, one after the other; all owners do so side by side.
 
     A box is taken in only if it matches what its owner has become by then; else it is gone, as in SAHI.
     """
     boxes, scores, labels = boxes.copy(), scores.copy(), labels.copy()
-    members = np.flatnonzero(owners != np.arange(len(owners)))
+    members = np.flatnonzero((owners != np.arange(len(owners))) & enlarging)
     members = members[np.lexsort((turns[members], owners[members]))]
     first = np.flatnonzero(np.diff(owners[members], prepend=-1))
     sizes = np.diff(first, append=len(members))

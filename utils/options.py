@@ -138,7 +138,9 @@ class SliceOptions(SliceGridOptions):
         help="what two boxes share, over the smaller one (IOS), or over both (IOU); without it IOS",
     )
     match_threshold: Share = flag("--match-threshold", default=0.5, metavar="S", help="boxes that share as much match")
-    class_agnostic: bool = switch("--class-agnostic", help="boxes of different classes match too")
+    class_agnostic: bool = switch(
+        "--class-agnostic", help="merge boxes of different classes too (not train.py's flag of that name)"
+    )
     standard_pred: bool = switch(
         "--no-standard-pred", default=True, help="leave out the detection in the whole image, which finds large objects"
     )

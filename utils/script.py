@@ -81,20 +81,21 @@ def run_commands(commands: Mapping[str, tuple[Callable[[Any], None], type[Option
 
 
 def run_other_script(script: str, *, weights: str, remedy: str) -> None:
-    """Run the script beside this one with the same command line: a door to it that has another name.
+    """Run the script beside this one with the same command line: a door to it that has another name, which it says.
 
     Args:
-        weights: what the value of -w or --weights must end in; asking for --help needs none.
+        script: its name without the suffix.
+        weights: what the value of --weights must end in; asking for --help needs none.
         remedy: where to get such a file.
     """
     words = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     words.add_argument("-h", "--help", action="store_true")
-    words.add_argument("-w", "--weights", default="")
+    words.add_argument("-w", "-mw", "--weights", default="")
     given, _ = words.parse_known_args()
     if not given.help and not given.weights.lower().endswith(weights):
         _tell(f"--weights {given.weights or 'is missing'}: expected a file that ends in {weights}: {remedy}")
         sys.exit(USAGE)
-    runpy.run_path(str(Path(sys.argv[0]).with_name(script)), run_name="__main__")
+    runpy.run_module(script, run_name="__main__")
 
 
 def _tell(words: str) -> None:

@@ -53,6 +53,8 @@ class SlicedDetector(Detector):
         threshold: the lowest score, see Detections.filtered.
         classes: keep only these labels.
         batch: slices that are looked at together.
+        uniting: the lowest score of boxes that enlarge others, as `threshold`; those below it, which a tracker wants,
+            leave the others as they would be without them.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class SlicedDetector(Detector):
         threshold: float | np.ndarray = 0.0,
         classes: Collection[int] | None = None,
         batch: int = _BATCH,
+        uniting: float | np.ndarray = 0.0,
     ) -> None:
         super().__init__(detector.facts)
         self.detector = detector
@@ -74,11 +77,12 @@ class SlicedDetector(Detector):
         self.threshold = threshold
         self.classes = classes
         self.batch = batch
+        self.uniting = uniting
 
     @property
     def merging(self) -> Merging:
         """What is done with the boxes of all slices."""
-        return self.wished_merging or default_merging(self.threshold)
+        return self.wished_merging or default_merging(np.maximum(self.threshold, self.uniting))
 
     def __call__(
         self,
@@ -124,13 +128,13 @@ class SlicedDetector(Detector):
             yield from self.detector.detect(batch)
 
     def _merged(self, parts: Sequence[Detections]) -> Detections:
-        boxes, scores, labels = (np.concatenate([getattr(p, key) for p in parts]) for key in _FIELDS)
-        return merge(boxes, scores, labels, self.merging)
+        found = Detections(*(np.concatenate([getattr(p, key) for p in parts]) for key in _FIELDS))
+        return merge(found.boxes, found.scores, found.labels, self.merging, uniting=found.at_least(self.uniting))
 
 
 def default_merging(threshold: float | np.ndarray) -> Merging:
-    """SAHI's: it depends on the lowest score that is kept."""
-    lowest = threshold[1:].min() if isinstance(threshold, np.ndarray) else threshold
+    """SAHI's: it depends on the lowest score of what is united."""
+    lowest = threshold[1:].min() if np.ndim(threshold) else threshold
     return Merging("NMS", "IOU") if lowest < LOW_SCORE else Merging()
 
 
@@ -141,18 +145,20 @@ def sliced(
     threshold: float | np.ndarray = 0.0,
     classes: Collection[int] | None = None,
     batch: int | None = None,
+    uniting: float | np.ndarray = 0.0,
 ) -> SlicedDetector:
     """The detector, on slices as the flags say; how is logged.
 
     Args:
-        threshold: the lowest score that counts, and so is merged.
+        threshold: the lowest score that is kept, and so is merged.
         classes: those that count.
         batch: slices that are looked at together; without it 8.
+        uniting: see SlicedDetector.
     """
     slices = Slices(
         options.slice_height, options.slice_width, options.overlap_height_ratio, options.overlap_width_ratio
     )
-    default = default_merging(1.0 if options.postprocess_type else threshold)
+    default = default_merging(1.0 if options.postprocess_type else np.maximum(threshold, uniting))
     merging = replace(
         default,
         kind=options.postprocess_type or default.kind,
@@ -164,7 +170,7 @@ def sliced(
     log.info("Slices of %s%s, each at %s; %s", slices, whole, detector.facts.size_rule, merging)
     return SlicedDetector(
         detector, slices, merging, whole_image=options.standard_pred, threshold=threshold, classes=classes,
-        batch=batch or _BATCH,
+        batch=batch or _BATCH, uniting=uniting,
     )  # fmt: skip
 
 

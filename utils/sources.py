@@ -12,6 +12,7 @@ from utils.files import file_size
 from utils.images import IMAGE_SUFFIXES, can_write, is_image_name, list_images
 
 _LIST_SUFFIX = ".txt"
+_VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
 _MAX_LIST_BYTES = 256 << 20  # some million names
 
 
@@ -38,6 +39,8 @@ def find_images(wish: str, *, recursive: bool = False) -> ImageFiles:
         UserError: there are none.
     """
     path = Path(wish)
+    if path.is_file() and path.suffix.lower() in _VIDEO_SUFFIXES:
+        raise UserError(f"--input {wish}: this is a video: use inference_video.py")
     if path.is_file():
         paths = _listed(path) if path.suffix.lower() == _LIST_SUFFIX else [path]
         return ImageFiles(paths, tuple(output_names([p.name for p in paths])))

@@ -4,6 +4,7 @@ import logging
 import math
 from collections import Counter, deque
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -110,10 +111,11 @@ class TrackAnnotator:
 
     def close(self) -> None:
         """Complete the files, also of a run that was interrupted."""
-        self._mot.close()
-        if self._json:
-            self._json.close()
-        self._count_log.add(self.counts, last=True)
+        with ExitStack() as files:  # each is closed, whatever becomes of the others
+            files.callback(self._count_log.add, self.counts, last=True)
+            if self._json:
+                files.callback(self._json.close)
+            files.callback(self._mot.close)
         log.info("Tracked: %s", _words(self._named(self._unique.seen)) or "nothing")
         for line in self._lines:
             entered, left = _words(self._named(line.entered)), _words(self._named(line.left))

@@ -5,7 +5,9 @@ NAME_tracks.json  the tracks, each with its class, frames and boxes
 NAME_counts.json  how many objects of each class, who crossed the lines, who is in the zones
 """
 
+import errno
 import json
+import os
 import time
 from array import array
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from utils.files import write_text
+from utils.files import named, write_text
 from utils.tracks import Tracks
 
 _COUNTS_EVERY = 5.0  # s
@@ -30,20 +32,23 @@ class MotLog:
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._file = path.open("w", encoding="ascii", newline="\n")
 
     def add(self, frame: int, tracks: Tracks) -> None:
         """Append a frame; the first is 0."""
-        for box, number, label, score in _rows(tracks):
-            x1, y1, x2, y2 = box
-            self._file.write(
-                f"{frame + 1},{number},{x1 + 1:.2f},{y1 + 1:.2f},{x2 - x1:.2f},{y2 - y1:.2f},{score:.4f},{label},-1\n"
-            )
-        self._file.flush()
+        rows = [
+            f"{frame + 1},{number},{x1 + 1:.2f},{y1 + 1:.2f},{x2 - x1:.2f},{y2 - y1:.2f},{score:.4f},{label},-1\n"
+            for (x1, y1, x2, y2), number, label, score in _rows(tracks)
+        ]
+        with named(self._path):
+            self._file.writelines(rows)
+            self._file.flush()
 
     def close(self) -> None:
         """Nothing can be added afterwards."""
-        self._file.close()
+        with named(self._path):
+            self._file.close()
 
 
 def read_mot(path: Path) -> list[Tracks]:
@@ -81,9 +86,10 @@ class TrackLog:
     """
 
     def __init__(self, path: Path, class_names: Sequence[str], patience: int) -> None:
-        self._file = path.open("wb")
-        self._file.write(_OPEN + _CLOSE)
-        self._file.flush()
+        self._path = path
+        self._file = path.open("wb", buffering=0)
+        with named(path):
+            self._file.write(_OPEN + _CLOSE)
         self._class_names = class_names
         self._patience = patience
         self._live: dict[int, _Track] = {}
@@ -104,9 +110,9 @@ class TrackLog:
 
     def close(self) -> None:
         """Write the tracks that are still followed."""
-        for number in sorted(self._live):
-            self._write(number)
-        self._file.close()
+        with named(self._path), self._file:
+            for number in sorted(self._live):
+                self._write(number)
 
     def _write(self, number: int) -> None:
         track = self._live.pop(number)
@@ -121,10 +127,21 @@ class TrackLog:
             "boxes": boxes,
             "scores": [round(score, 4) for score in track.scores],
         }
-        self._file.seek(-len(_CLOSE), 2)
-        self._file.write((b",\n" if self._written else b"\n") + json.dumps(record).encode() + _CLOSE)
-        self._file.flush()
+        self._append((b",\n" if self._written else b"\n") + json.dumps(record).encode())
         self._written += 1
+
+    def _append(self, entry: bytes) -> None:
+        """Put it at the end of the list; where the disk does not take all of it, the list stays as it was."""
+        with named(self._path):
+            end = self._file.seek(-len(_CLOSE), 2)
+            try:
+                if self._file.write(entry + _CLOSE) < len(entry + _CLOSE):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                self._file.seek(end)
+                self._file.write(_CLOSE)
+                self._file.truncate()
+                raise
 
 
 class CountLog:

@@ -196,7 +196,9 @@ class NetworkOptions(Options):
         "--anchor-ratios", metavar="R", help="height / width of anchors; without it 0.5 1 2"
     )
     head_width: PositiveInt | None = flag("--head-width", metavar="N", help="outputs of the box head")
-    class_agnostic: bool = switch("--class-agnostic", help="one box regression for all classes, not one each")
+    class_agnostic: bool = switch(
+        "--class-agnostic", help="one box regression for all classes, not one each (not the flag of merging slices)"
+    )
     rois_per_image: PositiveInt | None = flag(
         "--rois-per-image",
         metavar="N",

@@ -75,7 +75,9 @@ def use_on_video(detector: Detector, video: Video, options: VideoOptions) -> Non
     folder = output_folder(options.output, [source.facts.file] if source.facts.file else [], [name])
     annotator, lowest = _annotator(options, source.facts, facts, class_names, threshold, folder)
     if options.wants_slices():
-        detector = sliced(detector, options, threshold=lowest, classes=options.classes, batch=options.batch)
+        detector = sliced(
+            detector, options, threshold=lowest, classes=options.classes, batch=options.batch, uniting=threshold
+        )
         step = 1  # the slices of a frame fill batches
     writer = open_writer(folder / name, source.facts, codec=options.codec, sound=not options.no_audio)
 

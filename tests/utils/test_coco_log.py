@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.conftest import full_disk
 from utils.coco_log import CocoLog
 from utils.detections import Detections
 from utils.video import Frame
@@ -45,3 +46,18 @@ def test_frames_have_their_number_and_moment(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         CocoLog(tmp_path / "no" / "log.json", CLASSES)
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
+    """Fault: the error of an unnamed file was a traceback."""
+    log = CocoLog(tmp_path / "log.json", CLASSES)
+    log.add("a.jpg", 40, 60, found(2))
+    with full_disk(), pytest.raises(OSError, match=r"log\.json") as error:
+        log.close()
+    assert error.value.filename == str(tmp_path / "log.json")
+    assert os.listdir(tmp_path) == []
+    log = CocoLog(tmp_path / "log.json", CLASSES)
+    with full_disk(), pytest.raises(OSError, match=r"log\.json"):
+        log.add("a.jpg", 40, 60, found(200))
+    with full_disk(), pytest.raises(OSError, match=r"log\.json"):
+        log.close()

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from utils.files import remove_leftovers, write_atomically, write_text
+from tests.conftest import full_disk
+from utils.files import remove_leftovers, write_atomically, write_bytes, write_text
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -19,6 +20,22 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         write_atomically(path, fail)
     assert path.read_text(encoding="utf-8") == "old ü"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_bytes_that_a_full_disk_refuses_leave_no_half_of_a_file(tmp_path: Path) -> None:
+    with full_disk(1000), pytest.raises(OSError, match=r"a\.jpg") as error:
+        write_bytes(tmp_path / "a.jpg", bytes(2000))
+    assert error.value.filename == str(tmp_path / "a.jpg")
+    assert list(tmp_path.iterdir()) == []
+    write_bytes(tmp_path / "a.jpg", bytes(2000))
+    assert (tmp_path / "a.jpg").stat().st_size == 2000
+
+
+def test_what_cannot_be_opened_is_not_removed(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").mkdir()
+    with pytest.raises(OSError, match=r"directory: .*a\.jpg|denied: .*a\.jpg"):
+        write_bytes(tmp_path / "a.jpg", b"1")
+    assert (tmp_path / "a.jpg").is_dir()
 
 
 def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path: Path) -> None:

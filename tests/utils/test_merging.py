@@ -94,6 +94,19 @@ def test_classes_stay_apart_unless_told_otherwise() -> None:
     assert merge(*both, Merging(class_agnostic=True)).labels.tolist() == [2]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("metric", METRICS)
+def test_what_may_not_unite_leaves_better_boxes_alone(kind: str, metric: str) -> None:
+    boxes, scores, labels = some_boxes(300, 1, grid=False, spread=100)
+    good, merging = scores >= 0.5, Merging(kind, metric, 0.3)
+    alone = merge(boxes[good], scores[good], labels[good], merging)
+    beside = merge(boxes, scores, labels, merging, uniting=good)
+    assert 10 < len(alone) < len(beside)
+    assert rows(beside.filtered(0.5)) == rows(alone)
+    if kind != "NMS":
+        assert rows(merge(boxes, scores, labels, merging).filtered(0.5)) != rows(alone)
+
+
 def test_in_words() -> None:
     assert str(Merging()) == "GREEDYNMM of boxes of a class with IOS of at least 0.5"
     assert "boxes of all classes" in str(Merging(class_agnostic=True))

@@ -34,10 +34,12 @@ def test_a_name_with_brackets_is_a_name_first(pictures: Path) -> None:
         ("a.v3.jpg", r"no such file or folder; did you mean .*a\.v2\.jpg\?"),
         ("nowhere/x.jpg", "no such file or folder$"),
         ("*.gif", "no file matches this pattern"),
+        ("clip.MP4", r"clip\.MP4: this is a video: use inference_video\.py$"),
     ],
 )
 def test_nothing_there(pictures: Path, wish: str, message: str) -> None:
     """Fault of the predecessor: a missing input raised AttributeError."""
+    (pictures / "clip.MP4").touch()
     with pytest.raises(UserError, match=message):
         find_images(str(pictures / wish))
 

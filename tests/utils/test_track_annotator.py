@@ -9,7 +9,7 @@ from utils.detections import Detections
 from utils.errors import UserError
 from utils.options import TrackingOptions
 from utils.track_annotator import TrackAnnotator, open_track_annotator
-from utils.tracking_logs import read_mot
+from utils.tracking_logs import MotLog, read_mot
 from utils.tracking_view import TrackedFrame
 
 VIDEO = {"width": WIDTH, "height": HEIGHT, "fps": FPS}
@@ -97,3 +97,16 @@ def test_lines_and_zones_beside_the_picture_are_told(options: dict, tmp_path: Pa
     with pytest.raises(UserError, match="not in the picture, which is 640 x 360"):
         annotator(tmp_path, **options)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_closed_keeps_no_other_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise OSError("full")
+
+    work = annotator(tmp_path, log_json=True)
+    follow_scene(work, 10)
+    monkeypatch.setattr(MotLog, "close", fail)
+    with pytest.raises(OSError, match="full"):
+        work.close()
+    assert json.loads((tmp_path / "walk_counts.json").read_text())["frames"] == 10
+    assert len(json.loads((tmp_path / "walk_tracks.json").read_text())) == 2

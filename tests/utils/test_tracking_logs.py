@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.conftest import full_disk
 from utils import tracking_logs
 from utils.tracking_logs import CountLog, MotLog, TrackLog, read_mot
 from utils.tracks import Tracks
@@ -62,6 +63,22 @@ def test_what_was_added_is_in_the_file_of_a_run_that_is_killed(tmp_path: Path) -
         assert len((tmp_path / "tracks.txt").read_text().splitlines()) == number + 1
         written = json.loads((tmp_path / "tracks.json").read_text())
         assert [track["id"] for track in written] == ([1] if number >= 2 else [])
+
+
+def test_a_full_disk_names_the_file_and_leaves_a_whole_list(tmp_path: Path) -> None:
+    mot, log = MotLog(tmp_path / "tracks.txt"), TrackLog(tmp_path / "tracks.json", NAMES, patience=1)
+    log.add(0, tracks(ONE))
+    for frame in range(1, 5):
+        log.add(frame, tracks(TWO))
+    before = (tmp_path / "tracks.json").read_bytes()
+    assert len(json.loads(before)) == 1
+    with full_disk(len(before) + 20), pytest.raises(OSError, match=r"tracks\.json"):
+        log.close()
+    assert (tmp_path / "tracks.json").read_bytes() == before
+    with full_disk(), pytest.raises(OSError, match=r"tracks\.txt"):
+        mot.add(0, tracks(ONE))
+    with full_disk(), pytest.raises(OSError, match=r"tracks\.txt"):
+        mot.close()
 
 
 def test_json_of_tracks(tmp_path: Path) -> None:

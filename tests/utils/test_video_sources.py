@@ -138,12 +138,12 @@ def test_sound_alone(tmp_path: Path) -> None:
         open_video(str(tmp_path / "b.mp4"))
 
 
-@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
-def test_a_file_that_is_cut_off_is_read_up_to_there(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(("name", "sound"), [("a.mp4", None), ("a.mkv", None), ("a.mkv", "aac")])
+def test_a_file_that_is_cut_off_is_read_up_to_there(tmp_path: Path, name: str, sound: str | None) -> None:
     options = {"movflags": "+faststart"} if name == "a.mp4" else None
     rng = np.random.default_rng(0)
     noise = [rng.integers(0, 255, (64, 96, 3), np.uint8) for _ in range(120)]
-    path = write_video(tmp_path / name, noise, options=options)
+    path = write_video(tmp_path / name, noise, options=options, sound=sound)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
     source, frames = open_video(str(path)), []
     with pytest.raises(VideoError, match=r"ends after frame \d+, at .* s of the 5\.0 s .* cut off or damaged|read on"):

@@ -244,13 +244,18 @@ class EvalBatches:
 
 
 def make_loader(
-    dataset: DetectionDataset, batches: TrainBatches | EvalBatches, workers: int, device: "torch.device"
+    dataset: DetectionDataset,
+    batches: TrainBatches | EvalBatches,
+    workers: int,
+    device: "torch.device",
+    *,
+    told: set[str] | None = None,
 ) -> "Loader":
-    """A loader whose workers, at most one a core, live as long as it does."""
+    """A loader whose workers, at most one a core, live as long as it does; `told` as Loader has it."""
     from utils.loader import Loader
 
     largest = (min(batches.batch_size, len(dataset)), *dataset.base_sizes().max(0).tolist())
-    return Loader(dataset, batches, largest=largest, workers=min(workers, cores()), device=device)
+    return Loader(dataset, batches, largest=largest, workers=min(workers, cores()), device=device, told=told)
 
 
 def convert_command(options: ConvertOptions) -> None:

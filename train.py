@@ -344,15 +344,18 @@ def _loaders(
     valid_batches = EvalBatches(valid_set.index, valid_set.size_rule, options.batch, **share)
     if repeat is not None:
         log.info("Images shown in an epoch (--repeat-factor %g): %d", options.repeat_factor, train_batches.shown)
+    told: set[str] = set()  # damaged training images are named once
     return _Loaders(
         train_batches,
-        make_loader(train_set, train_batches, options.workers, processes.device),
+        make_loader(train_set, train_batches, options.workers, processes.device, told=told),
         make_loader(valid_set, valid_batches, options.workers, processes.device),
-        _sample_loader(train_set, options, processes),
+        _sample_loader(train_set, options, processes, told),
     )
 
 
-def _sample_loader(train_set: "DetectionDataset", options: TrainOptions, processes: "Processes") -> "Loader | None":
+def _sample_loader(
+    train_set: "DetectionDataset", options: TrainOptions, processes: "Processes", told: set[str]
+) -> "Loader | None":
     """The training images that are measured after every epoch, as they are; None without any."""
     from datasets import EvalBatches, make_loader
     from torch_utils.sampling import train_sample
@@ -363,7 +366,7 @@ def _sample_loader(train_set: "DetectionDataset", options: TrainOptions, process
     share = {"rank": processes.rank, "world_size": processes.world_size}
     batches = EvalBatches(train_set.index, train_set.size_rule, options.batch, images=images, **share)
     workers = min(options.workers, 1)  # they are few, and in a cache mostly: more would hold memory for nothing
-    return make_loader(train_set.plain(), batches, workers, processes.device)
+    return make_loader(train_set.plain(), batches, workers, processes.device, told=told)
 
 
 def _draw_first_samples(

@@ -75,6 +75,7 @@ class Loader:
         largest: images, height and width of the largest batch that gets a slot; one beyond goes through a pipe, slowly.
         workers: processes; 0 for none, and then every batch has memory of its own.
         device: where the batches go.
+        told: faults of images that were logged; loaders of the same images share it.
     """
 
     def __init__(
@@ -85,8 +86,10 @@ class Loader:
         largest: tuple[int, int, int],
         workers: int,
         device: torch.device,
+        told: set[str] | None = None,
     ) -> None:
         self.dataset, self.batches = dataset, batches
+        self._told = set() if told is None else told
         self._on_gpu = device.type == "cuda"
         self._slots = workers * _AHEAD + _IN_USE
         self._slot_bytes = -(-block_size(*largest) // mmap.PAGESIZE) * mmap.PAGESIZE  # no two slots lock one page
@@ -96,7 +99,6 @@ class Loader:
         self._locked: set[int] = set()  # slots that are page-locked
         self._handed_out: deque[tuple[int, Any]] = deque()  # slots, and when copies of them have ended
         self._iteration = 0
-        self._named: set[str] = set()  # faults that were logged
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -110,13 +112,13 @@ class Loader:
     @property
     def faults(self) -> frozenset[str]:
         """What was wrong with images so far."""
-        return frozenset(self._named)
+        return frozenset(self._told)
 
     def name_faults(self, faults: Iterable[str]) -> None:
         """Log those that were not yet."""
         for fault in faults:
-            if fault not in self._named:
-                self._named.add(fault)
+            if fault not in self._told:
+                self._told.add(fault)
                 log.warning("%s; it is left out", fault)
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ import sahi_inference
 from tests.conftest import ROOT
 from tests.torch_utils.test_onnx_export import export
 from tests.videos import read_back
-from torch_utils.onnx_export import EXACT, _partners
+from torch_utils.onnx_export import EXACT, partners
 from torch_utils.predict import load_detector
 from utils.detections import Detections
 from utils.flags import Options, parse_options
@@ -80,7 +80,7 @@ def assert_same(some: list[Detections], others: list[Detections], images: int) -
     """
     assert len(some) == len(others) == images
     assert min(map(len, some)) >= 5
-    alone = sum(len(_partners(one, other, EXACT)[1]) for one, other in zip(some, others, strict=True))
+    alone = sum(len(partners(one, other, EXACT)[1]) for one, other in zip(some, others, strict=True))
     assert alone <= 0.01 * (sum(map(len, some)) + sum(map(len, others)))
 
 

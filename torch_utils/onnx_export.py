@@ -144,7 +144,7 @@ def compare(
         full = max(len(found) for found in pair) >= heads.detections_per_img
         last = min((found.scores.min() for found in pair if len(found)), default=0.0) if full else heads.score_thresh
         least = max(tolerance.least, float(last)) + tolerance.score
-        partners, lonely = _partners(*pair, tolerance)
+        partners, lonely = partners(*pair, tolerance)
         boxes, alone = boxes + len(partners), alone + int((np.array(lonely) >= least).sum())
         for i, k in partners:
             box = max(box, float(np.abs(pair[0].boxes[i] - pair[1].boxes[k]).max()))
@@ -173,7 +173,7 @@ def _block(sample: Sample, rule: SizeRule | Canvas) -> Batch:
     return on_canvas(batch, rule) if isinstance(rule, Canvas) else batch
 
 
-def _partners(one: Detections, other: Detections, tolerance: Tolerance) -> tuple[list[tuple[int, int]], list[float]]:
+def partners(one: Detections, other: Detections, tolerance: Tolerance) -> tuple[list[tuple[int, int]], list[float]]:
     """Pairs of the same label that are within the tolerance, nearest first; and the scores of boxes without one."""
     apart = np.abs(one.boxes[:, None] - other.boxes[None]).max(2)
     near = (apart <= tolerance.box) & (one.labels[:, None] == other.labels[None])

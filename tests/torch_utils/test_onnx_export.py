@@ -13,7 +13,7 @@ from models.create_fasterrcnn_model import create_model
 from tests.conftest import CLASSES, ROOT
 from tests.models.test_onnx_graph import lively, metadata
 from torch_utils.checkpoint import save_checkpoint
-from torch_utils.onnx_export import EXACT, HALF, _partners, content_of
+from torch_utils.onnx_export import EXACT, HALF, content_of, partners
 from utils.detections import Detections
 from utils.flags import parse_options
 from utils.options import ExportOptions
@@ -64,15 +64,15 @@ def detections(*rows: tuple[float, float, int]) -> Detections:
 def test_partners_are_of_one_label_and_near() -> None:
     one = detections((0, 0.9, 1), (20, 0.8, 1), (40, 0.7, 2), (60, 0.6, 1))
     other = detections((20.01, 0.8, 1), (0, 0.9, 1), (40, 0.7, 1), (60.1, 0.6, 1))
-    pairs, lonely = _partners(one, other, EXACT)
+    pairs, lonely = partners(one, other, EXACT)
     assert sorted(pairs) == [(0, 1), (1, 0)]
     np.testing.assert_allclose(sorted(lonely), [0.6, 0.6, 0.7, 0.7], atol=1e-6)
-    assert len(_partners(one, other, HALF)[0]) == 3
-    assert _partners(detections(), other, EXACT) == ([], pytest.approx([0.8, 0.9, 0.7, 0.6]))
+    assert len(partners(one, other, HALF)[0]) == 3
+    assert partners(detections(), other, EXACT) == ([], pytest.approx([0.8, 0.9, 0.7, 0.6]))
 
 
 def test_one_box_has_one_partner() -> None:
-    pairs, lonely = _partners(detections((0, 0.5, 1), (0.01, 0.5, 1)), detections((0, 0.5, 1)), EXACT)
+    pairs, lonely = partners(detections((0, 0.5, 1), (0.01, 0.5, 1)), detections((0, 0.5, 1)), EXACT)
     assert (pairs, len(lonely)) == ([(0, 0)], 1)
 
 

@@ -144,9 +144,9 @@ def compare(
         full = max(len(found) for found in pair) >= heads.detections_per_img
         last = min((found.scores.min() for found in pair if len(found)), default=0.0) if full else heads.score_thresh
         least = max(tolerance.least, float(last)) + tolerance.score
-        partners, lonely = partners(*pair, tolerance)
-        boxes, alone = boxes + len(partners), alone + int((np.array(lonely) >= least).sum())
-        for i, k in partners:
+        paired, lonely = partners(*pair, tolerance)
+        boxes, alone = boxes + len(paired), alone + int((np.array(lonely) >= least).sum())
+        for i, k in paired:
             box = max(box, float(np.abs(pair[0].boxes[i] - pair[1].boxes[k]).max()))
             score = max(score, float(abs(pair[0].scores[i] - pair[1].scores[k])))
     return Difference(len(images), boxes, alone, box, score)

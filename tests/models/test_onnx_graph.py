@@ -26,12 +26,8 @@ from utils.torch_detector import TorchDetector
 CPU = torch.device("cpu")
 QUICK = ("fasterrcnn_nano", "fasterrcnn_mobilenetv3_large_320_fpn")
 LIBRARIES = (
-    "timm/resnet18",
-    "timm/convnext_atto",
-    "timm/efficientvit_b0",
-    "torchvision/resnet18",
-    "torchvision/swin_t",
-)
+    "timm/resnet18", "timm/convnext_atto", "timm/efficientvit_b0", "torchvision/resnet18", "torchvision/swin_t",
+)  # fmt: skip
 TOO_LARGE = ("fasterrcnn_dinov3_vith16plus",)  # more than 2 GiB of weights
 
 

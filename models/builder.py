@@ -11,7 +11,8 @@ from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from models.build_options import BuildOptions
 from models.errors import ModelError
 from models.norms import batch_norms, replace_by_group_norms
-from models.rcnn.detector import ClassAgnosticPredictor, FasterRCNN, Float32Anchors, Float32Predictor, Float32RPNHead
+from models.rcnn.anchors import Float32Anchors
+from models.rcnn.detector import ClassAgnosticPredictor, FasterRCNN, Float32Predictor, Float32RPNHead
 from models.rcnn.roi_pool import SIDE, RoIPool
 
 ANCHOR_SIZES = (32, 64, 128, 256, 512)  # px, side of a square anchor; FPN paper section 4.1

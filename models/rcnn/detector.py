@@ -69,7 +69,7 @@ class FasterRCNN(TorchvisionFasterRCNN):
         in training: a dict of the four losses, float32 scalars: loss_classifier, loss_box_reg, loss_objectness,
         loss_rpn_box_reg;
         in eval mode: per image a dict of boxes (N, 4) float32 x1 y1 x2 y2 in *original* pixels, labels (N,) int64 and
-        scores (N,) float32, best first.
+        scores (N,) float32, best first, on the host: they come from a GPU in one copy.
     Called with a list of float (3, H, W) images in 0..1, and targets in training, it is torchvision's FasterRCNN:
     min_size, max_size and fixed_size of its transform apply.
 
@@ -193,5 +193,5 @@ class _Seen:
 def _in_original_pixels(detections: list[dict[str, Tensor]], batch: UintBatch) -> list[dict[str, Tensor]]:
     ratios = batch.original_sizes.float() / batch.sizes.float()
     for detected, ratio in zip(detections, ratios.flip(1).repeat(1, 2), strict=True):
-        detected["boxes"] = detected["boxes"] * ratio.to(detected["boxes"].device)
+        detected["boxes"] = detected["boxes"] * ratio
     return detections

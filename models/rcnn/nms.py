@@ -72,7 +72,7 @@ def _settled(suppresses: Tensor, there: Tensor) -> Tensor:
 def rounded_down(threshold: float) -> float:
     """The largest float32 that is not above: a float32 IoU is above both or none, as in torchvision's CPU operator."""
     nearest = np.float32(threshold)
-    return float(nearest if nearest <= threshold else np.nextafter(nearest, np.float32(-1)))
+    return float(nearest if float(nearest) <= threshold else np.nextafter(nearest, np.float32(-1)))
 
 
 def _triton(count: int) -> Callable[[Tensor, Tensor, float], Tensor] | None:

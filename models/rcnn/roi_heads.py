@@ -51,7 +51,8 @@ class BlockRoIHeads(RoIHeads):
         if self.training:
             return [], self.losses(features, regions, Truth.of_targets(targets), image_shapes)
         limits = limits_of(torch.tensor(image_shapes, device=regions.boxes.device))
-        return self.detections(features, regions, limits, image_shapes), {}
+        found = self.detections(features, regions, limits, image_shapes)
+        return [{key: value.to(limits.device) for key, value in each.items()} for each in found], {}
 
     def losses(
         self, features: Mapping[str, Tensor], proposals: Regions, truth: Truth, sizes: Sizes
@@ -113,7 +114,7 @@ class BlockRoIHeads(RoIHeads):
     def detections(
         self, features: Mapping[str, Tensor], proposals: Regions, limits: Tensor, sizes: Sizes
     ) -> list[dict[str, Tensor]]:
-        """Per image a dict of boxes, labels and scores, best first, on the device, which the host waits for."""
+        """Per image a dict of boxes, labels and scores on the host, best first; a GPU's come in one copy."""
         return self._found(*self.predict(features, proposals, sizes), proposals, limits, sizes)
 
     def detect_and_measure(
@@ -183,7 +184,11 @@ class BlockRoIHeads(RoIHeads):
 
 
 def detections_of(block: Tensor) -> list[dict[str, Tensor]]:
-    """Per image a dict of boxes, scores and labels, of a block as detected_block() makes it."""
+    """Per image a dict of boxes, scores and labels on the host, of a block as detected_block() makes it.
+
+    The one place where the host waits for a GPU.
+    """
+    block = block.cpu()
     counts = (block[..., 4] >= 0).sum(1).tolist()
     rows = (of_image[:count] for of_image, count in zip(block, counts, strict=True))
     return [{"boxes": r[:, :4], "scores": r[:, 4], "labels": r[:, 5].long()} for r in rows]

@@ -7,12 +7,13 @@ from typing import TypeVar
 from torch import Tensor, nn
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import MultiScaleRoIAlign
 
+from models.rcnn.box_head import LinearHead
 from models.rcnn.detector import ClassAgnosticPredictor, FasterRCNN, UintBatch
 from models.rcnn.roi_pool import SAMPLES, SIDE
 
@@ -46,6 +47,8 @@ def as_torchvision(detector: FasterRCNN) -> StockFasterRCNN:
     rpn.anchor_generator = AnchorGenerator(rpn.anchor_generator.sizes, rpn.anchor_generator.aspect_ratios)
     rpn.head = _as(RPNHead, rpn.head)
     heads.box_roi_pool = stock_pool(heads.box_roi_pool)
+    if isinstance(heads.box_head, LinearHead):
+        heads.box_head = _as(TwoMLPHead, heads.box_head)
     if not isinstance(heads.box_predictor, ClassAgnosticPredictor):
         heads.box_predictor = _as(FastRCNNPredictor, heads.box_predictor)
     return StockFasterRCNN(detector.backbone, rpn, heads, copy.deepcopy(detector.transform)).train(detector.training)

@@ -11,8 +11,8 @@ from models.build_options import BuildOptions
 from models.errors import ModelError
 from models.norms import batch_norms, replace_by_group_norms
 from models.rcnn.anchors import Float32Anchors
-from models.rcnn.box_head import LinearHead
-from models.rcnn.detector import ClassAgnosticPredictor, FasterRCNN, Float32Predictor, Float32RPNHead
+from models.rcnn.detector import FasterRCNN
+from models.rcnn.layers import ClassAgnosticPredictor, Float32Predictor, Float32RPNHead, LinearHead
 from models.rcnn.roi_pool import RoIPool
 
 ANCHOR_SIZES = (32, 64, 128, 256, 512)  # px, side of a square anchor; FPN paper section 4.1
@@ -80,6 +80,7 @@ def build_fasterrcnn(
         **{**(spec.detector or {}), **options.torchvision_arguments(), **torchvision_options},
     )
     detector.spec, detector.build_options = spec, options
+    detector.by_torchvision = options.detector == "torchvision"
     _freeze(detector)
     return detector
 

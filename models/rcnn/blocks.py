@@ -6,10 +6,22 @@ nothing and computing does, so there the rows that are not there are left out; `
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+class UintBatch(Protocol):
+    """What the detector reads of a batch; docs/architecture.md describes the form."""
+
+    images: Tensor  # (B, H, W, 3) uint8 RGB, H and W multiples of 32, each image at the top left
+    sizes: Tensor  # (B, 2) int64 on the host, height and width of each image in the block
+    original_sizes: Tensor  # (B, 2) int64 on the host, before the resize
+    boxes: Tensor  # (sum of counts, 4) float32 x1 y1 x2 y2 in pixels of the block
+    labels: Tensor  # (sum of counts,) int64
+    counts: Tensor  # (B,) int64 on the host
 
 
 @dataclass(frozen=True)

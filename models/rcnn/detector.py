@@ -4,62 +4,18 @@ import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN as TorchvisionFasterRCNN
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
-from torchvision.models.detection.rpn import RPNHead
 
 from models.errors import ModelError
 from models.rcnn import sampling
-from models.rcnn.blocks import Truth, places_of
+from models.rcnn.blocks import Truth, UintBatch, places_of
 from models.rcnn.boxes import BlockBoxCoder, limits_of
 from models.rcnn.roi_heads import BlockRoIHeads
 from models.rcnn.rpn import BlockRPN, Candidates
-
-
-class UintBatch(Protocol):
-    """What the detector reads of a batch; docs/architecture.md describes the form."""
-
-    images: Tensor  # (B, H, W, 3) uint8 RGB, H and W multiples of 32, each image at the top left
-    sizes: Tensor  # (B, 2) int64 on the host, height and width of each image in the block
-    original_sizes: Tensor  # (B, 2) int64 on the host, before the resize
-    boxes: Tensor  # (sum of counts, 4) float32 x1 y1 x2 y2 in pixels of the block
-    labels: Tensor  # (sum of counts,) int64
-    counts: Tensor  # (B,) int64 on the host
-
-
-class Float32RPNHead(RPNHead):
-    """The RPN's head with results in fp32 inside autocast: boxes decoded from half precision are pixels off."""
-
-    def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """See RPNHead."""
-        logits, deltas = super().forward(x)
-        return [t.float() for t in logits], [t.float() for t in deltas]
-
-
-class Float32Predictor(FastRCNNPredictor):
-    """The box predictor in fp32 inside autocast: rounded logits would give scores that rank detections wrongly."""
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """See FastRCNNPredictor."""
-        with torch.autocast(x.device.type, enabled=False):
-            return super().forward(x.float())
-
-
-class ClassAgnosticPredictor(Float32Predictor):
-    """A box predictor with one box regression that holds for all classes (R-FCN, https://arxiv.org/abs/1605.06409)."""
-
-    def __init__(self, in_channels: int, num_classes: int) -> None:
-        super().__init__(in_channels, num_classes)
-        self.bbox_pred = nn.Linear(in_channels, 4)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores (N, num_classes), and the same regression for each class, (N, 4 num_classes)."""
-        scores, deltas = super().forward(x)
-        return scores, deltas.repeat(1, scores.shape[1])
+from models.rcnn.stock import as_torchvision
 
 
 class FasterRCNN(TorchvisionFasterRCNN):
@@ -75,10 +31,12 @@ class FasterRCNN(TorchvisionFasterRCNN):
 
     stages: names of the backbone's parameters or modules in groups, from the image on.
     kept_in_eval: names of modules that training leaves in eval mode, because they are frozen.
+    by_torchvision: compute with torchvision's own modules around the same layers: the reference, slower.
     """
 
     stages: tuple[tuple[str, ...], ...] = ()
     kept_in_eval: tuple[str, ...] = ()
+    by_torchvision: bool = False
 
     def __init__(self, backbone: nn.Module, **torchvision_options: object) -> None:
         super().__init__(backbone, **torchvision_options)
@@ -105,6 +63,8 @@ class FasterRCNN(TorchvisionFasterRCNN):
         Raises:
             ModelError: batch norms cannot be trained on a batch this small.
         """
+        if self.by_torchvision:
+            return as_torchvision(self)(images, targets)
         if isinstance(images, (list, tuple)):
             return super().forward(images, targets)
         seen = self._see(images)
@@ -127,7 +87,8 @@ class FasterRCNN(TorchvisionFasterRCNN):
         heads = self.roi_heads
         found, losses = heads.detect_and_measure(seen.features, proposals, seen.truth, seen.limits, seen.sizes)
         rpn_losses = self.rpn.losses(seen.candidates, seen.truth, sampling.steady_keys, of_each=True)
-        return _in_original_pixels(found, batch), losses | rpn_losses
+        found = self(batch) if self.by_torchvision else _in_original_pixels(found, batch)
+        return found, losses | rpn_losses
 
     def use_fixed_shapes(self, choice: bool | None) -> None:
         """Whether shapes follow from shapes alone, as on a GPU; None: everywhere but on a CPU."""

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.errors import ModelError
 from models.rcnn.detector import FasterRCNN
 from models.rcnn.roi_heads import BlockRoIHeads
 
@@ -48,6 +49,14 @@ class _RoIHeads(BlockRoIHeads):
 
 
 def set_classifier_loss(detector: FasterRCNN, loss: ClassifierLoss) -> None:
-    """Train the box classifier with this loss; state-dict keys stay the same."""
+    """Train the box classifier with this loss; state-dict keys stay the same.
+
+    Raises:
+        ModelError: torchvision's own code computes the losses, which knows cross entropy alone.
+    """
+    if detector.by_torchvision:
+        raise ModelError(
+            "the detector is torchvision's, which has no class weights and no focal loss: drop one of them"
+        )
     detector.roi_heads.__class__ = _RoIHeads
     detector.roi_heads.classifier_loss = loss

@@ -13,8 +13,8 @@ from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import MultiScaleRoIAlign
 
-from models.rcnn.box_head import LinearHead
-from models.rcnn.detector import ClassAgnosticPredictor, FasterRCNN, UintBatch
+from models.rcnn.blocks import UintBatch
+from models.rcnn.layers import ClassAgnosticPredictor, LinearHead
 from models.rcnn.roi_pool import SAMPLES, SIDE
 
 Part = TypeVar("Part", bound=nn.Module)
@@ -37,7 +37,7 @@ class StockFasterRCNN(GeneralizedRCNN):
         return found if self.training else self.transform.postprocess(found, *_sizes(images))
 
 
-def as_torchvision(detector: FasterRCNN) -> StockFasterRCNN:
+def as_torchvision(detector: GeneralizedRCNN) -> StockFasterRCNN:
     """The same layers, not copies, in torchvision's own modules; a classifier loss of one's own is not among them."""
     rpn, heads = (copy.copy(part) for part in (detector.rpn, detector.roi_heads))
     rpn.__class__, heads.__class__ = RegionProposalNetwork, RoIHeads
@@ -51,7 +51,9 @@ def as_torchvision(detector: FasterRCNN) -> StockFasterRCNN:
         heads.box_head = _as(TwoMLPHead, heads.box_head)
     if not isinstance(heads.box_predictor, ClassAgnosticPredictor):
         heads.box_predictor = _as(FastRCNNPredictor, heads.box_predictor)
-    return StockFasterRCNN(detector.backbone, rpn, heads, copy.deepcopy(detector.transform)).train(detector.training)
+    twin = StockFasterRCNN(detector.backbone, rpn, heads, copy.copy(detector.transform))
+    twin.training = detector.training  # its parts have their own modes
+    return twin
 
 
 def stock_pool(ours: MultiScaleRoIAlign) -> MultiScaleRoIAlign:

@@ -8,7 +8,7 @@ from models.build_options import RANDOM, BuildOptions
 from models.create_fasterrcnn_model import create_model
 from models.errors import ModelError
 from models.rcnn import rpn
-from models.rcnn.detector import Float32Predictor
+from models.rcnn.layers import Float32Predictor
 from models.rcnn.losses import ClassifierLoss, set_classifier_loss
 from models.rcnn.stock import float_images, targets_of
 from tests.models.test_builder import batch_of

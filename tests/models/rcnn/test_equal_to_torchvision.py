@@ -8,8 +8,10 @@ from torchvision.models.detection.image_list import ImageList
 
 from models.build_options import RANDOM, BuildOptions
 from models.create_fasterrcnn_model import create_model
+from models.errors import ModelError
 from models.rcnn import sampling
 from models.rcnn.detector import FasterRCNN
+from models.rcnn.losses import ClassifierLoss, set_classifier_loss
 from models.rcnn.sampling import sampled, steady_keys
 from models.rcnn.stock import as_torchvision, float_images, targets_of
 from tests.models.test_onnx_graph import lively, picture
@@ -198,3 +200,29 @@ def test_stock_takes_our_batches() -> None:
         assert len(own["scores"]) > 0
         torch.testing.assert_close(own["scores"], other["scores"], rtol=1e-4, atol=1e-5)
         assert (own["boxes"] - other["boxes"]).abs().max() < 0.1
+
+
+def test_torchvisions_code_is_selected_by_a_build_option() -> None:
+    torch.manual_seed(0)
+    batch = batch_of([2, 0])
+    model = create_model[SINGLE](3, pretrained=False, options=BuildOptions(detector="torchvision"))
+    plain = create_model[SINGLE](3, pretrained=False, options=BuildOptions())
+    plain.load_state_dict(model.state_dict())
+    for training in (True, False):
+        model.train(training), plain.train(training)
+        torch.manual_seed(1)
+        ours = model(batch)
+        torch.manual_seed(1)
+        stock = as_torchvision(plain)(batch)
+        for own, other in zip(*([each] if training else each for each in (ours, stock)), strict=True):
+            assert own.keys() == other.keys()
+            assert all(torch.equal(value, other[key]) for key, value in own.items())
+    with torch.inference_mode():
+        found, losses = model.detect_and_measure(batch)
+        assert all(torch.equal(a["scores"], b["scores"]) for a, b in zip(found, model(batch), strict=True))
+        for key, value in plain.detect_and_measure(batch)[1].items():
+            assert torch.equal(losses[key], value)
+    with pytest.raises(ModelError, match="no class weights and no focal loss: drop one"):
+        set_classifier_loss(model, ClassifierLoss(None, 2.0))
+    with pytest.raises(ModelError, match="detector is 'mine', expected one of fast, torchvision"):
+        BuildOptions(detector="mine")

@@ -37,11 +37,10 @@ class Regions:
 
     def or_whole_images(self, limits: Tensor) -> "Regions":
         """These; and the whole image, of limits (B, 4), for each that has none."""
-        whole = F.pad((limits * 1.0)[:, None], (0, 0, 0, self.boxes.shape[1] - 1))
-        whole[..., :2] = 0
         none = ~self.there.any(1, keepdim=True)
-        first = F.pad(none, (0, self.boxes.shape[1] - 1))
-        return Regions(torch.where(none[..., None], whole, self.boxes), self.there | first)
+        first = none & (torch.arange(self.there.shape[1], device=none.device) == 0)
+        whole = torch.cat([torch.zeros_like(limits[:, :2]), limits[:, 2:]], 1)
+        return Regions(torch.where(first[..., None], whole[:, None], self.boxes), self.there | first)
 
     def lists(self) -> list[Tensor]:
         """Per image (N, 4); waits for a GPU."""

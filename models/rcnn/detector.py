@@ -70,8 +70,9 @@ class FasterRCNN(TorchvisionFasterRCNN):
         seen = self._see(images)
         proposals = self.rpn.proposals(seen.candidates, seen.limits)
         if self.training:
-            losses = self.roi_heads.losses(seen.features, proposals, seen.truth, seen.sizes)
-            return losses | self.rpn.losses(seen.candidates, seen.truth, sampling.random_keys)
+            truth = Truth.gathered(images.boxes, images.labels, seen.places)
+            losses = self.roi_heads.losses(seen.features, proposals, truth, seen.sizes)
+            return losses | self.rpn.losses(seen.candidates, truth, sampling.random_keys)
         found = self.roi_heads.detections(seen.features, proposals, seen.limits, seen.sizes)
         return _in_original_pixels(found, images)
 
@@ -84,9 +85,10 @@ class FasterRCNN(TorchvisionFasterRCNN):
         """
         seen = self._see(batch)
         proposals = self.rpn.proposals(seen.candidates, seen.limits)
+        truth = Truth.gathered(batch.boxes, batch.labels, seen.places)
         heads = self.roi_heads
-        found, losses = heads.detect_and_measure(seen.features, proposals, seen.truth, seen.limits, seen.sizes)
-        rpn_losses = self.rpn.losses(seen.candidates, seen.truth, sampling.steady_keys, of_each=True)
+        found, losses = heads.detect_and_measure(seen.features, proposals, truth, seen.limits, seen.sizes)
+        rpn_losses = self.rpn.losses(seen.candidates, truth, sampling.steady_keys, of_each=True)
         found = self(batch) if self.by_torchvision else _in_original_pixels(found, batch)
         return found, losses | rpn_losses
 
@@ -105,7 +107,7 @@ class FasterRCNN(TorchvisionFasterRCNN):
         return _Seen(
             features,
             self.rpn.candidates(batch.images.shape[1:3], features),
-            Truth.gathered(batch.boxes, batch.labels, places),
+            places,
             limits_of(sizes),
             [tuple(size) for size in batch.sizes.tolist()],
         )
@@ -146,7 +148,7 @@ class _Seen:
 
     features: Mapping[str, Tensor]
     candidates: Candidates
-    truth: Truth
+    places: Tensor  # (B, G), as places_of() gives them
     limits: Tensor  # (B, 4), as limits_of() gives them
     sizes: list[tuple[int, int]]
 

@@ -58,7 +58,7 @@ class BlockRoIHeads(RoIHeads):
         self, features: Mapping[str, Tensor], proposals: Regions, truth: Truth, sizes: Sizes
     ) -> dict[str, Tensor]:
         """Classifier and box regression in training; the objects themselves are proposals too."""
-        lesson = self.lesson(proposals.joined(truth), truth, sampling.random_keys)
+        lesson = self.lesson(proposals, truth, truth, sampling.random_keys)
         logits, deltas = self.predict(features, lesson.regions, sizes)
         there = lesson.regions.there.flatten()
         rows = slice(None) if self._is_fixed(there) else there
@@ -86,14 +86,17 @@ class BlockRoIHeads(RoIHeads):
         return F.cross_entropy(logits, labels, reduction="none")
 
     @torch.no_grad()
-    def lesson(self, candidates: Regions, truth: Truth, keys: sampling.Keys) -> Lesson:
-        """Sample proposals, positives and negatives, and match them with objects."""
+    def lesson(self, proposals: Regions, added: Regions, truth: Truth, keys: sampling.Keys) -> Lesson:
+        """Sample proposals and what was added to them, positives and negatives, and match them with objects."""
+        candidates = proposals.joined(added)
         match = matched(candidates.boxes, truth, self.proposal_matcher)
         places = match.clamp(min=0)
         labels = truth.labels.gather(1, places).masked_fill_(match == self.proposal_matcher.BELOW_LOW_THRESHOLD, 0)
         between = match == self.proposal_matcher.BETWEEN_THRESHOLDS
         labels.masked_fill_(between | ~candidates.there, -1)
-        sample = sampling.sampled(labels, self.fg_bg_sampler, keys(labels))
+        sample = sampling.sampled(
+            labels, self.fg_bg_sampler, keys(labels, [proposals.there.shape[1], added.there.shape[1]])
+        )
         boxes, objects = rows_of(candidates.boxes, sample.index), rows_of(truth.boxes, places.gather(1, sample.index))
         targets = self.box_coder.encode_single(objects.flatten(0, 1), boxes.flatten(0, 1)).view_as(boxes)
         return Lesson(
@@ -132,7 +135,7 @@ class BlockRoIHeads(RoIHeads):
             torch.cat([self._in_block(one, proposals), self._in_block(other, added)], 1)
             for one, other in zip(predicted, more, strict=True)
         )
-        lesson = self.lesson(proposals.joined(added), truth, sampling.steady_keys)
+        lesson = self.lesson(proposals, added, truth, sampling.steady_keys)
         chosen = (rows_of(block, lesson.sample.index).flatten(0, 1) for block in (logits, deltas))
         terms = self.losses_of_each(*chosen, lesson.labels.flatten(), lesson.targets.flatten(0, 1))
         taken = lesson.sample.taken

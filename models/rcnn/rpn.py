@@ -88,7 +88,7 @@ class BlockRPN(RegionProposalNetwork):
         with torch.no_grad():
             match = matched(anchors, truth, self.proposal_matcher)
             labels = (match >= 0).float().masked_fill_(match == self.proposal_matcher.BETWEEN_THRESHOLDS, -1)
-            sample = sampling.sampled(labels, self.fg_bg_sampler, keys(labels))
+            sample = sampling.sampled(labels, self.fg_bg_sampler, keys(labels, [len(anchors)]))
             objects = rows_of(truth.boxes, rows_of(match, sample.index).clamp(min=0))
             targets = self.box_coder.encode_single(objects.flatten(0, 1), anchors[sample.index].flatten(0, 1))
             targets = torch.where(sample.positive[..., None], targets.view_as(objects), 0)

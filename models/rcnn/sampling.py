@@ -1,13 +1,14 @@
 """Which anchors and proposals a loss is taken over, for all images at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
 
-Keys = Callable[[Tensor], Tensor]  # (B, N) labels -> (B, N) float32 from 0 to 1; the highest are taken
+# (B, N) labels, widths of the parts that N is made of -> (B, N) float32 from 0 to 1; the highest are taken
+Keys = Callable[[Tensor, Sequence[int]], Tensor]
 _SEED = 0
 
 
@@ -20,15 +21,19 @@ class Sample:
     taken: Tensor  # (B, S) bool; the others fill up
 
 
-def random_keys(labels: Tensor) -> Tensor:
+def random_keys(labels: Tensor, widths: Sequence[int]) -> Tensor:
     """From torch's own generator of the device."""
+    del widths
     return torch.rand(labels.shape, device=labels.device)
 
 
-def steady_keys(labels: Tensor) -> Tensor:
-    """The same for every image and on every device; torch's own generators stay as they are."""
-    keys = torch.rand(labels.shape[1], generator=torch.Generator().manual_seed(_SEED))
-    return keys.to(labels.device).expand_as(labels)
+def steady_keys(labels: Tensor, widths: Sequence[int]) -> Tensor:
+    """The same for every image and on every device; torch's own generators stay as they are.
+
+    A place of a part has its key however wide the parts are: which, its batch decides.
+    """
+    parts = [torch.rand(n, generator=torch.Generator().manual_seed(_SEED + i)) for i, n in enumerate(widths)]
+    return torch.cat(parts).to(labels.device).expand_as(labels)
 
 
 def sampled(labels: Tensor, rule: BalancedPositiveNegativeSampler, keys: Tensor) -> Sample:

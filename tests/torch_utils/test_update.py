@@ -297,7 +297,7 @@ from models.create_fasterrcnn_model import create_model
 from models.rcnn import sampling
 
 # as many of every image, the first ones, whatever its batch: a mean over batches then is one over images
-sampling.random_keys = lambda labels: torch.linspace(1, 0, labels.shape[1]).expand_as(labels)
+sampling.random_keys = lambda labels, widths: torch.linspace(1, 0, labels.shape[1]).expand_as(labels)
 
 
 def run_detector(batches, processes, accumulate=1):

@@ -129,11 +129,12 @@ class Same:
         """Ours has the objects behind a block of proposals."""
         own = [len(each) - count for each, count in zip(labels, self.objects, strict=True)]
         most = self.seen[-1] if any(self.objects) else max(own)
-        block = torch.full((len(labels), most + (max(1, *self.objects) if any(self.objects) else 0)), -1.0)
+        widths = [most, max(1, *self.objects)] if any(self.objects) else [most]
+        block = torch.full((len(labels), sum(widths)), -1.0)
         places = [torch.cat([torch.arange(n), torch.arange(k) + most]) for n, k in zip(own, self.objects, strict=True)]
         for row, place, each in zip(block, places, labels, strict=True):
             row[place] = each.float()
-        sample = sampled(block, self.rule, steady_keys(block))
+        sample = sampled(block, self.rule, steady_keys(block, widths))
         masks = []
         for wanted in (sample.positive, sample.taken & ~sample.positive):
             chosen = torch.zeros_like(block, dtype=torch.uint8)
@@ -148,9 +149,9 @@ def with_same_samples(model: FasterRCNN, monkeypatch: pytest.MonkeyPatch, object
     monkeypatch.setattr(sampling, "random_keys", steady_keys)
     seen, lesson = [], model.roi_heads.lesson
 
-    def watched(candidates, truth, keys):
-        seen.append(candidates.there.shape[1] - truth.there.shape[1])
-        return lesson(candidates, truth, keys)
+    def watched(proposals, *others):
+        seen.append(proposals.there.shape[1])
+        return lesson(proposals, *others)
 
     monkeypatch.setattr(model.roi_heads, "lesson", watched)
     twin = as_torchvision(model)

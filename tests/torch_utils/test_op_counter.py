@@ -1,37 +1,10 @@
 """What a detector asks of a GPU, counted on a device without data: an operator that needs them to go on fails there."""
 
-import contextlib
-
 import pytest
 import torch
 
-from models.build_options import RANDOM
-from models.create_fasterrcnn_model import create_model
-from models.rcnn import roi_heads
-from models.rcnn.stock import as_torchvision
-from tests.models.test_builder import batch_of
+from benchmarks.operators import CPU, META, MODELS, of_ours, of_torchvision
 from torch_utils.op_counter import OpCounter
-
-CPU, META = torch.device("cpu"), torch.device("meta")
-SINGLE, PYRAMID = "fasterrcnn_mini_darknet_nano_head", "fasterrcnn_mobilenetv3_large_320_fpn"
-SIZE = (320, 416)
-
-
-@pytest.fixture(autouse=True)
-def _no_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: contextlib.nullcontext())  # meta has none
-
-
-def counted(name: str, images: int, *, train: bool) -> OpCounter:
-    """Of the second step: the first computes the anchors."""
-    model = create_model[name](5, pretrained=False, options=RANDOM).to(META).train(train)
-    batch = batch_of([i % 3 for i in range(images)], SIZE).to(META)
-    for _ in range(2):
-        with OpCounter(META) as counter, torch.set_grad_enabled(train):
-            result = model(batch)
-            if train:
-                sum(result.values()).backward()
-    return counter
 
 
 def test_it_counts_operators_syncs_and_copies() -> None:
@@ -51,33 +24,18 @@ def test_it_counts_operators_syncs_and_copies() -> None:
     assert (counter.copies, counter.syncs, counter.operators["add"]) == (1, {}, 1)
 
 
-@pytest.mark.parametrize("name", [SINGLE, PYRAMID])
-def test_a_training_step_never_waits_and_does_not_grow_with_the_batch(name: str) -> None:
-    one, many = (counted(name, images, train=True) for images in (1, 16))
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("name", MODELS)
+def test_a_step_never_waits_and_does_not_grow_with_the_batch(name: str, train: bool) -> None:
+    """Detection waits once, for its result, which is not among this."""
+    one, many = (of_ours(name, images, train=train) for images in (1, 16))
     for counter in (one, many):
         assert counter.syncs == {}
-        assert counter.copies <= 2
-    assert many.operators.total() < 1.3 * one.operators.total()
-
-
-@pytest.mark.parametrize("name", [SINGLE, PYRAMID])
-def test_detection_waits_for_its_result_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    nothing = {"boxes": torch.zeros(0, 4), "scores": torch.zeros(0), "labels": torch.zeros(0, dtype=torch.int64)}
-    monkeypatch.setattr(roi_heads, "detections_of", lambda block: [dict(nothing) for _ in block])
-    one, many = (counted(name, images, train=False) for images in (1, 16))
-    for counter in (one, many):
-        assert counter.syncs == {}
-        assert counter.copies <= 2
+        assert counter.copies == 1, "sizes and counts"
     assert many.operators.total() < 1.3 * one.operators.total()
 
 
 def test_torchvisions_waits_grow_with_the_batch() -> None:
-    """What all this is for; on the CPU, as torchvision's cannot run without data."""
-    syncs = []
-    for images in (1, 4):
-        model = as_torchvision(create_model[SINGLE](5, pretrained=False)).train()
-        batch = batch_of([2] * images, (96, 128))
-        with OpCounter(CPU) as counter:
-            sum(model(batch).values()).backward()
-        syncs.append(counter.syncs.total())
-    assert syncs[1] > 2 * syncs[0] > 10
+    """What all this is for."""
+    one, many = (of_torchvision(MODELS[0], images, train=True).syncs.total() for images in (1, 4))
+    assert many > 2 * one > 10

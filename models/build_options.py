@@ -8,6 +8,7 @@ from typing import Any
 from models.errors import ModelError
 
 NORMS = ("own", "frozen", "batch", "group")
+DETECTORS = ("fast", "torchvision")
 _LEAST = {"freeze": 0, "rois_per_image": 1, "proposals": 1, "head_width": 1, "detections": 1}  # whole numbers
 _MOST = 65_536  # of them all: beyond any use, within any memory
 _MOST_ANCHORS = 64  # sizes, or ratios
@@ -34,6 +35,7 @@ class BuildOptions:
     detections: at most, per image.
     class_agnostic: one box regression for all classes instead of one each.
     activation_checkpointing: compute the backbone's activations twice instead of keeping them: less memory, slower.
+    detector: whose code computes what is not layers: ours ("fast"), or torchvision's, the reference.
     """
 
     norm: str = "own"
@@ -48,10 +50,13 @@ class BuildOptions:
     detections: int | None = None
     class_agnostic: bool = False
     activation_checkpointing: bool = False
+    detector: str = "fast"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.norm, str) or self.norm not in NORMS:
-            raise ModelError(f"norm is {self.norm!r}, expected one of {', '.join(NORMS)}")
+        for name, known in (("norm", NORMS), ("detector", DETECTORS)):
+            value = getattr(self, name)
+            if not isinstance(value, str) or value not in known:
+                raise ModelError(f"{name} is {reprlib.repr(value)}, expected one of {', '.join(known)}")
         for name, least in _LEAST.items():
             value = getattr(self, name)
             if value is None and name != "rois_per_image":

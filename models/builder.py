@@ -6,13 +6,14 @@ from typing import Any
 
 from torch import nn
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
-from torchvision.models.detection.faster_rcnn import TwoMLPHead
 
 from models.build_options import BuildOptions
 from models.errors import ModelError
 from models.norms import batch_norms, replace_by_group_norms
-from models.rcnn.detector import ClassAgnosticPredictor, FasterRCNN, Float32Anchors, Float32Predictor, Float32RPNHead
-from models.rcnn.roi_pool import SIDE, RoIPool
+from models.rcnn.anchors import Float32Anchors
+from models.rcnn.detector import FasterRCNN
+from models.rcnn.layers import ClassAgnosticPredictor, Float32Predictor, Float32RPNHead, LinearHead
+from models.rcnn.roi_pool import RoIPool
 
 ANCHOR_SIZES = (32, 64, 128, 256, 512)  # px, side of a square anchor; FPN paper section 4.1
 ASPECT_RATIOS = (0.5, 1.0, 2.0)  # height / width
@@ -66,7 +67,7 @@ def build_fasterrcnn(
         _checkpoint_activations(backbone)
     anchors = _anchors(spec, options.anchor_sizes or ANCHOR_SIZES, options.aspect_ratios or ASPECT_RATIOS)
     width = options.head_width or spec.head_width
-    make_head = spec.head or _two_linear_layers
+    make_head = spec.head or LinearHead
     make_predictor = ClassAgnosticPredictor if options.class_agnostic else Float32Predictor
     backbone.out_channels = spec.out_channels
     detector = FasterRCNN(
@@ -79,6 +80,7 @@ def build_fasterrcnn(
         **{**(spec.detector or {}), **options.torchvision_arguments(), **torchvision_options},
     )
     detector.spec, detector.build_options = spec, options
+    detector.by_torchvision = options.detector == "torchvision"
     _freeze(detector)
     return detector
 
@@ -177,7 +179,3 @@ def _checkpoint_activations(backbone: nn.Module) -> None:
             "models can: leave --activation-checkpointing out"
         )
     backbone.set_grad_checkpointing(True)
-
-
-def _two_linear_layers(channels: int, width: int) -> nn.Module:
-    return TwoMLPHead(channels * SIDE**2, width)

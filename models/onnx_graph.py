@@ -9,16 +9,16 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection.image_list import ImageList
 
 from models.errors import ModelError
+from models.rcnn.boxes import clipped, large, limits_of, rows_of
 from models.rcnn.detector import FasterRCNN
+from models.rcnn.roi_heads import SMALLEST
 from models.rcnn.roi_pool import SAMPLES, SIDE
+from models.rcnn.rpn import NONE, by_anchor
 
 INPUTS, OUTPUTS = ("images", "sizes"), ("boxes", "scores", "labels")
 STRIDE = 32  # px, that sides of the block are multiples of
-_NONE = -1.0  # score of what is no proposal
-_SMALLEST = 1e-2  # px, sides of a detection, as torchvision's postprocess_detections has it
 
 
 class OnnxGraph(nn.Module):
@@ -49,7 +49,7 @@ class OnnxGraph(nn.Module):
         pixels = self._pixels(images, sizes)
         maps = self.model.backbone(pixels.to(self._dtype()))
         maps = {"0": maps} if isinstance(maps, Tensor) else maps
-        limits = sizes[:, [1, 0, 1, 0]].float()  # of x1 y1 x2 y2
+        limits = limits_of(sizes)
         proposals, are_proposals = self._propose(pixels, list(maps.values()), limits)
         heads = self.model.roi_heads
         regions, rows = self._pool(maps, proposals, are_proposals)
@@ -85,18 +85,12 @@ class OnnxGraph(nn.Module):
             raise ModelError(f"a graph for {width} x {height} px: sides must be multiples of {STRIDE}")
         pixel = self.model.pixel_scale
         with torch.inference_mode():
-            maps = self.model._features(
-                ImageList(torch.zeros(1, 3, height, width, device=pixel.device, dtype=self._dtype()), [])
-            )
+            maps = self.model._features(torch.zeros(1, 3, height, width, device=pixel.device, dtype=self._dtype()))
         anchors = self._anchors((height, width), list(maps.values()))
         return nn.ParameterList(nn.Parameter(level, requires_grad=False) for level in anchors)
 
     def _anchors(self, size: tuple[int, int], maps: Sequence[Tensor]) -> list[Tensor]:
-        generator = self.model.rpn.anchor_generator
-        generator.set_cell_anchors(torch.float32, maps[0].device)
-        grids = [m.shape[-2:] for m in maps]
-        strides = [[side // cells for side, cells in zip(size, grid, strict=True)] for grid in grids]
-        return generator.grid_anchors(grids, strides)
+        return self.model.rpn.anchor_generator.computed(size, [m.shape[-2:] for m in maps], maps[0].device)
 
     def _propose(self, pixels: Tensor, maps: list[Tensor], limits: Tensor) -> tuple[Tensor, Tensor]:
         """Boxes (B, P, 4) of the P best proposals, and whether they are any, (B, P)."""
@@ -104,17 +98,17 @@ class OnnxGraph(nn.Module):
         anchors = self._anchors(pixels.shape[2:], maps) if self.anchors is None else self.anchors
         boxes, scores = [], []
         for logits, deltas, of_level in zip(*rpn.head(maps), anchors, strict=True):
-            level = _flat(logits, 1).squeeze(2), _flat(deltas, 4), of_level
+            level = by_anchor(logits, 1).squeeze(2), by_anchor(deltas, 4), of_level
             for into, value in zip((boxes, scores), self._propose_in_level(*level, limits), strict=True):
                 into.append(value)
         boxes, scores = torch.cat(boxes, 1), torch.cat(scores, 1)
         scores, best = scores.topk(min(rpn.post_nms_top_n(), scores.shape[1]))
-        return _gather(boxes, best), scores > _NONE
+        return rows_of(boxes, best), scores > NONE
 
     def _propose_in_level(
         self, logits: Tensor, deltas: Tensor, anchors: Tensor, limits: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Boxes (B, K, 4) and scores (B, K) of the best anchors of a map; those that are dropped score _NONE."""
+        """Boxes (B, K, 4) and scores (B, K) of the best anchors of a map; those that are dropped score NONE."""
         rpn = self.model.rpn
         count = rpn.pre_nms_top_n()
         if self.anchors is None:  # as many cells as there may be, there are enough to choose from
@@ -124,14 +118,14 @@ class OnnxGraph(nn.Module):
         else:
             count = min(count, logits.shape[1])
         logits, best = logits.topk(count)
-        deltas = _gather(deltas, best)
+        deltas = rows_of(deltas, best)
         boxes = rpn.box_coder.decode_single(deltas.flatten(0, 1), anchors[best].flatten(0, 1)).reshape(deltas.shape)
-        boxes = torch.minimum(boxes.clamp(min=0), limits[:, None])
+        boxes = clipped(boxes, limits)
         scores = logits.sigmoid()
-        good = _large(boxes, rpn.min_size) & (scores >= rpn.score_thresh) & (logits > -math.inf)
-        scores = torch.where(good, scores, _NONE)
+        good = large(boxes, rpn.min_size) & (scores >= rpn.score_thresh) & (logits > -math.inf)
+        scores = torch.where(good, scores, NONE)
         kept = [_kept(*of_image, rpn.nms_thresh) for of_image in zip(boxes.unbind(), scores.unbind(), strict=True)]
-        return boxes, torch.where(torch.stack(kept), scores, _NONE)
+        return boxes, torch.where(torch.stack(kept), scores, NONE)
 
     def _pool(self, maps: dict[str, Tensor], proposals: Tensor, are_proposals: Tensor) -> tuple[Tensor, Tensor]:
         """Proposals of all images, each pooled from the map of its size, map by map.
@@ -163,7 +157,7 @@ class OnnxGraph(nn.Module):
         heads = self.model.roi_heads
         boxes, scores = boxes[:, 1:], scores[:, 1:]  # without the background
         count, classes = scores.shape
-        good = _large(boxes, _SMALLEST) & (scores > heads.score_thresh) & own[:, None]
+        good = large(boxes, SMALLEST) & (scores > heads.score_thresh) & own[:, None]
         labels = torch.arange(classes, device=boxes.device).expand(count, classes).flatten()
         boxes = torch.cat([boxes.flatten(0, 1), boxes.new_zeros(1, 4)])  # the last row fills up
         scores = torch.cat([scores.flatten(), scores.new_zeros(1)])
@@ -174,21 +168,6 @@ class OnnxGraph(nn.Module):
         filling = candidates.new_full((heads.detections_per_img,), count * classes)
         chosen = torch.cat([candidates[kept], filling])[: heads.detections_per_img]
         return boxes[chosen], scores[chosen], labels[chosen]
-
-
-def _flat(values: Tensor, channels: int) -> Tensor:
-    """(B, A channels, H, W) -> (B, H W A, channels), in the order of anchors."""
-    return values.unflatten(1, (-1, channels)).permute(0, 3, 4, 1, 2).flatten(1, 3)
-
-
-def _gather(values: Tensor, indices: Tensor) -> Tensor:
-    """Rows of (B, N, 4) by (B, K) indices: (B, K, 4)."""
-    return values.gather(1, indices[..., None].expand(-1, -1, 4))
-
-
-def _large(boxes: Tensor, least: float) -> Tensor:
-    """Whether both sides of (..., 4) boxes are at least this long."""
-    return ((boxes[..., 2:] - boxes[..., :2]) >= least).all(-1)
 
 
 def _kept(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:

@@ -13,6 +13,7 @@ TRAIN = ("--no-pretrained", "--epochs", 1, "--imgsz", 64, "--workers", 0, "--bat
 FLAGS = (
     "--freeze", 1, "--norm", "frozen", "--anchors", "auto", "--class-agnostic", "--head-width", 32, "--nms", 0.4,
     "--rpn-nms", 0.6, "--max-detections", 50, "--rois-per-image", 64, "--proposals", 100, "--layer-decay", 0.8,
+    "--detector", "torchvision",
 )  # fmt: skip
 
 
@@ -27,7 +28,7 @@ def test_the_network_is_as_wished_in_training_resume_evaluation_and_fine_tuning(
     checkpoint = load_checkpoint(folder / "last_model.pth", whole_run=True)
     saved = checkpoint["model_options"]
     wished = {"freeze": 1, "norm": "frozen", "class_agnostic": True, "head_width": 32, "nms": 0.4, "rpn_nms": 0.6}
-    wished |= {"detections": 50, "rois_per_image": 64, "proposals": 100}
+    wished |= {"detections": 50, "rois_per_image": 64, "proposals": 100, "detector": "torchvision"}
     assert {name: saved[name] for name in wished} == wished
     assert len(saved["anchor_sizes"]) == 5
     assert saved["anchor_sizes"] != [32, 64, 128, 256, 512]

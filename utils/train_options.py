@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 CACHES = ("auto", "ram", "disk", "off")
 NORMS = ("own", "frozen", "batch", "group")
+DETECTORS = ("fast", "torchvision")
 ANCHORS = ("default", "auto")
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 _LEARNING_RATES = {"SGD": 0.005, "AdamW": 0.001}
@@ -221,6 +222,11 @@ class NetworkOptions(Options):
     activation_checkpointing: bool = switch(
         "--activation-checkpointing", help="less memory, slower: transformers and timm/ models"
     )
+    detector: str | None = flag(
+        "--detector",
+        choices=DETECTORS,
+        help="torchvision: compute with torchvision's own code around the same layers, the reference, slower",
+    )
 
     def network(self) -> dict[str, Any]:
         """What is wished of the network, as arguments of models.BuildOptions."""
@@ -239,7 +245,7 @@ class NetworkOptions(Options):
 
 _NETWORK = (
     "freeze", "norm", "anchor_sizes", "head_width", "class_agnostic", "rois_per_image", "proposals", "rpn_nms", "nms",
-    "detections", "activation_checkpointing",
+    "detections", "activation_checkpointing", "detector",
 )  # fmt: skip
 
 

@@ -3,71 +3,19 @@
 import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN as TorchvisionFasterRCNN
-from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
-from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.rpn import RPNHead
-from torchvision.models.detection.transform import resize_boxes
 
 from models.errors import ModelError
-from models.rcnn.roi_heads import MeasurableRoIHeads
-from models.rcnn.rpn import TrainableRPN
-
-
-class UintBatch(Protocol):
-    """What the detector reads of a batch; docs/architecture.md describes the form."""
-
-    images: Tensor  # (B, H, W, 3) uint8 RGB, H and W multiples of 32, each image at the top left
-    sizes: Tensor  # (B, 2) int64 on the host, height and width of each image in the block
-    original_sizes: Tensor  # (B, 2) int64 on the host, before the resize
-    boxes: Tensor  # (sum of counts, 4) float32 x1 y1 x2 y2 in pixels of the block
-    labels: Tensor  # (sum of counts,) int64
-    counts: Tensor  # (B,) int64 on the host
-
-
-class Float32Anchors(AnchorGenerator):
-    """Anchors in fp32 whatever the features are: corners of large images in bfloat16 are up to 7 px off."""
-
-    def set_cell_anchors(self, dtype: torch.dtype, device: torch.device) -> None:
-        """See AnchorGenerator; `dtype` is that of the features."""
-        del dtype
-        super().set_cell_anchors(torch.float32, device)
-
-
-class Float32RPNHead(RPNHead):
-    """The RPN's head with results in fp32 inside autocast: boxes decoded from half precision are pixels off."""
-
-    def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """See RPNHead."""
-        logits, deltas = super().forward(x)
-        return [t.float() for t in logits], [t.float() for t in deltas]
-
-
-class Float32Predictor(FastRCNNPredictor):
-    """The box predictor in fp32 inside autocast: rounded logits would give scores that rank detections wrongly."""
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """See FastRCNNPredictor."""
-        with torch.autocast(x.device.type, enabled=False):
-            return super().forward(x.float())
-
-
-class ClassAgnosticPredictor(Float32Predictor):
-    """A box predictor with one box regression that holds for all classes (R-FCN, https://arxiv.org/abs/1605.06409)."""
-
-    def __init__(self, in_channels: int, num_classes: int) -> None:
-        super().__init__(in_channels, num_classes)
-        self.bbox_pred = nn.Linear(in_channels, 4)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores (N, num_classes), and the same regression for each class, (N, 4 num_classes)."""
-        scores, deltas = super().forward(x)
-        return scores, deltas.repeat(1, scores.shape[1])
+from models.rcnn import sampling
+from models.rcnn.blocks import Truth, UintBatch, places_of
+from models.rcnn.boxes import BlockBoxCoder, limits_of
+from models.rcnn.roi_heads import BlockRoIHeads
+from models.rcnn.rpn import BlockRPN, Candidates
+from models.rcnn.stock import as_torchvision
 
 
 class FasterRCNN(TorchvisionFasterRCNN):
@@ -77,21 +25,25 @@ class FasterRCNN(TorchvisionFasterRCNN):
         in training: a dict of the four losses, float32 scalars: loss_classifier, loss_box_reg, loss_objectness,
         loss_rpn_box_reg;
         in eval mode: per image a dict of boxes (N, 4) float32 x1 y1 x2 y2 in *original* pixels, labels (N,) int64 and
-        scores (N,) float32, best first.
+        scores (N,) float32, best first, on the host: they come from a GPU in one copy.
     Called with a list of float (3, H, W) images in 0..1, and targets in training, it is torchvision's FasterRCNN:
     min_size, max_size and fixed_size of its transform apply.
 
     stages: names of the backbone's parameters or modules in groups, from the image on.
     kept_in_eval: names of modules that training leaves in eval mode, because they are frozen.
+    by_torchvision: compute with torchvision's own modules around the same layers: the reference, slower.
     """
 
     stages: tuple[tuple[str, ...], ...] = ()
     kept_in_eval: tuple[str, ...] = ()
+    by_torchvision: bool = False
 
     def __init__(self, backbone: nn.Module, **torchvision_options: object) -> None:
         super().__init__(backbone, **torchvision_options)
-        self.rpn.__class__ = TrainableRPN  # torchvision's constructor builds its own
-        self.roi_heads.__class__ = MeasurableRoIHeads
+        self.rpn.__class__ = BlockRPN  # torchvision's constructor builds its own
+        self.roi_heads.__class__ = BlockRoIHeads
+        for part in (self.rpn, self.roi_heads):
+            part.box_coder.__class__ = BlockBoxCoder
         mean, std = (torch.tensor(values) for values in (self.transform.image_mean, self.transform.image_std))
         self.register_buffer("pixel_scale", 1 / (255 * std), persistent=False)
         self.register_buffer("pixel_shift", -mean / std, persistent=False)
@@ -111,14 +63,18 @@ class FasterRCNN(TorchvisionFasterRCNN):
         Raises:
             ModelError: batch norms cannot be trained on a batch this small.
         """
+        if self.by_torchvision:
+            return as_torchvision(self)(images, targets)
         if isinstance(images, (list, tuple)):
             return super().forward(images, targets)
-        batch: UintBatch = images
-        sizes, image_list, features = self._seen(batch)
-        truth = _targets(batch) if self.training else None
-        proposals, rpn_losses = self.rpn(image_list, features, truth)
-        detections, roi_losses = self.roi_heads(features, proposals, sizes, truth)
-        return {**roi_losses, **rpn_losses} if self.training else _in_original_pixels(detections, batch)
+        seen = self._see(images)
+        proposals = self.rpn.proposals(seen.candidates, seen.limits)
+        if self.training:
+            truth = Truth.gathered(images.boxes, images.labels, seen.places)
+            losses = self.roi_heads.losses(seen.features, proposals, truth, seen.sizes)
+            return losses | self.rpn.losses(seen.candidates, truth, sampling.random_keys)
+        found = self.roi_heads.detections(seen.features, proposals, seen.limits, seen.sizes)
+        return _in_original_pixels(found, images)
 
     def detect_and_measure(self, batch: UintBatch) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
         """In eval mode: detections to the bit as forward() has them, and the four losses of each image, (B,) float32.
@@ -127,23 +83,40 @@ class FasterRCNN(TorchvisionFasterRCNN):
         mode, proposals are as many as in use, not as in training, and the sampling of anchors and proposals depends on
         the image alone, not on torch's generators.
         """
-        sizes, image_list, features = self._seen(batch)
-        truth = _targets(batch)
-        proposals, rpn_losses = self.rpn.propose_and_measure(image_list, features, truth)
-        detections, roi_losses = self.roi_heads.detect_and_measure(features, proposals, sizes, truth)
-        return _in_original_pixels(detections, batch), {**roi_losses, **rpn_losses}
+        seen = self._see(batch)
+        proposals = self.rpn.proposals(seen.candidates, seen.limits)
+        truth = Truth.gathered(batch.boxes, batch.labels, seen.places)
+        heads = self.roi_heads
+        found, losses = heads.detect_and_measure(seen.features, proposals, truth, seen.limits, seen.sizes)
+        rpn_losses = self.rpn.losses(seen.candidates, truth, sampling.steady_keys, of_each=True)
+        found = self(batch) if self.by_torchvision else _in_original_pixels(found, batch)
+        return found, losses | rpn_losses
 
-    def _seen(self, batch: UintBatch) -> tuple[list[tuple[int, int]], ImageList, dict[str, Tensor]]:
-        """Sizes of the images, the images normalised, and the backbone's maps of them."""
-        sizes = [tuple(size) for size in batch.sizes.tolist()]
-        image_list = ImageList(self._normalise(batch.images, sizes), sizes)
-        return sizes, image_list, self._features(image_list)
+    def use_fixed_shapes(self, choice: bool | None) -> None:
+        """Whether shapes follow from shapes alone, as on a GPU; None: everywhere but on a CPU."""
+        self.rpn.fixed = self.roi_heads.fixed = choice
 
-    def _features(self, images: ImageList) -> dict[str, Tensor]:
-        """Maps by name; torch's own messages for too few pixels name neither batch nor image size."""
-        count, _, height, width = images.tensors.shape
+    def _see(self, batch: UintBatch) -> "_Seen":
+        """What is known of a batch before there are proposals; sizes and counts go to the device in one copy."""
+        places = places_of(batch.counts)
+        numbers = torch.cat([batch.sizes, places], 1)
+        if batch.images.device.type == "cuda":
+            numbers = numbers.pin_memory()
+        sizes, places = numbers.to(batch.images.device, non_blocking=True).split([2, places.shape[1]], 1)
+        features = self._features(self._normalise(batch.images, sizes))
+        return _Seen(
+            features,
+            self.rpn.candidates(batch.images.shape[1:3], features),
+            places,
+            limits_of(sizes),
+            [tuple(size) for size in batch.sizes.tolist()],
+        )
+
+    def _features(self, images: Tensor) -> dict[str, Tensor]:
+        """Maps by name of (B, 3, H, W); torch's own messages for too few pixels name neither batch nor image size."""
+        count, _, height, width = images.shape
         try:
-            features = self.backbone(images.tensors)
+            features = self.backbone(images)
         except ValueError as error:
             if not str(error).startswith("Expected more than 1 value per channel"):
                 raise
@@ -160,23 +133,28 @@ class FasterRCNN(TorchvisionFasterRCNN):
             ) from None
         return OrderedDict([("0", features)]) if isinstance(features, Tensor) else features
 
-    def _normalise(self, images: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
+    def _normalise(self, images: Tensor, sizes: Tensor) -> Tensor:
         """(B, H, W, 3) uint8 to (B, 3, H, W) float32 in channels-last memory, mean and std applied, padding zero."""
         pixels = torch.addcmul(self.pixel_shift, images.float(), self.pixel_scale)
-        for image, (height, width) in zip(pixels, sizes, strict=True):
-            image[height:] = 0
-            image[:, width:] = 0
-        return pixels.permute(0, 3, 1, 2)
+        rows = torch.arange(images.shape[1], device=images.device) < sizes[:, :1]
+        columns = torch.arange(images.shape[2], device=images.device) < sizes[:, 1:]
+        outside = ~(rows[:, :, None] & columns[:, None, :])
+        return pixels.masked_fill_(outside[..., None], 0).permute(0, 3, 1, 2)
 
 
-def _targets(batch: UintBatch) -> list[dict[str, Tensor]]:
-    counts = batch.counts.tolist()
-    pairs = zip(batch.boxes.split(counts), batch.labels.split(counts), strict=True)
-    return [{"boxes": boxes, "labels": labels} for boxes, labels in pairs]
+@dataclass(frozen=True)
+class _Seen:
+    """A batch after the backbone and the RPN's head."""
+
+    features: Mapping[str, Tensor]
+    candidates: Candidates
+    places: Tensor  # (B, G), as places_of() gives them
+    limits: Tensor  # (B, 4), as limits_of() gives them
+    sizes: list[tuple[int, int]]
 
 
 def _in_original_pixels(detections: list[dict[str, Tensor]], batch: UintBatch) -> list[dict[str, Tensor]]:
-    sizes = zip(batch.sizes.tolist(), batch.original_sizes.tolist(), strict=True)
-    for detected, (size, original_size) in zip(detections, sizes, strict=True):
-        detected["boxes"] = resize_boxes(detected["boxes"], size, original_size)
+    ratios = batch.original_sizes.float() / batch.sizes.float()
+    for detected, ratio in zip(detections, ratios.flip(1).repeat(1, 2), strict=True):
+        detected["boxes"] = detected["boxes"] * ratio
     return detections

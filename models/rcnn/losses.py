@@ -4,8 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.errors import ModelError
 from models.rcnn.detector import FasterRCNN
-from models.rcnn.roi_heads import MeasurableRoIHeads
+from models.rcnn.roi_heads import BlockRoIHeads
 
 
 class ClassifierLoss(nn.Module):
@@ -24,44 +25,38 @@ class ClassifierLoss(nn.Module):
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean over N proposals of `logits` (N, classes) float32 against `labels` (N,) int64."""
+        return self.of_each(logits, labels).mean()
+
+    def of_each(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """As forward(), of each proposal, (N,)."""
         log_likelihood = F.log_softmax(logits, 1).gather(1, labels[:, None]).squeeze(1)
         losses = -log_likelihood
         if self.gamma:
             losses = losses * (-torch.expm1(log_likelihood)).clamp(min=1e-7) ** self.gamma  # 0 has no slope below 1
         if self.weights is not None:
             losses = losses * self.weights[labels]
-        return losses.mean()
+        return losses
 
 
-class _RoIHeads(MeasurableRoIHeads):
+class _RoIHeads(BlockRoIHeads):
     """RoI heads with a classifier loss of their own."""
 
     classifier_loss: ClassifierLoss
 
-    def forward(
-        self,
-        features: dict[str, Tensor],
-        proposals: list[Tensor],
-        image_shapes: list[tuple[int, int]],
-        targets: list[dict[str, Tensor]] | None = None,
-    ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
-        """See RoIHeads."""
-        if not self.training:
-            return super().forward(features, proposals, image_shapes, targets)
-        proposals, _, labels, box_targets = self.select_training_samples(proposals, targets)
-        logits, deltas = self.box_predictor(self.box_head(self.box_roi_pool(features, proposals, image_shapes)))
-        classifier, box_reg = self.losses(logits, deltas, labels, box_targets)
-        return [], {"loss_classifier": classifier, "loss_box_reg": box_reg}
-
-    def losses(
-        self, logits: Tensor, deltas: Tensor, labels: list[Tensor], box_targets: list[Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """See MeasurableRoIHeads."""
-        _, box_reg = super().losses(logits, deltas, labels, box_targets)
-        return self.classifier_loss(logits, torch.cat(labels)), box_reg
+    def classifier_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """See BlockRoIHeads."""
+        return self.classifier_loss.of_each(logits, labels)
 
 
 def set_classifier_loss(detector: FasterRCNN, loss: ClassifierLoss) -> None:
-    """Train the box classifier with this loss; state-dict keys stay the same."""
+    """Train the box classifier with this loss; state-dict keys stay the same.
+
+    Raises:
+        ModelError: torchvision's own code computes the losses, which knows cross entropy alone.
+    """
+    if detector.by_torchvision:
+        raise ModelError(
+            "the detector is torchvision's, which has no class weights and no focal loss: drop one of them"
+        )
     detector.roi_heads.__class__ = _RoIHeads
     detector.roi_heads.classifier_loss = loss

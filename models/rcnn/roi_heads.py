@@ -1,74 +1,197 @@
-"""The box head on proposals: torchvision's, fit for measuring its losses beside its detections."""
+"""The box head for a whole batch: torchvision's parameters, keys and results."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
+from torchvision.models.detection.roi_heads import RoIHeads
 
-from models.rcnn.rpn import whole_image
-from models.rcnn.steady_sampler import steady
+from models.rcnn import sampling
+from models.rcnn.blocks import Regions, Truth
+from models.rcnn.boxes import clipped, large, limits_of, rows_of
+from models.rcnn.matching import matched
+from models.rcnn.nms import suppress
+from models.rcnn.rpn import is_fixed
+
+SMALLEST = 1e-2  # px, sides of a detection, as torchvision's postprocess_detections has it
+Sizes = list[tuple[int, int]]
 
 
-class MeasurableRoIHeads(RoIHeads):
-    """torchvision's RoI heads; in eval mode they can tell the training's losses too."""
+@dataclass(frozen=True)
+class Lesson:
+    """Proposals that a loss is taken over, with what the box predictor should say of them."""
 
-    def losses(
-        self, logits: Tensor, deltas: Tensor, labels: list[Tensor], box_targets: list[Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """Classifier and box regression, means over the N proposals of all images.
+    regions: Regions
+    labels: Tensor  # (B, S) int64, 0 where there is none
+    targets: Tensor  # (B, S, 4) encoded boxes, 0 for the background and where there is none
+    sample: sampling.Sample  # their places among the candidates
 
-        Args:
-            logits, deltas: (N, classes) and (N, 4 classes), what the box predictor says.
-            labels, box_targets: per image, (n,) int64 and (n, 4) encoded boxes, what it should say.
-        """
-        return fastrcnn_loss(logits, deltas, labels, box_targets)
 
-    def detect_and_measure(
+class BlockRoIHeads(RoIHeads):
+    """torchvision's RoI heads; all images at once, and in eval mode they can tell the training's losses too.
+
+    forward() has torchvision's form.
+
+    fixed: whether shapes follow from shapes alone; None: everywhere but on a CPU.
+    """
+
+    fixed: bool | None = None
+
+    def forward(
         self,
         features: Mapping[str, Tensor],
         proposals: list[Tensor],
-        image_shapes: list[tuple[int, int]],
-        targets: list[Mapping[str, Tensor]],
+        image_shapes: Sizes,
+        targets: list[Mapping[str, Tensor]] | None = None,
     ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
-        """Detections as forward() gives them in eval mode, and the training's losses of each image alone, (B,) float32.
+        """See RoIHeads."""
+        regions = Regions.of_lists(proposals)
+        if self.training:
+            return [], self.losses(features, regions, Truth.of_targets(targets), image_shapes)
+        limits = limits_of(torch.tensor(image_shapes, device=regions.boxes.device))
+        found = self.detections(features, regions, limits, image_shapes)
+        return [{key: value.to(limits.device) for key, value in each.items()} for each in found], {}
 
-        As in training the boxes of the targets are proposals too, for the losses; these are taken over proposals that
-        are sampled for each image as SteadySampler does.
+    def losses(
+        self, features: Mapping[str, Tensor], proposals: Regions, truth: Truth, sizes: Sizes
+    ) -> dict[str, Tensor]:
+        """Classifier and box regression in training; the objects themselves are proposals too."""
+        lesson = self.lesson(proposals, truth, truth, sampling.random_keys)
+        logits, deltas = self.predict(features, lesson.regions, sizes)
+        there = lesson.regions.there.flatten()
+        rows = slice(None) if self._is_fixed(there) else there
+        labels, targets = lesson.labels.flatten()[rows], lesson.targets.flatten(0, 1)[rows]
+        classifier, regression = self.losses_of_each(logits, deltas, labels, targets)
+        count = there.sum()
+        return {
+            "loss_classifier": (classifier * there[rows]).sum() / count,
+            "loss_box_reg": regression.sum() / count,
+        }
+
+    def losses_of_each(self, logits: Tensor, deltas: Tensor, labels: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Classifier and box regression of each of N proposals, (N,).
+
+        Args:
+            logits, deltas: (N, classes) and (N, 4 classes), what the box predictor says.
+            labels, targets: (N,) int64 and (N, 4) encoded boxes, what it should say.
         """
-        predicted = self._predict(features, proposals, image_shapes)
-        found = self.postprocess_detections(*predicted, proposals, image_shapes)
-        detections = [dict(zip(("boxes", "scores", "labels"), each, strict=True)) for each in zip(*found, strict=True)]
+        own = deltas.unflatten(1, (-1, 4)).gather(1, labels[:, None, None].expand(-1, 1, 4)).squeeze(1)
+        regression = F.smooth_l1_loss(own, targets, beta=1 / 9, reduction="none").sum(1)
+        return self.classifier_losses(logits, labels), regression * (labels > 0)
 
-        added = [
-            target["boxes"] if len(target["boxes"]) or len(own) else whole_image(size, own)
-            for target, own, size in zip(targets, proposals, image_shapes, strict=True)
-        ]
-        more = self._predict(features, added, image_shapes)
-        logits, deltas = (_by_image(*pair, proposals, added) for pair in zip(predicted, more, strict=True))
-        candidates = map(torch.cat, zip(proposals, added, strict=True))
-        heads, each_image = steady(self), zip(logits, deltas, candidates, targets, strict=True)
-        classifier, box_reg = zip(*(heads._losses_of_image(*image) for image in each_image), strict=True)
-        return detections, {"loss_classifier": torch.stack(classifier), "loss_box_reg": torch.stack(box_reg)}
+    def classifier_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Cross entropy of each of N proposals, (N,); logits (N, classes), labels (N,) int64."""
+        return F.cross_entropy(logits, labels, reduction="none")
 
-    def _predict(
-        self, features: Mapping[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]
-    ) -> tuple[Tensor, Tensor]:
-        """Logits and deltas of the boxes of all images."""
-        return self.box_predictor(self.box_head(self.box_roi_pool(features, boxes, image_shapes)))
+    @torch.no_grad()
+    def lesson(self, proposals: Regions, added: Regions, truth: Truth, keys: sampling.Keys) -> Lesson:
+        """Sample proposals and what was added to them, positives and negatives, and match them with objects."""
+        candidates = proposals.joined(added)
+        match = matched(candidates.boxes, truth, self.proposal_matcher)
+        places = match.clamp(min=0)
+        labels = truth.labels.gather(1, places).masked_fill_(match == self.proposal_matcher.BELOW_LOW_THRESHOLD, 0)
+        between = match == self.proposal_matcher.BETWEEN_THRESHOLDS
+        labels.masked_fill_(between | ~candidates.there, -1)
+        sample = sampling.sampled(
+            labels, self.fg_bg_sampler, keys(labels, [proposals.there.shape[1], added.there.shape[1]])
+        )
+        boxes, objects = rows_of(candidates.boxes, sample.index), rows_of(truth.boxes, places.gather(1, sample.index))
+        targets = self.box_coder.encode_single(objects.flatten(0, 1), boxes.flatten(0, 1)).view_as(boxes)
+        return Lesson(
+            Regions(boxes, sample.taken),
+            torch.where(sample.taken, labels.gather(1, sample.index), 0),
+            torch.where(sample.positive[..., None], targets, 0),
+            sample,
+        )
 
-    def _losses_of_image(
-        self, logits: Tensor, deltas: Tensor, proposals: Tensor, target: Mapping[str, Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        boxes = target["boxes"]
-        (matched,), (labels,) = self.assign_targets_to_proposals([proposals], [boxes], [target["labels"]])
-        (chosen,) = self.subsample([labels])
-        truth = boxes if len(boxes) else boxes.new_zeros(1, 4)
-        box_targets = self.box_coder.encode([truth[matched[chosen]]], [proposals[chosen]])
-        return self.losses(logits[chosen], deltas[chosen], [labels[chosen]], box_targets)
+    def predict(self, features: Mapping[str, Tensor], regions: Regions, sizes: Sizes) -> tuple[Tensor, Tensor]:
+        """Logits (R, classes) and deltas (R, 4 classes) of the regions of all images.
+
+        R is B P where shapes are fixed, otherwise the number of regions that are there.
+        """
+        boxes = regions if self._is_fixed(regions.boxes) else regions.lists()
+        return self.box_predictor(self.box_head(self.box_roi_pool(features, boxes, sizes)))
+
+    def detections(
+        self, features: Mapping[str, Tensor], proposals: Regions, limits: Tensor, sizes: Sizes
+    ) -> list[dict[str, Tensor]]:
+        """Per image a dict of boxes, labels and scores on the host, best first; a GPU's come in one copy."""
+        return self._found(*self.predict(features, proposals, sizes), proposals, limits, sizes)
+
+    def detect_and_measure(
+        self, features: Mapping[str, Tensor], proposals: Regions, truth: Truth, limits: Tensor, sizes: Sizes
+    ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
+        """Detections as detections() has them, and the training's losses of each image alone, (B,) float32.
+
+        As in training the objects are proposals too, for the losses; what is sampled depends on the image alone.
+        """
+        predicted = self.predict(features, proposals, sizes)
+        found = self._found(*predicted, proposals, limits, sizes)
+        added = self._not_nothing(proposals, truth, limits)
+        more = self.predict(features, added, sizes)
+        logits, deltas = (
+            torch.cat([self._in_block(one, proposals), self._in_block(other, added)], 1)
+            for one, other in zip(predicted, more, strict=True)
+        )
+        lesson = self.lesson(proposals, added, truth, sampling.steady_keys)
+        chosen = (rows_of(block, lesson.sample.index).flatten(0, 1) for block in (logits, deltas))
+        terms = self.losses_of_each(*chosen, lesson.labels.flatten(), lesson.targets.flatten(0, 1))
+        taken = lesson.sample.taken
+        means = ((each.view_as(taken) * taken).sum(1) / taken.sum(1) for each in terms)
+        return found, dict(zip(("loss_classifier", "loss_box_reg"), means, strict=True))
+
+    def _not_nothing(self, proposals: Regions, truth: Truth, limits: Tensor) -> Regions:
+        """The objects; where an image has neither those nor proposals, all of it."""
+        both = Regions(truth.boxes, truth.there | proposals.there.any(1, keepdim=True))
+        filled = both.or_whole_images(limits)
+        return Regions(filled.boxes, truth.there | (filled.there & ~both.there))
+
+    def _in_block(self, values: Tensor, regions: Regions) -> Tensor:
+        """(B, P, ...) of what was predicted for regions; 0 for those that are not there."""
+        if self._is_fixed(values):
+            return values.unflatten(0, regions.there.shape)
+        block = values.new_zeros(*regions.there.shape, *values.shape[1:])
+        block[regions.there] = values
+        return block
+
+    def _found(
+        self, logits: Tensor, deltas: Tensor, proposals: Regions, limits: Tensor, sizes: Sizes
+    ) -> list[dict[str, Tensor]]:
+        if not self._is_fixed(logits):
+            results = self.postprocess_detections(logits, deltas, proposals.lists(), sizes)
+            return [dict(zip(("boxes", "scores", "labels"), each, strict=True)) for each in zip(*results, strict=True)]
+        return detections_of(self.detected_block(logits, deltas, proposals, limits))
+
+    def detected_block(self, logits: Tensor, deltas: Tensor, proposals: Regions, limits: Tensor) -> Tensor:
+        """(B, D, 6) float32 x1 y1 x2 y2 score label of what is found, best first; scores below 0 fill up.
+
+        logits, deltas: (B P, classes) and (B P, 4 classes).
+        """
+        there = proposals.there
+        boxes = self.box_coder.decode_single(deltas, proposals.boxes.flatten(0, 1)).unflatten(1, (-1, 4))
+        boxes = clipped(boxes.unflatten(0, there.shape), limits)[:, :, 1:].transpose(1, 2)  # (B, classes - 1, P, 4)
+        scores = logits.softmax(-1).unflatten(0, there.shape)[..., 1:].transpose(1, 2)
+        good = large(boxes, SMALLEST) & (scores > self.score_thresh) & there[:, None]
+        scores, order = torch.where(good, scores, -1).sort(dim=-1, descending=True, stable=True)
+        boxes = boxes.gather(2, order[..., None].expand(-1, -1, -1, 4))
+        kept = suppress(boxes.flatten(0, 1), (scores >= 0).flatten(0, 1), self.nms_thresh).view_as(scores)
+        scores = torch.where(kept, scores, -1).flatten(1)
+        scores, best = scores.topk(min(self.detections_per_img, scores.shape[1]))
+        labels = best.div(there.shape[1], rounding_mode="floor") + 1
+        return torch.cat([rows_of(boxes.flatten(1, 2), best), scores[..., None], labels[..., None].to(scores)], 2)
+
+    def _is_fixed(self, like: Tensor) -> bool:
+        return is_fixed(self.fixed, like)
 
 
-def _by_image(values: Tensor, more: Tensor, boxes: list[Tensor], more_boxes: list[Tensor]) -> list[Tensor]:
-    """What was predicted for the boxes of an image, and then for more boxes of it, image by image."""
-    parts = (each.split([len(b) for b in of]) for each, of in ((values, boxes), (more, more_boxes)))
-    return [torch.cat(pair) for pair in zip(*parts, strict=True)]
+def detections_of(block: Tensor) -> list[dict[str, Tensor]]:
+    """Per image a dict of boxes, scores and labels on the host, of a block as detected_block() makes it.
+
+    The one place where the host waits for a GPU.
+    """
+    block = block.cpu()
+    counts = (block[..., 4] >= 0).sum(1).tolist()
+    rows = (of_image[:count] for of_image, count in zip(block, counts, strict=True))
+    return [{"boxes": r[:, :4], "scores": r[:, 4], "labels": r[:, 5].long()} for r in rows]

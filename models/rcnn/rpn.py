@@ -1,60 +1,145 @@
-"""The region proposal network: torchvision's, fit for training on any image and for measuring its losses."""
+"""The region proposal network for a whole batch: torchvision's parameters, keys and results."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
+import torchvision
 from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_prediction_layers
+from torchvision.models.detection.rpn import RegionProposalNetwork
 
-from models.rcnn.steady_sampler import steady
+from models.rcnn import sampling
+from models.rcnn.blocks import Regions, Truth
+from models.rcnn.boxes import clipped, large, limits_of, rows_of
+from models.rcnn.matching import matched
+from models.rcnn.nms import suppress
+
+NONE = -1.0  # score of what is no proposal
 
 
-class TrainableRPN(RegionProposalNetwork):
-    """torchvision's RPN, with a proposal for every training image: the box head's losses are means over proposals."""
+@dataclass(frozen=True)
+class Candidates:
+    """What the RPN says of every anchor, map by map."""
 
-    def filter_proposals(
-        self,
-        proposals: Tensor,
-        objectness: Tensor,
-        image_shapes: list[tuple[int, int]],
-        num_anchors_per_level: list[int],
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """See RegionProposalNetwork; in training, the whole image is the proposal where there would be none."""
-        boxes, scores = super().filter_proposals(proposals, objectness, image_shapes, num_anchors_per_level)
-        for i, size in enumerate(image_shapes):
-            if self.training and len(boxes[i]) == 0:
-                boxes[i], scores[i] = whole_image(size, boxes[i]), scores[i].new_zeros(1)
-        return boxes, scores
+    logits: Sequence[Tensor]  # (B, A)
+    deltas: Sequence[Tensor]  # (B, A, 4)
+    anchors: Sequence[Tensor]  # (A, 4)
 
-    def propose_and_measure(
-        self, images: ImageList, features: Mapping[str, Tensor], targets: list[Mapping[str, Tensor]]
+
+class BlockRPN(RegionProposalNetwork):
+    """torchvision's RPN, with only the best anchors of a map decoded, and losses over all images at once.
+
+    In training every image has a proposal, the whole image where there would be none: the box head's losses are means
+    over proposals. forward() has torchvision's form.
+
+    fixed: whether shapes follow from shapes alone; None: everywhere but on a CPU.
+    """
+
+    fixed: bool | None = None
+
+    def forward(
+        self, images: ImageList, features: Mapping[str, Tensor], targets: list[Mapping[str, Tensor]] | None = None
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """Proposals as forward() gives them in eval mode, and the training's losses of each image alone, (B,) float32.
+        """See RegionProposalNetwork."""
+        candidates = self.candidates(images.tensors.shape[2:], features)
+        sizes = torch.tensor(images.image_sizes, device=images.tensors.device)
+        proposals = self.proposals(candidates, limits_of(sizes))
+        if not self.training:
+            return proposals.lists(), {}
+        return proposals.lists(), self.losses(candidates, Truth.of_targets(targets), sampling.random_keys)
 
-        Anchors are sampled for each image as SteadySampler does.
-        """
+    def candidates(self, size: Sequence[int], features: Mapping[str, Tensor]) -> Candidates:
+        """Of the maps of images in a block of this height and width."""
         maps = list(features.values())
         logits, deltas = self.head(maps)
-        anchors = self.anchor_generator(images, maps)
-        anchors_per_level = [level[0].numel() for level in logits]
-        logits, deltas = concat_box_prediction_layers(logits, deltas)
-        decoded = self.box_coder.decode(deltas, anchors).view(len(anchors), -1, 4)
-        proposals, _ = self.filter_proposals(decoded, logits, images.image_sizes, anchors_per_level)
-        logits, deltas = logits.chunk(len(anchors)), deltas.chunk(len(anchors))
-        rpn, each_image = steady(self), zip(logits, deltas, anchors, targets, strict=True)
-        objectness, box_reg = zip(*(rpn._losses_of_image(*image) for image in each_image), strict=True)
-        return proposals, {"loss_objectness": torch.stack(objectness), "loss_rpn_box_reg": torch.stack(box_reg)}
+        return Candidates(
+            [by_anchor(level, 1).squeeze(2) for level in logits],
+            [by_anchor(level, 4) for level in deltas],
+            self.anchor_generator.of_block(size, maps),
+        )
 
-    def _losses_of_image(
-        self, logits: Tensor, deltas: Tensor, anchors: Tensor, target: Mapping[str, Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        labels, boxes = self.assign_targets_to_anchors([anchors], [target])
-        return self.compute_loss(logits, deltas, labels, self.box_coder.encode(boxes, [anchors]))
+    @torch.no_grad()
+    def proposals(self, candidates: Candidates, limits: Tensor) -> Regions:
+        """The best boxes of each image, best first; `limits` (B, 4) of the images as limits_of() gives them."""
+        fixed = is_fixed(self.fixed, limits)
+        levels = zip(candidates.logits, candidates.deltas, candidates.anchors, strict=True)
+        best = [self._best_of(*level, pad=fixed and len(candidates.logits) > 1) for level in levels]
+        logits, deltas, anchors = (torch.cat(parts, 1) for parts in zip(*best, strict=True))
+        boxes = self.box_coder.decode_single(deltas.flatten(0, 1), anchors.flatten(0, 1)).view_as(deltas)
+        boxes, scores = clipped(boxes, limits), logits.sigmoid()
+        there = large(boxes, self.min_size) & (scores >= self.score_thresh)
+        if fixed:
+            regions = self._kept_of_block(boxes, scores, there & (logits > -torch.inf), len(best))
+        else:
+            regions = self._kept_of_each(boxes, scores, there, [level.shape[1] for level, _, _ in best])
+        return regions.or_whole_images(limits) if self.training else regions
+
+    def losses(
+        self, candidates: Candidates, truth: Truth, keys: sampling.Keys, *, of_each: bool = False
+    ) -> dict[str, Tensor]:
+        """Objectness and box regression as in training, means over the anchors that are sampled.
+
+        Args:
+            of_each: of each image alone, (B,), instead of the batch, ().
+        """
+        anchors = torch.cat(list(candidates.anchors))
+        with torch.no_grad():
+            match = matched(anchors, truth, self.proposal_matcher)
+            labels = (match >= 0).float().masked_fill_(match == self.proposal_matcher.BETWEEN_THRESHOLDS, -1)
+            sample = sampling.sampled(labels, self.fg_bg_sampler, keys(labels, [len(anchors)]))
+            objects = rows_of(truth.boxes, rows_of(match, sample.index).clamp(min=0))
+            targets = self.box_coder.encode_single(objects.flatten(0, 1), anchors[sample.index].flatten(0, 1))
+            targets = torch.where(sample.positive[..., None], targets.view_as(objects), 0)
+        logits = rows_of(torch.cat(list(candidates.logits), 1), sample.index)
+        deltas = rows_of(torch.cat(list(candidates.deltas), 1), sample.index)
+        objectness = F.binary_cross_entropy_with_logits(logits, sample.positive.float(), reduction="none")
+        regression = F.smooth_l1_loss(deltas, targets, beta=1 / 9, reduction="none").sum(2)
+        terms = {
+            "loss_objectness": objectness * sample.taken,
+            "loss_rpn_box_reg": regression * sample.positive,
+        }
+        over = 1 if of_each else (0, 1)
+        count = sample.taken.sum(over)
+        return {name: each.sum(over) / count for name, each in terms.items()}
+
+    def _best_of(self, logits: Tensor, deltas: Tensor, anchors: Tensor, *, pad: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (B, K), deltas (B, K, 4) and anchors (B, K, 4) of the best anchors of a map, best first.
+
+        With `pad`, K is the same for all maps, and logits are minus infinity where there is no anchor.
+        """
+        most = self.pre_nms_top_n()
+        logits, best = logits.topk(min(most, logits.shape[1]))
+        if pad and (missing := most - best.shape[1]):
+            logits, best = F.pad(logits, (0, missing), value=-torch.inf), F.pad(best, (0, missing))
+        return logits, rows_of(deltas, best), anchors[best]
+
+    def _kept_of_block(self, boxes: Tensor, scores: Tensor, there: Tensor, levels: int) -> Regions:
+        """All images and maps at once: (B, P, 4), P the same whatever is kept."""
+        sets = len(boxes) * levels
+        kept = suppress(boxes.reshape(sets, -1, 4), there.reshape(sets, -1), self.nms_thresh).reshape(there.shape)
+        scores = torch.where(kept, scores, NONE)
+        scores, best = scores.sort(dim=1, descending=True, stable=True)  # scores of 1 are no rarity
+        most = self.post_nms_top_n()
+        return Regions(rows_of(boxes, best[:, :most]), scores[:, :most] > NONE)
+
+    def _kept_of_each(self, boxes: Tensor, scores: Tensor, there: Tensor, counts: list[int]) -> Regions:
+        """Image by image, with torchvision's own choices: P is the most that any image has."""
+        levels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+        found = []
+        for of_image, of_scores, mask in zip(boxes, scores, there, strict=True):
+            of_image, of_scores = of_image[mask], of_scores[mask]
+            kept = torchvision.ops.boxes.batched_nms(of_image, of_scores, levels[mask], self.nms_thresh)
+            found.append(of_image[kept[: self.post_nms_top_n()]])
+        return Regions.of_lists(found)
 
 
-def whole_image(size: tuple[int, int], like: Tensor) -> Tensor:
-    """(1, 4) box of all of an image of height and width `size`, with the format and device of `like`."""
-    whole = like.new_zeros(1, 4)
-    whole[:, 2], whole[:, 3] = size[1], size[0]  # filled in place: a copy from the host would wait for the GPU
-    return whole
+def by_anchor(values: Tensor, channels: int) -> Tensor:
+    """(B, A channels, H, W) -> (B, H W A, channels), in the order of anchors; no copy of channels-last maps."""
+    return values.permute(0, 2, 3, 1).reshape(len(values), -1, channels)
+
+
+def is_fixed(choice: bool | None, like: Tensor) -> bool:
+    """Whether shapes follow from shapes alone: by choice, or everywhere but on a CPU."""
+    return like.device.type != "cpu" if choice is None else choice

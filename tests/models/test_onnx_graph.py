@@ -31,10 +31,10 @@ LIBRARIES = (
 TOO_LARGE = ("fasterrcnn_dinov3_vith16plus",)  # more than 2 GiB of weights
 
 
-def lively(name: str, **options: object) -> FasterRCNN:
+def lively(name: str, num_classes: int = len(CLASSES), **options: object) -> FasterRCNN:
     """A network of random weights whose boxes and scores vary as a trained one's do: none are tied or saturated."""
     torch.manual_seed(0)
-    model = create_model[name](len(CLASSES), pretrained=False, **options).eval()
+    model = create_model[name](num_classes, pretrained=False, **options).eval()
     detector = TorchDetector(model, DetectorFacts(name, tuple(CLASSES), Canvas(192, 256), "cpu", "random"), CPU)
     norms = [module for module in model.modules() if getattr(module, "running_mean", None) is not None]
     hooks = [norm.register_forward_pre_hook(_take_statistics) for norm in norms]

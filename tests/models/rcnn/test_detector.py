@@ -1,43 +1,20 @@
 import numpy as np
 import pytest
 import torch
-from torchvision.models.detection import FasterRCNN as TorchvisionFasterRCNN
 from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn, fasterrcnn_resnet50_fpn
 from torchvision.models.detection.image_list import ImageList
-from torchvision.ops import MultiScaleRoIAlign
 
 from models.build_options import RANDOM, BuildOptions
 from models.create_fasterrcnn_model import create_model
 from models.errors import ModelError
-from models.rcnn.detector import Float32Predictor
+from models.rcnn import rpn
+from models.rcnn.layers import Float32Predictor
 from models.rcnn.losses import ClassifierLoss, set_classifier_loss
+from models.rcnn.stock import float_images, targets_of
 from tests.models.test_builder import batch_of
 from utils.batch import Sample, collate
 
 NANO = "fasterrcnn_nano"
-
-
-def stock_twin(model) -> TorchvisionFasterRCNN:
-    """torchvision's own detector of the same layers."""
-    twin = create_model[NANO](3, pretrained=False)
-    twin.load_state_dict(model.state_dict())
-    twin.__class__ = TorchvisionFasterRCNN
-    twin.roi_heads.box_roi_pool = MultiScaleRoIAlign(["0"], 7, 2)
-    return twin
-
-
-def floats(batch) -> list[torch.Tensor]:
-    """torchvision's form of a batch: a list of float CHW images in 0..1."""
-    pairs = zip(batch.images, batch.sizes.tolist(), strict=True)
-    return [image[:h, :w].permute(2, 0, 1).float() / 255 for image, (h, w) in pairs]
-
-
-def targets(batch) -> list[dict[str, torch.Tensor]]:
-    counts = batch.counts.tolist()
-    return [
-        {"boxes": boxes, "labels": labels}
-        for boxes, labels in zip(batch.boxes.split(counts), batch.labels.split(counts), strict=True)
-    ]
 
 
 def mixed_batch():
@@ -55,35 +32,16 @@ def mixed_batch():
     return collate(samples)
 
 
-def test_losses_of_a_uint8_batch_are_torchvisions() -> None:
-    torch.manual_seed(0)
-    model = create_model[NANO](3, pretrained=False, min_size=64, max_size=160)
-    twin = stock_twin(model)
-    batch = mixed_batch()
-    twin.transform.resize = lambda image, target: (image, target)  # images have their network size already
-    model.train(), twin.train()
-    torch.manual_seed(1)
-    ours = model(batch)
-    torch.manual_seed(1)
-    stock = twin(floats(batch), targets(batch))
-    assert list(ours) == list(stock)
-    for name, loss in stock.items():
-        torch.testing.assert_close(ours[name], loss, rtol=1e-5, atol=1e-6)
-
-
-def test_detections_of_a_uint8_batch_are_torchvisions_in_original_pixels() -> None:
+def test_detections_are_in_original_pixels() -> None:
     torch.manual_seed(0)
     model = create_model[NANO](3, pretrained=False, box_score_thresh=0.0).eval()
-    twin = stock_twin(model).eval()
-    twin.transform.resize = lambda image, target: (image, target)
     batch = mixed_batch()
     doubled = type(batch)(**{**vars(batch), "original_sizes": batch.sizes * 2})
     with torch.inference_mode():
-        ours, stock = model(doubled), twin(floats(batch))
-    for own, other in zip(ours, stock, strict=True):
-        torch.testing.assert_close(own["boxes"], other["boxes"] * 2, rtol=1e-4, atol=1e-3)
-        torch.testing.assert_close(own["scores"], other["scores"], rtol=1e-4, atol=1e-6)
-        assert torch.equal(own["labels"], other["labels"])
+        plain, twice = model(batch), model(doubled)
+    for one, other in zip(plain, twice, strict=True):
+        assert len(one["boxes"]) > 0
+        assert torch.equal(one["boxes"] * 2, other["boxes"])
 
 
 @pytest.mark.parametrize(
@@ -111,7 +69,7 @@ def test_a_list_of_float_images_gives_torchvisions_results(name: str, stock_buil
 def test_padding_is_zero_after_normalisation() -> None:
     model = create_model[NANO](3, pretrained=False)
     images = torch.full((2, 64, 96, 3), 200, dtype=torch.uint8)
-    pixels = model._normalise(images, [(40, 96), (64, 50)])
+    pixels = model._normalise(images, torch.tensor([[40, 96], [64, 50]]))
     assert pixels.shape == (2, 3, 64, 96)
     assert pixels.is_contiguous(memory_format=torch.channels_last)
     assert (pixels[0, :, 40:] == 0).all()
@@ -158,7 +116,7 @@ def test_anchors_under_autocast_are_those_of_float32(name: str, dtype: torch.dty
     assert torch.equal(*seen)
 
 
-def test_losses_and_proposals_under_autocast_are_computed_in_float32() -> None:
+def test_losses_and_proposals_under_autocast_are_computed_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     model = create_model[NANO](3, pretrained=False).train()
     seen = {}
@@ -171,18 +129,18 @@ def test_losses_and_proposals_under_autocast_are_computed_in_float32() -> None:
             seen[f"{type(owner).__name__}.{method}"] = [*flat(args), *flat(kwargs.values()), *flat([results])]
             return results
 
-        setattr(owner, method, wrapped)
+        monkeypatch.setattr(owner, method, wrapped)
 
     def flat(values) -> list[torch.Tensor]:
         lists = [flat(v) for v in values if isinstance(v, (list, tuple))]
         return [v for v in values if isinstance(v, torch.Tensor)] + [t for part in lists for t in part]
 
     for owner, method in (
-        (model.rpn.box_coder, "decode"),
-        (model.rpn.box_coder, "encode"),
-        (model.rpn, "filter_proposals"),
-        (model.rpn, "compute_loss"),
-        (model.roi_heads.box_coder, "encode"),
+        (model.rpn.box_coder, "decode_single"),
+        (model.rpn.box_coder, "encode_single"),
+        (model.rpn, "_kept_of_each"),
+        (rpn.F, "binary_cross_entropy_with_logits"),
+        (model.roi_heads, "losses_of_each"),
         (model.roi_heads.box_predictor, "forward"),
     ):
         watch(owner, method)
@@ -190,7 +148,7 @@ def test_losses_and_proposals_under_autocast_are_computed_in_float32() -> None:
         model(batch_of([2]))
     features, *predictions = seen.pop("Float32Predictor.forward")
     assert features.dtype == torch.bfloat16
-    assert len(seen) == 4
+    assert len(seen) == 5, seen.keys()
     for tensors in (*seen.values(), predictions):
         assert {t.dtype for t in tensors if t.is_floating_point()} == {torch.float32}
 
@@ -215,7 +173,7 @@ def test_training_on_images_without_objects_and_without_proposals(name: str, for
     model = create_model[name](3, pretrained=False, options=RANDOM, min_size=96, max_size=160).train()
     model.rpn.score_thresh = 1.1
     batch = batch_of([0, 0])
-    losses = model(batch) if form == "uint8 batch" else model(floats(batch), targets(batch))
+    losses = model(batch) if form == "uint8 batch" else model(float_images(batch), targets_of(batch))
     assert all(loss.isfinite() for loss in losses.values())
     assert losses["loss_classifier"] > 0
     sum(losses.values()).backward()
@@ -311,14 +269,15 @@ def test_measured_losses_are_the_trainings_where_nothing_is_left_to_chance(name:
 
 
 def test_measured_losses_of_an_image_do_not_depend_on_its_batch() -> None:
+    """Nor do the proposals that are sampled, few of many, on the number of others' proposals and objects."""
     torch.manual_seed(0)
-    model = create_model[NANO](3, pretrained=False).eval()
+    model = create_model[NANO](3, pretrained=False, options=BuildOptions(rois_per_image=16)).eval()
     with torch.inference_mode():
-        _, together = model.detect_and_measure(batch_of([3, 0, 2]))
+        _, together = model.detect_and_measure(batch_of([3, 0, 9]))
         _, apart = model.detect_and_measure(batch_of([3]))
     for key, values in together.items():
         assert len(set(values.tolist())) > 1
-        torch.testing.assert_close(values[:1], apart[key], rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(values[:1], apart[key], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("count", [0, 2])

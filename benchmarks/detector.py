@@ -1,0 +1,229 @@
+"""torchvision's own detector and ours, around the same layers, in turns in one process: one Markdown table.
+
+python -m benchmarks.detector                                       a GPU if there is one: about nine minutes
+OMP_NUM_THREADS=1 taskset -c 0 python -m benchmarks.detector        on a CPU: two models, small images
+python -m benchmarks.detector --models fasterrcnn_nano --sizes 240x240 --batches 4 --work train
+
+Both see the same pixels, and start from uint8 in the host's memory. A training step ends with the optimizer's,
+detection with boxes in the host's memory. Weights are random, with a classifier that is unsure of most proposals.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import product
+from statistics import median
+
+import torch
+import torchvision
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from models.build_options import RANDOM
+from models.create_fasterrcnn_model import create_model
+from models.rcnn.detector import FasterRCNN
+from models.rcnn.stock import as_torchvision
+from torch_utils.op_counter import OpCounter
+from utils.batch import Batch
+
+CLASSES, OBJECTS = 5, 6  # with the background; boxes an image
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+GPU = {
+    "models": (
+        "fasterrcnn_mini_darknet_nano_head", "fasterrcnn_mobilenetv3_large_320_fpn", "fasterrcnn_resnet50_fpn",
+        "fasterrcnn_resnet50_fpn_v2", "fasterrcnn_vitdet",
+    ),
+    "sizes": ("320x320", "480x640", "800x1333"), "batches": (1, 4, 16), "precision": ("fp32", "bf16"), "seconds": 540,
+}  # fmt: skip
+CPU = {
+    "models": ("fasterrcnn_mini_darknet_nano_head", "fasterrcnn_mobilenetv3_large_320_fpn"),
+    "sizes": ("320x320",), "batches": (1, 4), "precision": ("fp32",), "seconds": 240,
+}  # fmt: skip
+TARGETS = (  # issue 7's, measured first
+    ("fasterrcnn_mini_darknet_nano_head", "480x640", 16, "fp32"),
+    ("fasterrcnn_mini_darknet_nano_head", "480x640", 1, "fp32"),
+    ("fasterrcnn_resnet50_fpn", "800x1333", 8, "bf16"),
+)
+HEADER = (
+    "| model | size | batch | precision | work | stock img/s | ours img/s | ratio | operators | syncs | copies | "
+    "peak GiB | of the peak |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|"
+)
+Step = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row's two steps."""
+
+    model: str
+    size: str
+    batch: int
+    precision: str
+    work: str
+
+    def steps(self, device: torch.device) -> dict[str, Step]:
+        """What stock and ours do, on models of their own."""
+        torch.manual_seed(0)
+        batch = batch_of(self.batch, *map(int, self.size.split("x")), pin=device.type == "cuda")
+        ours = create_model[self.model](CLASSES, pretrained=False, options=RANDOM)
+        with torch.no_grad():
+            ours.roi_heads.box_predictor.cls_score.bias[0] = 2.0
+            ours.roi_heads.box_predictor.cls_score.weight.mul_(4)
+        ours = ours.to(device, memory_format=torch.channels_last).train(self.work == "train")
+        make = training if self.work == "train" else detection
+        autocast = torch.autocast(device.type, DTYPES[self.precision], enabled=self.precision != "fp32")
+        return {"stock": make(as_torchvision(ours), batch, autocast), "ours": make(ours, batch, autocast)}
+
+
+def batch_of(count: int, height: int, width: int, *, pin: bool) -> Batch:
+    """Images of noise with boxes of any shape."""
+    low = torch.rand(count * OBJECTS, 2) * 0.7
+    corners = torch.cat([low, low + 0.05 + torch.rand(count * OBJECTS, 2) * 0.25], 1)
+    size = torch.tensor([height, width])
+    block = (-(-size // 32) * 32).tolist()
+    batch = Batch(
+        images=torch.randint(0, 256, (count, *block, 3), dtype=torch.uint8), sizes=size.repeat(count, 1),
+        original_sizes=size.repeat(count, 1), image_ids=torch.arange(count), boxes=corners * size.flip(0).repeat(2),
+        labels=torch.randint(1, CLASSES, (count * OBJECTS,)), counts=torch.full((count,), OBJECTS),
+    )  # fmt: skip
+    return batch.pin_memory() if pin else batch
+
+
+def training(model: nn.Module, batch: Batch, autocast: torch.autocast) -> Step:
+    """A whole step: copy, losses, gradients, weights."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    device = parameters[0].device
+    optimizer = torch.optim.SGD(parameters, lr=1e-6, momentum=0.9)
+
+    def step() -> None:
+        with autocast:
+            loss = sum(model(batch.to(device)).values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def detection(model: FasterRCNN, batch: Batch, autocast: torch.autocast) -> Step:
+    """From pixels to boxes in the host's memory."""
+    device = next(model.parameters()).device
+
+    @torch.inference_mode()
+    def step() -> list[dict[str, torch.Tensor]]:
+        with autocast:
+            found = model(batch.to(device))
+        return [{key: value.cpu() for key, value in each.items()} for each in found]
+
+    return step
+
+
+def seconds_of(step: Step, device: torch.device) -> float:
+    """Wall-clock time of one call, and what it left for the device to do."""
+    started = time.perf_counter()
+    step()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started
+
+
+def interleaved(steps: dict[str, Step], device: torch.device, seconds: float) -> dict[str, list[float]]:
+    """Seconds of each call, in turns until the time is over, at least three of each."""
+    times: dict[str, list[float]] = {way: [] for way in steps}
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times["ours"]) < 3:
+        for way, step in steps.items():
+            times[way].append(seconds_of(step, device))
+    return times
+
+
+def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
+    """Multiplications and additions a second of the best of ten products of square matrices."""
+    side = 8192 if device.type == "cuda" else 1024
+    one, other = (torch.rand(side, side, device=device, dtype=dtype) for _ in range(2))
+    best = min(seconds_of(lambda: one @ other, device) for _ in range(10))
+    return 2 * side**3 / best
+
+
+def row_of(cell: Cell, device: torch.device, peak: float, seconds: float) -> str:
+    """The cell's line of the table."""
+    steps = cell.steps(device)
+    for step in steps.values():  # twice: libraries choose their kernels, anchors are computed
+        step(), step()
+    memory, counters = {}, {way: OpCounter(device) for way in steps}
+    for way, step in steps.items():
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        with counters[way]:
+            step()
+        memory[way] = torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else float("nan")
+    with FlopCounterMode(display=False) as flops:
+        steps["ours"]()
+    times = {way: median(several) for way, several in interleaved(steps, device, seconds).items()}
+    rates = {way: cell.batch / each for way, each in times.items()}
+    one, other = counters.values()
+    copies = "-" if device.type == "cpu" else f"{one.copies} / {other.copies}"
+    return (
+        f"| {cell.model} | {cell.size} | {cell.batch} | {cell.precision} | {cell.work} | {rates['stock']:.1f} "
+        f"| {rates['ours']:.1f} | {rates['ours'] / rates['stock']:.2f} "
+        f"| {one.operators.total()} / {other.operators.total()} | {one.syncs.total()} / {other.syncs.total()} "
+        f"| {copies} | {memory['stock']:.2f} / {memory['ours']:.2f} "
+        f"| {100 * flops.get_total_flops() / times['ours'] / peak:.0f} % |"
+    )
+
+
+def cells_of(options: argparse.Namespace) -> Iterator[Cell]:
+    """Targets first, if all of it is measured; then everything."""
+    rows = list(product(options.models, options.sizes, options.batches, options.precision))
+    targets = TARGETS if options.targets else ()
+    for row in dict.fromkeys((*targets, *rows)):
+        for work in options.work:
+            yield Cell(*row, work)
+
+
+def parse() -> argparse.Namespace:
+    """Options; what is measured by default depends on the device."""
+    parser = argparse.ArgumentParser(description="Stock torchvision and ours in one process, in turns.")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--models", nargs="+")
+    parser.add_argument("--sizes", nargs="+", help="height x width of images in px: 480x640")
+    parser.add_argument("--batches", nargs="+", type=int)
+    parser.add_argument("--precision", nargs="+", choices=list(DTYPES))
+    parser.add_argument("--work", nargs="+", choices=("train", "detect"), default=("train", "detect"))
+    parser.add_argument("--seconds", type=float, help="of all of it, about; what there is no time for is left out")
+    options = parser.parse_args()
+    options.targets = options.device != "cpu" and options.models is None
+    for name, value in (CPU if options.device == "cpu" else GPU).items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+    return options
+
+
+def main() -> None:
+    """The table, row by row."""
+    options, end = parse(), time.perf_counter()
+    device, end = torch.device(options.device), end + options.seconds
+    named = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} thread(s)"
+    print(f"{named}; torch {torch.__version__}, torchvision {torchvision.__version__}, {time.strftime('%Y-%m-%d')}")
+    peaks = {name: peak_flops(device, DTYPES[name]) for name in DTYPES if device.type != "cpu" or name == "fp32"}
+    peaks.setdefault("bf16", float("nan"))
+    print("; ".join(f"{name}: {peak / 1e12:.2f} TFLOP/s of matrices" for name, peak in peaks.items()))
+    print("Pairs are stock / ours; operators, syncs, copies of one step; the peak is that of ours.\n")
+    print(HEADER)
+    cells = list(cells_of(options))
+    for number, cell in enumerate(cells):
+        left = end - time.perf_counter()
+        if left < 0:
+            print(f"\nNo time for the last {len(cells) - number} of {len(cells)} rows: --seconds")
+            return
+        try:
+            print(row_of(cell, device, peaks[cell.precision], left / (len(cells) - number) / 2), flush=True)
+        except torch.OutOfMemoryError:
+            print(f"| {cell.model} | {cell.size} | {cell.batch} | {cell.precision} | {cell.work} | out of memory |")
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Non-maximum suppression of many sets of boxes at once, without a host that waits for numbers.
+
+On a CPU it is torchvision's operator. On a GPU with Triton it is one launch (nms_triton.py), and elsewhere a fix point
+of whole-tensor operations, exact too, whose end the host asks for every few rounds.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.rcnn.boxes import iou
+
+_MOST_PAIRS = 2**25  # of boxes at once: a few tensors of up to 128 MiB
+_ROUNDS = 8  # between two questions whether anything still changes
+
+
+@torch.library.custom_op("fasterrcnn::suppress", mutates_args=())
+def suppress(boxes: Tensor, there: Tensor, threshold: float) -> Tensor:
+    """Which boxes non-maximum suppression keeps in each of M sets.
+
+    Args:
+        boxes: (M, N, 4) float32, best first.
+        there: (M, N) bool; the others neither are kept nor suppress any.
+        threshold: a box goes whose IoU with a better one that is kept is above it.
+
+    Returns:
+        (M, N) bool.
+    """
+    if boxes.device.type == "cpu":
+        return on_cpu(boxes, there, threshold)
+    if boxes.device.type == "cuda" and (kernel := _triton(boxes.shape[1])) is not None:
+        return kernel(boxes.contiguous(), there.contiguous(), rounded_down(threshold))
+    return by_fix_point(boxes, there, threshold)
+
+
+@suppress.register_fake
+def _suppress_nothing(boxes: Tensor, there: Tensor, threshold: float) -> Tensor:
+    del boxes, threshold
+    return torch.empty_like(there)
+
+
+def on_cpu(boxes: Tensor, there: Tensor, threshold: float) -> Tensor:
+    """See suppress: torchvision's operator, set by set."""
+    kept = torch.zeros_like(there)
+    descending = torch.arange(boxes.shape[1], 0, -1, dtype=torch.float32)
+    for of_set, own, mask in zip(boxes, kept, there, strict=True):
+        rows = mask.nonzero().squeeze(1)
+        own[rows[torch.ops.torchvision.nms(of_set[rows], descending[rows], threshold)]] = True
+    return kept
+
+
+def by_fix_point(boxes: Tensor, there: Tensor, threshold: float) -> Tensor:
+    """See suppress: in round k all is settled whose fate hangs on a chain of at most k boxes."""
+    count, limit = boxes.shape[1], rounded_down(threshold)
+    some = max(1, _MOST_PAIRS // max(1, count * count))
+    parts = zip(boxes.split(some), there.split(some), strict=True)
+    return torch.cat([_settled((iou(own, own) > limit).triu_(1), mask) for own, mask in parts])
+
+
+def _settled(suppresses: Tensor, there: Tensor) -> Tensor:
+    """The fix point of (M, N, N) "the first would suppress the second"."""
+    kept = there
+    while True:
+        for _ in range(_ROUNDS):
+            before, kept = kept, there & ~(suppresses & kept[..., None]).any(1)
+        if torch.equal(before, kept):
+            return kept
+
+
+def rounded_down(threshold: float) -> float:
+    """The largest float32 that is not above: a float32 IoU is above both or none, as in torchvision's CPU operator."""
+    nearest = np.float32(threshold)
+    return float(nearest if float(nearest) <= threshold else np.nextafter(nearest, np.float32(-1)))
+
+
+def _triton(count: int) -> Callable[[Tensor, Tensor, float], Tensor] | None:
+    """The kernel, where there is Triton and it takes sets of so many boxes."""
+    try:
+        from models.rcnn import nms_triton
+    except ImportError:
+        return None
+    return nms_triton.suppress if count <= nms_triton.MOST_BOXES else None

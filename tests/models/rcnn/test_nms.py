@@ -1,0 +1,113 @@
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torchvision.ops import nms
+
+from models.rcnn import nms as ours
+from models.rcnn.nms import by_fix_point, on_cpu, rounded_down, suppress
+from tests.conftest import ROOT
+
+SETS = st.lists(
+    st.lists(st.tuples(*[st.integers(0, 12)] * 2, *[st.integers(0, 9)] * 2, st.booleans()), min_size=5, max_size=5),
+    min_size=1,
+    max_size=3,
+)
+THRESHOLDS = st.sampled_from([0.0, 0.3, 0.5, 0.7, 1.0])
+
+
+def block_of(sets: list) -> tuple[Tensor, Tensor]:
+    rows = torch.tensor(sets, dtype=torch.float32)
+    return torch.cat([rows[..., :2], rows[..., :2] + rows[..., 2:4]], 2), rows[..., 4] > 0
+
+
+def chain(count: int) -> Tensor:
+    """Boxes of which each overlaps with its neighbours alone: the fate of the last hangs on all others."""
+    left = torch.arange(count) * 4.0
+    return torch.stack([left, torch.zeros(count), left + 10, torch.full((count,), 10.0)], 1)
+
+
+def crowded(count: int, sets: int) -> tuple[Tensor, Tensor]:
+    torch.manual_seed(0)
+    low = torch.rand(sets, count, 2) * 100
+    return torch.cat([low, low + 5 + torch.rand(sets, count, 2) * 60], 2), torch.rand(sets, count) < 0.9
+
+
+def expected(boxes: Tensor, there: Tensor, threshold: float) -> Tensor:
+    kept = torch.zeros_like(there)
+    for of_set, mask, row in zip(boxes, there, kept, strict=True):
+        places = mask.nonzero().squeeze(1)
+        scores = torch.linspace(1, 0.5, len(places))
+        row[places[nms(of_set[places], scores, threshold)]] = True
+    return kept
+
+
+@settings(max_examples=200, deadline=None)
+@given(SETS, THRESHOLDS)
+def test_all_ways_keep_what_torchvision_keeps(sets: list, threshold: float) -> None:
+    boxes, there = block_of(sets)
+    wanted = expected(boxes, there, threshold)
+    for way in (on_cpu, by_fix_point, suppress):
+        assert torch.equal(way(boxes, there, threshold), wanted), way
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 16, 100])
+def test_a_long_chain_comes_to_its_end(count: int) -> None:
+    boxes, there = chain(count)[None], torch.ones(1, count, dtype=torch.bool)
+    kept = by_fix_point(boxes, there, 0.3)
+    assert torch.equal(kept, expected(boxes, there, 0.3))
+    assert kept.sum() == (count + 1) // 2
+
+
+def test_crowded_sets_in_one_piece_and_in_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    boxes, there = crowded(150, 6)
+    wanted = expected(boxes, there, 0.5)
+    assert torch.equal(by_fix_point(boxes, there, 0.5), wanted)
+    monkeypatch.setattr(ours, "_MOST_PAIRS", 150 * 150 * 2)
+    assert torch.equal(by_fix_point(boxes, there, 0.5), wanted)
+
+
+def test_no_boxes() -> None:
+    for shape in ((0, 5), (3, 0)):
+        there = torch.zeros(shape, dtype=torch.bool)
+        for way in (on_cpu, by_fix_point):
+            assert way(torch.zeros(*shape, 4), there, 0.5).shape == shape
+
+
+@given(st.floats(0, 1))
+def test_a_threshold_is_rounded_down(threshold: float) -> None:
+    rounded = rounded_down(threshold)
+    assert rounded <= threshold
+    assert float(torch.tensor(rounded)) == rounded
+    assert float(torch.nextafter(torch.tensor(rounded), torch.tensor(2.0))) > threshold
+
+
+KERNEL = """
+import torch
+from models.rcnn.nms import rounded_down
+from models.rcnn.nms_triton import suppress
+from tests.models.rcnn.test_nms import chain, crowded, expected
+
+cases = [crowded(40, 3), (chain(33)[None], torch.ones(1, 33, dtype=torch.bool)), crowded(1, 2)]
+cases.append((torch.zeros(2, 6, 4), torch.ones(2, 6, dtype=torch.bool)))
+for boxes, there in cases:
+    for threshold in (0.3, 0.5, 0.7):
+        kept = suppress(boxes, there, rounded_down(threshold))
+        assert torch.equal(kept, expected(boxes, there, threshold)), (boxes.shape, threshold)
+print("equal")
+"""
+
+
+def test_the_kernel_keeps_what_torchvision_keeps() -> None:
+    """In Triton's interpreter, which shows what the kernel computes, not that a GPU's compiler takes it."""
+    pytest.importorskip("triton")
+    command = [sys.executable, "-c", KERNEL]  # a process of its own: Triton asks for the interpreter when imported
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout == "equal\n", done.stderr

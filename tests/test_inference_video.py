@@ -178,7 +178,7 @@ def test_all_that_could_not_be_written_is_told(
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
     with pytest.raises(VideoError, match=r"a\.mkv: ends after frame \d+"):
         detect("-i", path, "--log-json")
-    assert "\nlog.json: No space left on device\n" in capsys.readouterr().out
+    assert "\nout/log.json: No space left on device\n" in capsys.readouterr().out
 
 
 def test_classes_and_thresholds_of_them(detect, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from utils.image_structure import is_cut_off, is_tiff_cut_off, png_exif
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm"})
 _EXIF_ORIENTATION = 274  # EXIF 2.32, table 4
 _SIDEWAYS = (5, 6, 7, 8)  # orientations that exchange width and height
+_MOST_PIXELS = 178_956_970  # from where on Pillow refuses, unless another library has cleared its limit, as SAHI does
 _PILLOW_ERRORS = (Image.DecompressionBombError, OSError, SyntaxError, TypeError, ValueError)
 
 
@@ -71,13 +72,22 @@ def _probe(path: Path) -> tuple[tuple[int, int], int | None, bool]:
     """Width and height as stored, EXIF orientation, and whether the file is cut off."""
     file_size(path)
     with (
-        Image.open(path) as image,
+        _opened(path) as image,
         path.open("rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
     ):
         cut_off = is_tiff_cut_off(image, len(data)) if image.format == "TIFF" else is_cut_off(data)
         exif = png_exif(data) if image.format == "PNG" else image.info.get("exif", b"")
         return image.size, exif_orientation(exif), cut_off
+
+
+def _opened(source: Path | io.BytesIO) -> Image.Image:
+    """An image whose header was read; DecompressionBombError where it is of too many pixels."""
+    image = Image.open(source)
+    if (pixels := image.width * image.height) > _MOST_PIXELS:
+        image.close()
+        raise Image.DecompressionBombError(f"Image size ({pixels} pixels) exceeds limit of {_MOST_PIXELS} pixels")
+    return image
 
 
 def exif_orientation(exif: bytes) -> int | None:
@@ -138,11 +148,11 @@ def read_image(path: Path, *, as_stored: bool = False) -> np.ndarray:
 
 
 def _is_bomb(data: bytes) -> bool:
-    """Whether Pillow refuses to decode as many pixels as the header says; OpenCV takes 3 GB for a gigapixel."""
+    """Whether the header says more pixels than we decode; OpenCV takes 3 GB for a gigapixel."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            Image.open(io.BytesIO(data)).close()
+            _opened(io.BytesIO(data)).close()
     except Image.DecompressionBombError:
         return True
     except _PILLOW_ERRORS:

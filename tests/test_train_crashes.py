@@ -41,7 +41,7 @@ def train(tmp_path: Path) -> Iterator[Trainer]:
     trainer.server.close()
 
 
-@pytest.mark.parametrize("number", [4, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [2, pytest.param(50, marks=pytest.mark.slow)])
 def test_a_run_that_is_killed_at_any_moment_ends_as_if_it_had_not_been(
     make_data, train: Trainer, tmp_path: Path, number: int
 ) -> None:

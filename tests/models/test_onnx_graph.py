@@ -109,7 +109,7 @@ def test_what_is_too_large_for_an_onnx_file(name: str) -> None:
         difference(create_model[name](3, pretrained=False), name, Canvas(64, 64))
 
 
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", [QUICK[0], pytest.param(QUICK[1], marks=pytest.mark.slow)])
 def test_any_size(name: str) -> None:
     """Fault of the predecessor: export failed on torch 2.9 and later; and of ours: of whatever has a pyramid."""
     model = lively(name)

@@ -19,7 +19,7 @@ from statistics import median
 import cv2
 import torch
 
-from benchmarks.serial import NAMES, detectors, serial_step
+from benchmarks.serial import NAMES, detected_and_drawn, detectors
 from utils.detector import Detector
 from utils.drawing import draw_detections
 from utils.image_inference import detect_images
@@ -31,12 +31,10 @@ from utils.sources import ImageFiles, find_images
 
 def serial(files: ImageFiles, out: Path, detector: Detector, size: int) -> float:
     """Images a second of the predecessor's loop."""
-    step = serial_step(detector, size)
     started = time.perf_counter()
-    for path, name in zip(files.paths, files.names, strict=True):
-        bgr = cv2.imread(str(path))
-        step(bgr)
-        cv2.imwrite(str(out / name), bgr)
+    pictures = (cv2.imread(str(path)) for path in files.paths)
+    for name, drawn in zip(files.names, detected_and_drawn(pictures, detector, size), strict=True):
+        cv2.imwrite(str(out / name), drawn)
     return len(files) / (time.perf_counter() - started)
 
 

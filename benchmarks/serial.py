@@ -1,7 +1,7 @@
 """The predecessor's loop over pictures, restated, and the detectors that both sides of a comparison use."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -52,17 +52,19 @@ def detectors(size: int, model: str | None) -> dict[str, Detector]:
     return found
 
 
-def serial_step(detector: Detector, size: int) -> Callable[[np.ndarray], None]:
-    """What is done with a BGR picture (H, W, 3) uint8: floats of this shorter side, detections in them, boxes drawn."""
+def detected_and_drawn(pictures: Iterable[np.ndarray], detector: Detector, size: int) -> Iterator[np.ndarray]:
+    """BGR pictures (H, W, 3) uint8 one by one, each with boxes drawn in it; detected as floats of this shorter side.
+
+    One loop, as the predecessor has it: a function for each picture would give memory back each time, and be slower.
+    """
     detect = _detect_one(detector)
-
-    def step(bgr: np.ndarray) -> None:
-        scale = size / min(bgr.shape[:2])
+    for bgr in pictures:
+        height, width = bgr.shape[:2]
+        scale = size / min(height, width)
         rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.float32)
-        image = cv2.resize(rgb, None, fx=scale, fy=scale) / 255.0
+        image = cv2.resize(rgb, (round(width * scale), round(height * scale))) / 255.0
         _draw(bgr, detect(np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)))
-
-    return step
+        yield bgr
 
 
 def _detect_one(detector: Detector) -> Callable[[np.ndarray], Detections]:

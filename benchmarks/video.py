@@ -11,13 +11,15 @@ import argparse
 import logging
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
 import cv2
+import numpy as np
 import torch
 
-from benchmarks.serial import NAMES, detectors, serial_step
+from benchmarks.serial import NAMES, detected_and_drawn, detectors
 from utils.detector import Detector
 from utils.video_annotators import DetectionAnnotator
 from utils.video_pipeline import Report, VideoPipeline
@@ -27,22 +29,25 @@ from utils.video_writers import CODECS, open_writer
 
 def serial(path: Path, out: Path, detector: Detector, size: int) -> float:
     """Frames a second of the predecessor's loop."""
-    step = serial_step(detector, size)
     started = time.perf_counter()
     capture = cv2.VideoCapture(str(path))
     width, height = (int(capture.get(k)) for k in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
     writer = cv2.VideoWriter(str(out), cv2.VideoWriter.fourcc(*"mp4v"), 30, (width, height))
     frames = 0
-    while True:
-        has_frame, bgr = capture.read()
-        if not has_frame:
-            break
-        step(bgr)
-        writer.write(bgr)
+    for drawn in detected_and_drawn(_decoded(capture), detector, size):
+        writer.write(drawn)
         frames += 1
     writer.release()
     capture.release()
     return frames / (time.perf_counter() - started)
+
+
+def _decoded(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
+    while True:
+        has_frame, bgr = capture.read()
+        if not has_frame:
+            return
+        yield bgr
 
 
 def pipelined(path: Path, out: Path, detector: Detector, codec: str, batch: int) -> Report:

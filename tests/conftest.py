@@ -5,6 +5,7 @@ import functools
 import json
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -26,6 +27,8 @@ from utils.printable import encodable
 
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what runs behind them; scripts would heed it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 if "PYTEST_XDIST_WORKER" in os.environ:  # there are as many workers as cores: threads of each would wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the scripts that are run
     torch.set_num_threads(1)

@@ -9,21 +9,13 @@ import numpy as np
 import pytest
 
 from benchmarks.tracking_scenes import SCENES
+from tests.some_tracks import tracks
 from torch_utils.tracking_metrics import TrackingScores, score_tracks
 from utils.tracking import create_tracker
 from utils.tracking_logs import MotLog
 from utils.tracks import Tracks, pairwise_iou
 
 FRAME = np.zeros((1, 1, 3), np.uint8)
-
-
-def tracks(*rows: tuple) -> Tracks:
-    """Rows of id, label, x1, y1, x2, y2."""
-    values = np.array(rows, np.float64).reshape(-1, 6)
-    return Tracks(
-        values[:, 2:].astype(np.float32), values[:, 0].astype(np.int64), values[:, 1].astype(np.int64),
-        np.ones(len(values), np.float32),
-    )  # fmt: skip
 
 
 def noise(seed: int, frames: int = 25) -> tuple[list[Tracks], list[Tracks]]:

@@ -3,6 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from tests.some_tracks import tracks
 from utils.drawing import class_color
 from utils.tracking_view import LineView, TrackedFrame, ZoneView, draw_tracked
 from utils.tracks import Tracks
@@ -10,15 +11,6 @@ from utils.tracks import Tracks
 FRAME = np.full((200, 300, 3), 90, np.uint8)
 NAMES = ("__background__", "person", "car")
 NONE: Counter[int] = Counter()
-
-
-def tracks(*rows: tuple) -> Tracks:
-    """Rows of id, label, x1, y1, x2, y2."""
-    values = np.array(rows, np.float64).reshape(-1, 6)
-    return Tracks(
-        values[:, 2:].astype(np.float32), values[:, 0].astype(np.int64), values[:, 1].astype(np.int64),
-        np.ones(len(values), np.float32),
-    )  # fmt: skip
 
 
 def draw(tracked: TrackedFrame, frame: np.ndarray = FRAME, **options: bool) -> np.ndarray:

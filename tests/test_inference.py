@@ -15,6 +15,7 @@ import yaml
 import inference
 from models.create_fasterrcnn_model import create_model
 from tests.conftest import CLASSES, ROOT, run_script, squares
+from tests.some_checkpoint import write_checkpoint
 from torch_utils.checkpoint import save_checkpoint
 from utils import image_results
 from utils.data_config import load_data_config
@@ -29,19 +30,7 @@ from utils.torch_detector import TorchDetector
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
     """A checkpoint of random weights that finds many boxes, trained, as it says, at 64 px."""
-    torch.manual_seed(0)
-    model = create_model["fasterrcnn_nano"](len(CLASSES), pretrained=False)
-    with torch.no_grad():
-        model.roi_heads.box_predictor.cls_score.bias.copy_(torch.tensor([0.0, 1.0, 0.9]))
-    save_checkpoint(
-        tmp_path / "model.pth",
-        {
-            "model_name": "fasterrcnn_nano", "model_state_dict": model.state_dict(), "data": {"CLASSES": CLASSES},
-            "classes": CLASSES, "size_rule": {"size": 64, "max_size": 1333, "square": False},
-            "model_options": model.build_options.as_dict(),
-        },
-    )  # fmt: skip
-    return tmp_path / "model.pth"
+    return write_checkpoint(tmp_path / "model.pth")
 
 
 @pytest.fixture

@@ -11,14 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 import inference_video
 import sahi_inference
-from models.create_fasterrcnn_model import create_model
-from tests.conftest import CLASSES, ROOT, squares
+from tests.conftest import ROOT, squares
+from tests.some_checkpoint import write_checkpoint
 from tests.videos import is_faststart, read_back, write_video
-from torch_utils.checkpoint import save_checkpoint
 from utils.errors import UserError
 from utils.flags import parse_options
 from utils.images import write_image
@@ -29,20 +27,7 @@ from utils.video import VideoError
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of random weights that finds many boxes, trained, as it says, at 64 px."""
-    torch.manual_seed(0)
-    model = create_model["fasterrcnn_nano"](len(CLASSES), pretrained=False)
-    with torch.no_grad():
-        model.roi_heads.box_predictor.cls_score.bias.copy_(torch.tensor([0.0, 1.0, 0.9]))
-    path = tmp_path_factory.mktemp("weights") / "model.pth"
-    save_checkpoint(
-        path,
-        {
-            "model_name": "fasterrcnn_nano", "model_state_dict": model.state_dict(), "data": {"CLASSES": CLASSES},
-            "classes": CLASSES, "size_rule": {"size": 64, "max_size": 1333, "square": False},
-            "model_options": model.build_options.as_dict(),
-        },
-    )  # fmt: skip
-    return path
+    return write_checkpoint(tmp_path_factory.mktemp("weights") / "model.pth")
 
 
 @pytest.fixture

@@ -6,12 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 import sahi_inference
-from models.create_fasterrcnn_model import create_model
-from tests.conftest import CLASSES, squares
-from torch_utils.checkpoint import save_checkpoint
+from tests.conftest import squares
+from tests.some_checkpoint import write_checkpoint
 from torch_utils.predict import load_detector
 from utils.errors import UserError
 from utils.flags import parse_options
@@ -26,20 +24,7 @@ SLICES = ("--slice-height", "70", "--slice-width", "90")
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
     """A checkpoint of random weights that finds many boxes."""
-    torch.manual_seed(0)
-    model = create_model["fasterrcnn_nano"](len(CLASSES), pretrained=False)
-    with torch.no_grad():
-        model.roi_heads.box_predictor.cls_score.bias.copy_(torch.tensor([0.0, 1.0, 0.9]))
-        model.roi_heads.box_predictor.cls_score.weight.mul_(20)
-    save_checkpoint(
-        tmp_path / "model.pth",
-        {
-            "model_name": "fasterrcnn_nano", "model_state_dict": model.state_dict(), "data": {"CLASSES": CLASSES},
-            "classes": CLASSES, "size_rule": {"size": 64, "max_size": 1333, "square": False},
-            "model_options": model.build_options.as_dict(),
-        },
-    )  # fmt: skip
-    return tmp_path / "model.pth"
+    return write_checkpoint(tmp_path / "model.pth", spread=20)
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ RECIPES = {  # name -> flags of train.py, all that recipes differ in
     "predecessor": ("--lr", "0.001", *_PREDECESSOR),
     "predecessor-lr": ("--lr", "0.005", *_PREDECESSOR),
     "default": (),
+    "stock": ("--detector", "torchvision"),
     "bf16": ("--precision", "bf16"),
     "average": ("--ema",),
     "cosine": ("--ema", "--schedule", "cosine"),

@@ -46,7 +46,7 @@ def lively(name: str, num_classes: int = len(CLASSES), **options: object) -> Fas
     norms = [module for module in model.modules() if getattr(module, "running_mean", None) is not None]
     hooks = [norm.register_forward_pre_hook(_take_statistics) for norm in norms]
     rpn, predictor = model.rpn.head, model.roi_heads.box_predictor
-    spreads = {rpn.cls_logits: 2.0, rpn.bbox_pred: 0.3, predictor.cls_score: 1.0, predictor.bbox_pred: 0.5}
+    spreads = {rpn.cls_logits: 2.0, rpn.bbox_pred: 0.1, predictor.cls_score: 1.0, predictor.bbox_pred: 0.2}
     for layer, spread in spreads.items():
         _scale(layer, spread)
     detector([cv2.resize(image, (CANVAS.width, CANVAS.height)) for image in upright_and_turned()])

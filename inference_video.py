@@ -17,8 +17,9 @@ def main(options: VideoOptions) -> None:
     setup_logging()
     video = video_of(options)
     detector = load_detector(
-        options.weights, options.model, device=options.device, imgsz=options.imgsz, square=options.square_img
-    )
+        options.weights, options.model, device=options.device, imgsz=options.imgsz, square=options.square_img,
+        cuda_graphs=options.cuda_graphs,
+    )  # fmt: skip
     use_on_video(detector, video, options)
 
 

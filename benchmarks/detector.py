@@ -5,7 +5,8 @@ OMP_NUM_THREADS=1 taskset -c 0 python -m benchmarks.detector        on a CPU: tw
 python -m benchmarks.detector --models fasterrcnn_nano --sizes 240x240 --batches 4 --work train
 
 Both see the same pixels, and start from uint8 in the host's memory. A training step ends with the optimizer's,
-detection with boxes in the host's memory. Weights are random, with a classifier that is unsure of most proposals.
+detection with boxes in the host's memory; "graphs" is detection with our steps recorded as CUDA graphs. Weights are
+random, with a classifier that is unsure of most proposals.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from models.build_options import RANDOM
 from models.create_fasterrcnn_model import create_model
-from models.rcnn.detector import FasterRCNN
+from models.rcnn.cuda_graphs import GraphedDetector
 from models.rcnn.stock import as_torchvision
 from torch_utils.op_counter import OpCounter
 from utils.batch import Batch
@@ -34,11 +35,12 @@ GPU = {
         "fasterrcnn_mini_darknet_nano_head", "fasterrcnn_mobilenetv3_large_320_fpn", "fasterrcnn_resnet50_fpn",
         "fasterrcnn_resnet50_fpn_v2", "fasterrcnn_vitdet",
     ),
-    "sizes": ("320x320", "480x640", "800x1333"), "batches": (1, 4, 16), "precision": ("fp32", "bf16"), "seconds": 540,
+    "sizes": ("320x320", "480x640", "800x1333"), "batches": (1, 4, 16), "precision": ("fp32", "bf16"),
+    "work": ("train", "detect", "graphs"), "seconds": 540,
 }  # fmt: skip
 CPU = {
     "models": ("fasterrcnn_mini_darknet_nano_head", "fasterrcnn_mobilenetv3_large_320_fpn"),
-    "sizes": ("320x320",), "batches": (1, 4), "precision": ("fp32",), "seconds": 240,
+    "sizes": ("320x320",), "batches": (1, 4), "precision": ("fp32",), "work": ("train", "detect"), "seconds": 240,
 }  # fmt: skip
 TARGETS = (  # issue 7's, measured first
     ("fasterrcnn_mini_darknet_nano_head", "480x640", 16, "fp32"),
@@ -71,9 +73,15 @@ class Cell:
             ours.roi_heads.box_predictor.cls_score.bias[0] = 2.0
             ours.roi_heads.box_predictor.cls_score.weight.mul_(4)
         ours = ours.to(device, memory_format=torch.channels_last).train(self.work == "train")
-        make = training if self.work == "train" else detection
         autocast = torch.autocast(device.type, DTYPES[self.precision], enabled=self.precision != "fp32")
-        return {"stock": make(as_torchvision(ours), batch, autocast), "ours": make(ours, batch, autocast)}
+        stock = as_torchvision(ours)
+        if self.work == "train":
+            return {"stock": training(stock, batch, autocast), "ours": training(ours, batch, autocast)}
+        detect = GraphedDetector(ours) if self.work == "graphs" else lambda own: ours(own.to(device))
+        return {
+            "stock": detection(lambda own: stock(own.to(device)), batch, autocast),
+            "ours": detection(detect, batch, autocast),
+        }
 
 
 def batch_of(count: int, height: int, width: int, *, pin: bool) -> Batch:
@@ -106,14 +114,13 @@ def training(model: nn.Module, batch: Batch, autocast: torch.autocast) -> Step:
     return step
 
 
-def detection(model: FasterRCNN, batch: Batch, autocast: torch.autocast) -> Step:
+def detection(detect: Callable[[Batch], list[dict[str, torch.Tensor]]], batch: Batch, autocast: torch.autocast) -> Step:
     """From pixels to boxes in the host's memory."""
-    device = next(model.parameters()).device
 
     @torch.inference_mode()
     def step() -> list[dict[str, torch.Tensor]]:
         with autocast:
-            found = model(batch.to(device))
+            found = detect(batch)
         return [{key: value.cpu() for key, value in each.items()} for each in found]
 
     return step
@@ -149,8 +156,8 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
 def row_of(cell: Cell, device: torch.device, peak: float, seconds: float) -> str:
     """The cell's line of the table."""
     steps = cell.steps(device)
-    for step in steps.values():  # twice: libraries choose their kernels, anchors are computed
-        step(), step()
+    for step in steps.values():  # libraries choose their kernels, anchors are computed, graphs are recorded
+        step(), step(), step()
     memory, counters = {}, {way: OpCounter(device) for way in steps}
     for way, step in steps.items():
         if device.type == "cuda":
@@ -159,7 +166,7 @@ def row_of(cell: Cell, device: torch.device, peak: float, seconds: float) -> str
             step()
         memory[way] = torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else float("nan")
     with FlopCounterMode(display=False) as flops:
-        steps["ours"]()
+        steps["stock"]()  # what the network needs: ours computes with what fills up too, and a graph tells nothing
     times = {way: median(several) for way, several in interleaved(steps, device, seconds).items()}
     rates = {way: cell.batch / each for way, each in times.items()}
     one, other = counters.values()
@@ -190,7 +197,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--sizes", nargs="+", help="height x width of images in px: 480x640")
     parser.add_argument("--batches", nargs="+", type=int)
     parser.add_argument("--precision", nargs="+", choices=list(DTYPES))
-    parser.add_argument("--work", nargs="+", choices=("train", "detect"), default=("train", "detect"))
+    parser.add_argument("--work", nargs="+", choices=("train", "detect", "graphs"))
     parser.add_argument("--seconds", type=float, help="of all of it, about; what there is no time for is left out")
     options = parser.parse_args()
     options.targets = options.device != "cpu" and options.models is None

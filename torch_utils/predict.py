@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from models.create_fasterrcnn_model import DEFAULT_COCO_MODEL, OpenedDetector, open_detector
+from models.rcnn.cuda_graphs import GraphedDetector
 from torch_utils.checkpoint import load_checkpoint
 from torch_utils.distributed import pick_device
 from utils.detector import Detector, DetectorFacts
@@ -32,6 +33,7 @@ def load_detector(
     imgsz: int | None = None,
     square: bool = False,
     default: str = DEFAULT_COCO_MODEL,
+    cuda_graphs: bool = True,
 ) -> Detector:
     """A detector that is ready to use.
 
@@ -42,6 +44,7 @@ def load_detector(
         imgsz: shorter side of the image for the network; without it that of the training.
         square: resize to imgsz x imgsz, whatever the aspect ratio.
         default: the model where neither weights nor model are given.
+        cuda_graphs: on a GPU, record what is done with batches of one shape, and replay it.
 
     Raises:
         UserError, ModelError: there is no such file, model or device, or the file holds no detector.
@@ -60,7 +63,8 @@ def load_detector(
         best_threshold=opened.best_threshold,
         class_thresholds=opened.class_thresholds,
     )
-    return TorchDetector(opened.model, facts, chosen)
+    graphs = cuda_graphs and chosen.type == "cuda" and not opened.model.by_torchvision
+    return TorchDetector(opened.model, facts, chosen, detect=GraphedDetector(opened.model) if graphs else None)
 
 
 def _onnx_detector(

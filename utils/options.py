@@ -221,6 +221,9 @@ class UseOptions(DetectorOptions):
     log_json: bool = switch("--log-json", help="write log.json, in COCO form")
     show: bool = switch("-si", "--show", help="show each result in a window")
     mpl_show: bool = switch("-mpl", "--mpl-show", help="show each result with matplotlib")
+    cuda_graphs: bool = switch(
+        "--cuda-graphs", default=True, help="on a GPU: record a step and replay it (on by default; ONNX files: never)"
+    )
 
 
 @dataclass(frozen=True)

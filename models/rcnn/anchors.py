@@ -32,6 +32,10 @@ class Float32Anchors(AnchorGenerator):
                 self._known[key] = self.computed(size, grids, maps[0].device)
         return self._known[key]
 
+    def known(self, size: Sequence[int]) -> list[list[Tensor]]:
+        """What of_block() has computed for blocks of this size, and keeps for now."""
+        return [anchors for key, anchors in self._known.items() if key[:2] == tuple(size)]
+
     def computed(self, size: Sequence[int], grids: Sequence[Sequence[int]], device: torch.device) -> list[Tensor]:
         """As of_block, computed anew."""
         self.set_cell_anchors(torch.float32, device)

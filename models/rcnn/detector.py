@@ -74,7 +74,22 @@ class FasterRCNN(TorchvisionFasterRCNN):
             losses = self.roi_heads.losses(seen.features, proposals, truth, seen.sizes)
             return losses | self.rpn.losses(seen.candidates, truth, sampling.random_keys)
         found = self.roi_heads.detections(seen.features, proposals, seen.limits, seen.sizes)
-        return _in_original_pixels(found, images)
+        return in_original_pixels(found, images)
+
+    def detected_block(self, images: Tensor, sizes: Tensor) -> Tensor:
+        """In eval mode with fixed shapes: what is found, without a question to the device.
+
+        Args:
+            images: (B, H, W, 3) uint8, as in a batch.
+            sizes: (B, 2) int64 on the same device, height and width of each image in the block.
+
+        Returns:
+            (B, D, 6) float32 x1 y1 x2 y2 in pixels of the block, score, label; scores below 0 fill up.
+        """
+        features, limits = self._features(self._normalise(images, sizes)), limits_of(sizes)
+        proposals = self.rpn.proposals(self.rpn.candidates(images.shape[1:3], features), limits)
+        logits, deltas = self.roi_heads.predict(features, proposals, [])
+        return self.roi_heads.detected_block(logits, deltas, proposals, limits)
 
     def detect_and_measure(self, batch: UintBatch) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
         """In eval mode: detections to the bit as forward() has them, and the four losses of each image, (B,) float32.
@@ -89,7 +104,7 @@ class FasterRCNN(TorchvisionFasterRCNN):
         heads = self.roi_heads
         found, losses = heads.detect_and_measure(seen.features, proposals, truth, seen.limits, seen.sizes)
         rpn_losses = self.rpn.losses(seen.candidates, truth, sampling.steady_keys, of_each=True)
-        found = self(batch) if self.by_torchvision else _in_original_pixels(found, batch)
+        found = self(batch) if self.by_torchvision else in_original_pixels(found, batch)
         return found, losses | rpn_losses
 
     def use_fixed_shapes(self, choice: bool | None) -> None:
@@ -153,7 +168,8 @@ class _Seen:
     sizes: list[tuple[int, int]]
 
 
-def _in_original_pixels(detections: list[dict[str, Tensor]], batch: UintBatch) -> list[dict[str, Tensor]]:
+def in_original_pixels(detections: list[dict[str, Tensor]], batch: UintBatch) -> list[dict[str, Tensor]]:
+    """Detections whose boxes are in pixels of the block, moved to those of the images as they were."""
     ratios = batch.original_sizes.float() / batch.sizes.float()
     for detected, ratio in zip(detections, ratios.flip(1).repeat(1, 2), strict=True):
         detected["boxes"] = detected["boxes"] * ratio

@@ -56,7 +56,7 @@ class RoIPool(MultiScaleRoIAlign):
     def _of_block(self, maps: Sequence[Tensor], regions: Regions) -> Tensor:
         count, places = regions.there.shape
         boxes, there = regions.boxes.flatten(0, 1), regions.there.flatten()
-        images = torch.arange(count, device=boxes.device, dtype=boxes.dtype).repeat_interleave(places)
+        images = torch.arange(count, device=boxes.device, dtype=boxes.dtype)[:, None].expand(-1, places).flatten()
         last = self.map_levels.k_max - self.map_levels.k_min  # of the maps that any region is pooled from
         levels = self.map_levels([boxes]) if last else None
         pooled = []

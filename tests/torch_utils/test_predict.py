@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from models.create_fasterrcnn_model import OpenedDetector, create_model
+from models.rcnn.cuda_graphs import GraphedDetector
 from tests.conftest import CLASSES, squares
+from torch_utils import predict
 from torch_utils.checkpoint import save_checkpoint
 from torch_utils.predict import load_detector, size_rule_in_use
 from utils.detections import Detections
@@ -77,6 +79,18 @@ def test_what_is_found_does_not_depend_on_the_images_beside(weights: Path) -> No
 def test_classes_are_chosen(weights: Path) -> None:
     found = load_detector(weights, device="cpu")(images((120, 90))[0], classes=[2])
     assert set(found.labels.tolist()) == {2}
+
+
+@pytest.mark.parametrize(
+    ("device", "cuda_graphs", "expected"),
+    [("cuda:0", True, GraphedDetector), ("cuda:0", False, type(None)), ("cpu", True, type(None))],
+)
+def test_graphs_are_for_gpus(
+    weights: Path, monkeypatch: pytest.MonkeyPatch, device: str, cuda_graphs: bool, expected: type
+) -> None:
+    monkeypatch.setattr(predict, "pick_device", lambda _: torch.device(device))
+    monkeypatch.setattr(predict, "TorchDetector", lambda model, facts, device, *, detect: detect)
+    assert type(load_detector(weights, cuda_graphs=cuda_graphs)) is expected
 
 
 @pytest.mark.parametrize(

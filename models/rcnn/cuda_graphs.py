@@ -1,0 +1,117 @@
+"""Detection on a GPU as CUDA graphs: one launch instead of hundreds, for batches of a shape that came before.
+
+https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs. What is recorded are addresses: a replay reads its
+inputs where they were, writes its result where it was, and calls nothing in Python. So only what never asks the GPU
+for a number can be recorded; here that is everything up to the block of boxes.
+
+Not run on a GPU yet. Before a recording is used it must find in a batch what was found in it without.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from models.rcnn.blocks import UintBatch
+from models.rcnn.detector import FasterRCNN, in_original_pixels
+from models.rcnn.roi_heads import detections_of
+
+MOST_SHAPES = 8  # recorded: each has memory of its own for images, and shares the rest
+_WARM_UPS = 3  # libraries choose kernels, Triton compiles
+_CLOSE = 1e-3  # of score
+log = logging.getLogger(__name__)
+
+
+class GraphedDetector:
+    """A FasterRCNN in eval mode on a GPU, its weights fixed.
+
+    The first batch of a shape (B, H, W) is detected as ever. When the shape comes again, a graph is recorded and from
+    then on replayed. Sides are multiples of 32 px, so images of similar sizes share a graph. Where a graph cannot be
+    recorded, or would find something else, this is logged as a warning, once, and detection goes on as ever.
+    """
+
+    def __init__(self, model: FasterRCNN) -> None:
+        self._model = model
+        self._came: Counter[tuple[int, ...]] = Counter()
+        self._recordings: dict[tuple[int, ...], Recording] = {}
+        self._refused = False
+
+    @torch.inference_mode()
+    def __call__(self, batch: UintBatch) -> list[dict[str, Tensor]]:
+        """See FasterRCNN in eval mode."""
+        shape = tuple(batch.images.shape)
+        if shape in self._recordings:
+            block = self._recordings[shape](batch.images, batch.sizes)
+        else:
+            block = self._step_by_step(shape, batch)
+        return in_original_pixels(detections_of(block), batch)
+
+    def _step_by_step(self, shape: tuple[int, ...], batch: UintBatch) -> Tensor:
+        device = self._model.pixel_scale.device
+        images, sizes = (part.to(device, non_blocking=True) for part in (batch.images, batch.sizes))
+        block = self._model.detected_block(images, sizes)
+        self._came[shape] += 1
+        if self._came[shape] > 1 and len(self._recordings) < MOST_SHAPES and not self._refused:
+            self._record(shape, images, sizes, block)
+        return block
+
+    def _record(self, shape: tuple[int, ...], images: Tensor, sizes: Tensor, block: Tensor) -> None:
+        count, height, width, _ = shape
+        try:
+            recording = Recording(self._model.detected_block, images, sizes)
+            recording.keep = self._model.rpn.anchor_generator.known((height, width))
+            same = torch.allclose(recording(images, sizes)[..., 4], block[..., 4], rtol=0, atol=_CLOSE)
+        except RuntimeError as error:  # CUDA's and PyTorch's, too little memory too
+            self._refuse(str(error).strip().splitlines()[0])
+            return
+        if not same:
+            self._refuse("a graph finds something else than the same steps one by one")
+            return
+        self._recordings[shape] = recording
+        log.info("CUDA graph for batches of %d x %d x %d px", count, width, height)
+        if len(self._recordings) == MOST_SHAPES:
+            log.info("%d CUDA graphs: images of other sizes are detected without", MOST_SHAPES)
+
+    def _refuse(self, reason: str) -> None:
+        self._refused = True
+        log.warning("no CUDA graphs, detection is slower without: %s", reason)
+
+
+class Recording:
+    """A function of tensors, recorded as a CUDA graph on inputs of these shapes; its result lies in the same memory.
+
+    keep: what else the graph reads, and who else holds it might let it go.
+
+    Raises:
+        RuntimeError: the function does what a graph cannot.
+    """
+
+    def __init__(self, function: Callable[..., Tensor], *inputs: Tensor) -> None:
+        self._inputs = [torch.zeros_like(given) for given in inputs]
+        self.keep: object = None
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side), _autocast_without_cache():
+            for _ in range(_WARM_UPS):
+                function(*inputs)
+        torch.cuda.current_stream().wait_stream(side)
+        self._graph = torch.cuda.CUDAGraph()
+        # of this thread: others may ask CUDA for pinned memory meanwhile
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"), _autocast_without_cache():
+            self._result = function(*self._inputs)
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """The result, valid until the next call."""
+        for own, given in zip(self._inputs, inputs, strict=True):
+            own.copy_(given, non_blocking=True)
+        self._graph.replay()
+        return self._result
+
+
+def _autocast_without_cache() -> torch.autocast:
+    """Autocast as it is, but casting weights anew: those in its cache are gone when a graph reads them."""
+    kind = "cuda"
+    enabled, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
+    return torch.autocast(kind, dtype=dtype, enabled=enabled, cache_enabled=False)

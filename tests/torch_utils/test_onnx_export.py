@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import export as script
+from benchmarks.lively import lively
+from benchmarks.onnx_models import TOO_LARGE, metadata
 from models.create_fasterrcnn_model import create_model
 from tests.conftest import CLASSES, ROOT
-from tests.models.test_onnx_graph import lively, metadata
 from torch_utils.checkpoint import save_checkpoint
 from torch_utils.onnx_export import EXACT, HALF, content_of, partners
 from utils.detections import Detections
@@ -90,6 +91,4 @@ def test_a_file_beyond_two_gib(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_name_of_the_slow_test_is_one_of_the_registry() -> None:
-    from tests.models.test_onnx_graph import QUICK, TOO_LARGE
-
-    assert all(name in create_model for name in (*QUICK, *TOO_LARGE))
+    assert all(name in create_model for name in TOO_LARGE)

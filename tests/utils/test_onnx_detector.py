@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 import torch
 
-from tests.models.test_onnx_graph import CPU, picture
+from benchmarks.lively import picture
 from tests.torch_utils.test_onnx_export import export
 from torch_utils.predict import load_detector
 from utils.errors import UserError
@@ -17,6 +17,7 @@ from utils.onnx_detector import OnnxDetector
 from utils.onnx_file import OnnxMetadata, read_onnx
 from utils.size_rule import Canvas, SizeRule
 
+CPU = torch.device("cpu")
 PROPS = OnnxMetadata("m", ("__background__", "a"), Canvas(64, 96), 1, False, 0.5, "0").props()
 
 

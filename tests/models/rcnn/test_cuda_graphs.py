@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.lively import lively
 from benchmarks.operators import META
 from models.build_options import RANDOM
 from models.create_fasterrcnn_model import create_model
@@ -17,7 +18,6 @@ from models.rcnn import cuda_graphs
 from models.rcnn.cuda_graphs import MOST_SHAPES, GraphedDetector
 from models.rcnn.detector import FasterRCNN
 from tests.models.test_builder import batch_of
-from tests.models.test_onnx_graph import lively
 from torch_utils.op_counter import OpCounter
 from utils.batch import Batch
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
 
+from benchmarks.lively import lively, picture
 from models.build_options import RANDOM, BuildOptions
 from models.create_fasterrcnn_model import create_model
 from models.errors import ModelError
@@ -14,7 +15,6 @@ from models.rcnn.detector import FasterRCNN
 from models.rcnn.losses import ClassifierLoss, set_classifier_loss
 from models.rcnn.sampling import sampled, steady_keys
 from models.rcnn.stock import as_torchvision, float_images, targets_of
-from tests.models.test_onnx_graph import lively, picture
 from utils.batch import Batch, Sample, collate
 
 SINGLE, PYRAMID, V2 = (

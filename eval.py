@@ -60,7 +60,7 @@ def main(options: EvalOptions) -> None:
         from_main(processes, lambda: make_demo(config))
     config.split(split)
     results = _results_file(options.save_json)
-    by_interface = options.wants_slices() or is_onnx(options.weights)
+    by_interface = options.wants_slices() or options.tensorrt or is_onnx(options.weights)
     subject = (_detector if by_interface else _network)(options, processes)
     new_labels = _new_labels(subject.class_names, config.classes, config.path)
     label_type = options.label_type or subject.trained_with.label_type
@@ -140,7 +140,7 @@ def _detector(options: EvalOptions, processes: "Processes") -> _Subject:
         raise UserError(f"{what} is evaluated by one process: start eval.py without a launcher")
     detector = load_detector(
         options.weights, options.model, device=options.device, imgsz=options.imgsz, square=options.square_training,
-        default=_MODEL,
+        default=_MODEL, tensorrt=options.tensorrt,
     )  # fmt: skip
     checkpoint = load_checkpoint(Path(options.weights)) if options.weights and not is_onnx(options.weights) else {}
     trained_with = TrainOptions(batch=_BATCH).over(checkpoint.get("options", {}))

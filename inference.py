@@ -10,17 +10,13 @@ from utils.script import run_script
 
 def main(options: InferenceOptions) -> None:
     """Draw, and on request tabulate, label and cut out, what the detector finds in each image."""
-    from torch_utils.predict import load_detector
+    from torch_utils.predict import detector_of
     from utils.image_inference import images_of, use_on_images
     from utils.logs import setup_logging
 
     setup_logging()
     images = images_of(options)
-    detector = load_detector(
-        options.weights, options.model, device=options.device, imgsz=options.imgsz, square=options.square_img,
-        cuda_graphs=options.cuda_graphs,
-    )  # fmt: skip
-    use_on_images(detector, images, options)
+    use_on_images(detector_of(options), images, options)
 
 
 if __name__ == "__main__":

@@ -10,17 +10,13 @@ from utils.script import run_script
 
 def main(options: VideoOptions) -> None:
     """Write the video with what the detector finds in each frame."""
-    from torch_utils.predict import load_detector
+    from torch_utils.predict import detector_of
     from utils.logs import setup_logging
     from utils.video_inference import use_on_video, video_of
 
     setup_logging()
     video = video_of(options)
-    detector = load_detector(
-        options.weights, options.model, device=options.device, imgsz=options.imgsz, square=options.square_img,
-        cuda_graphs=options.cuda_graphs,
-    )  # fmt: skip
-    use_on_video(detector, video, options)
+    use_on_video(detector_of(options), video, options)
 
 
 if __name__ == "__main__":

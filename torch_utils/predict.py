@@ -10,15 +10,15 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from models.create_fasterrcnn_model import DEFAULT_COCO_MODEL, OpenedDetector, open_detector
 from models.rcnn.cuda_graphs import GraphedDetector
 from torch_utils.checkpoint import load_checkpoint
 from torch_utils.distributed import pick_device
 from utils.detector import Detector, DetectorFacts
 from utils.errors import UserError
+from utils.onnx_detector import OnnxDetector
 from utils.onnx_file import is_onnx
+from utils.options import UseOptions
 from utils.size_rule import SizeRule
 from utils.torch_detector import TorchDetector
 
@@ -34,6 +34,7 @@ def load_detector(
     square: bool = False,
     default: str = DEFAULT_COCO_MODEL,
     cuda_graphs: bool = True,
+    tensorrt: bool = False,
 ) -> Detector:
     """A detector that is ready to use.
 
@@ -44,14 +45,21 @@ def load_detector(
         imgsz: shorter side of the image for the network; without it that of the training.
         square: resize to imgsz x imgsz, whatever the aspect ratio.
         default: the model where neither weights nor model are given.
-        cuda_graphs: on a GPU, record what is done with batches of one shape, and replay it.
+        cuda_graphs: on a GPU, record what is done with batches of one shape, and replay it; not with ONNX files.
+        tensorrt: run an ONNX file with TensorRT.
 
     Raises:
         UserError, ModelError: there is no such file, model or device, or the file holds no detector.
     """
     chosen = pick_device(device)
     if is_onnx(weights):
-        return _onnx_detector(Path(weights), model, chosen, must=device is not None, imgsz=imgsz, square=square)
+        if model is not None:
+            raise UserError(f"--model {model}: {weights} is a whole detector and knows its model: drop --model")
+        detector = OnnxDetector(Path(weights), chosen, must=device is not None, tensorrt=tensorrt)
+        detector.resized(imgsz=imgsz, square=square)
+        return detector
+    if tensorrt:
+        raise UserError(f"--tensorrt is for .onnx files, not for {weights or 'a COCO model'}: export.py makes one")
     opened = open_detector(load_checkpoint(Path(weights)) if weights else None, model, default=default)
     rule = size_rule_in_use(opened, weights, imgsz=imgsz, square=square)
     facts = DetectorFacts(
@@ -67,16 +75,12 @@ def load_detector(
     return TorchDetector(opened.model, facts, chosen, detect=GraphedDetector(opened.model) if graphs else None)
 
 
-def _onnx_detector(
-    path: Path, model: str | None, device: torch.device, *, must: bool, imgsz: int | None, square: bool
-) -> Detector:
-    from utils.onnx_detector import OnnxDetector  # here: PyTorch's detectors need no onnxruntime
-
-    if model is not None:
-        raise UserError(f"--model {model}: {path} is a whole detector and knows its model: drop --model")
-    detector = OnnxDetector(path, device, must=must)
-    detector.resized(imgsz=imgsz, square=square)
-    return detector
+def detector_of(options: UseOptions) -> Detector:
+    """As a script's flags say; see load_detector."""
+    return load_detector(
+        options.weights, options.model, device=options.device, imgsz=options.imgsz, square=options.square_img,
+        cuda_graphs=options.cuda_graphs, tensorrt=options.tensorrt,
+    )  # fmt: skip
 
 
 def size_rule_in_use(

@@ -16,9 +16,14 @@ from utils.errors import UserError
 from utils.onnx_file import OnnxMetadata, metadata_of, read_onnx
 from utils.size_rule import Canvas, SizeRule
 
-CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+TENSORRT, CUDA, CPU = "TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"
 _INPUTS = {"images": "tensor(uint8)", "sizes": "tensor(int64)"}
 _OUTPUTS = {"boxes": "tensor(float)", "scores": "tensor(float)", "labels": "tensor(int64)"}
+_MISSING = {  # what to say where onnxruntime has not, or cannot load, what is wanted
+    TENSORRT: "cannot use TensorRT on {device}: install the TensorRT that its release notes name, or drop --tensorrt",
+    CUDA: "cannot use {device} and runs on the CPU: install the onnxruntime-gpu of requirements.txt, "
+    "without onnxruntime beside it, or give --device cpu",
+}
 _ERRORS_ONLY = 3  # onnxruntime's level of logging
 log = logging.getLogger(__name__)
 
@@ -31,15 +36,24 @@ class OnnxDetector(BatchDetector):
         content: of the file, where it was read already.
         device: where it is to run.
         must: whether anything but `device` is an error; else it is a warning.
+        tensorrt: let TensorRT run it, and nothing else.
 
     Raises:
-        UserError: the file is none of export.py's, onnxruntime cannot run it, or not on the device.
+        UserError: the file is none of export.py's, onnxruntime cannot run it, or not on the device, or with TensorRT.
     """
 
-    def __init__(self, path: Path, device: torch.device, *, content: bytes | None = None, must: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        device: torch.device,
+        *,
+        content: bytes | None = None,
+        must: bool = False,
+        tensorrt: bool = False,
+    ) -> None:
         content, metadata = read_onnx(path) if content is None else (content, metadata_of(content, path))
         self._path, self._batch = path, metadata.batch
-        self._session, provider = _session(path, content, device, must=must)
+        self._session, provider = _session(path, content, device, must=must, tensorrt=tensorrt)
         self._canvas = metadata.size_rule if isinstance(metadata.size_rule, Canvas) else None
         _check_signature(path, self._session, metadata)
         super().__init__(
@@ -111,28 +125,29 @@ def on_canvas(batch: Batch, canvas: Canvas) -> Batch:
     return replace(batch, images=block)
 
 
-def _session(path: Path, content: bytes, device: torch.device, *, must: bool) -> tuple[Any, str]:
+def _session(path: Path, content: bytes, device: torch.device, *, must: bool, tensorrt: bool) -> tuple[Any, str]:
     """An InferenceSession, and the provider that it runs on."""
     import onnxruntime
 
-    wanted: list[Any] = [CPU]
-    if device.type == "cuda":
-        wanted.insert(0, (CUDA, {"device_id": device.index or 0}))
+    if tensorrt and device.type != "cuda":
+        raise UserError(f"--tensorrt: TensorRT runs on GPUs, not on {device}: drop it, or give --device cuda")
+    wanted = [*([TENSORRT] if tensorrt else []), *([CUDA] if device.type == "cuda" else []), CPU]
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = _ERRORS_ONLY
     settings.intra_op_num_threads = torch.get_num_threads()
-    available = [p for p in wanted if (p if isinstance(p, str) else p[0]) in onnxruntime.get_available_providers()]
+    available = [
+        (provider, {} if provider == CPU else {"device_id": device.index or 0})
+        for provider in wanted
+        if provider in onnxruntime.get_available_providers()
+    ]
     try:
         session = onnxruntime.InferenceSession(content, settings, providers=available)
     except _onnxruntime_errors() as error:
         raise UserError(f"{path}: onnxruntime cannot open it ({_first_line(error)})") from None
     running = session.get_providers()[0]
-    if device.type == "cuda" and running != CUDA:
-        words = (
-            f"{path}: onnxruntime {onnxruntime.__version__} cannot use {device} and runs on the CPU: install the "
-            "onnxruntime-gpu of requirements.txt, without onnxruntime beside it, or give --device cpu"
-        )
-        if must:
+    if running != wanted[0]:
+        words = f"{path}: onnxruntime {onnxruntime.__version__} {_MISSING[wanted[0]].format(device=device)}"
+        if must or tensorrt:
             raise UserError(words)
         log.warning("%s", words)
     return session, running

@@ -106,6 +106,9 @@ class DetectorOptions(MachineOptions):
         "-m", "--model", metavar="NAME", help="model with COCO weights; a checkpoint knows its own (checked when given)"
     )
     imgsz: PositiveInt | None = flag("-ims", "--imgsz", metavar="S", help="image size; without it the one of training")
+    tensorrt: bool = switch(
+        "--tensorrt", help="run an .onnx file with TensorRT, which needs minutes to get ready, and has to be installed"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -140,3 +140,38 @@ def test_a_gpu_that_onnxruntime_cannot_use_is_told(
     detector = OnnxDetector(ours, gpu)
     assert "cannot use cuda:0 and runs on the CPU" in caplog.text
     assert detector.facts.place == "cpu through onnxruntime's CPUExecutionProvider"
+
+
+def test_tensorrt_is_used_where_it_is_and_nothing_instead(ours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    class Session(onnxruntime.InferenceSession):
+        """On the CPU, whatever it is asked for; its providers are `running`."""
+
+        running = "TensorrtExecutionProvider"
+
+        def __init__(self, content: bytes, settings: onnxruntime.SessionOptions, providers: list) -> None:
+            asked.append(providers)
+            super().__init__(content, settings, providers=["CPUExecutionProvider"])
+
+        def get_providers(self) -> list[str]:
+            return [self.running]
+
+    known = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: known)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    detector = OnnxDetector(ours, torch.device("cuda:1"), tensorrt=True)
+    assert detector.facts.place == "cuda:1 through onnxruntime's TensorrtExecutionProvider"
+    assert asked == [[(known[0], {"device_id": 1}), (known[1], {"device_id": 1}), (known[2], {})]]
+    monkeypatch.setattr(Session, "running", "CUDAExecutionProvider")
+    with pytest.raises(UserError, match="cannot use TensorRT on cuda:1: install the TensorRT"):
+        OnnxDetector(ours, torch.device("cuda:1"), tensorrt=True)
+    OnnxDetector(ours, torch.device("cuda:1"))
+    assert [provider for provider, _ in asked[-1]] == known[1:], "only where it is asked for"
+
+
+def test_tensorrt_where_it_cannot_be(ours: Path) -> None:
+    with pytest.raises(UserError, match="runs on GPUs, not on cpu: drop it"):
+        load_detector(ours, device="cpu", tensorrt=True)
+    with pytest.raises(UserError, match=r"--tensorrt is for \.onnx files, not for model\.pth: export\.py makes one"):
+        load_detector("model.pth", device="cpu", tensorrt=True)

@@ -41,10 +41,9 @@ def main(options: TrainOptions) -> None:
     from datasets import DetectionDataset
     from torch_utils.batch_size import LargestSample, find_batch
     from torch_utils.checkpoint import seed_everything
-    from torch_utils.distributed import from_main, join_processes, leave_processes, share_faults
+    from torch_utils.distributed import from_main, join_processes, leave_processes
     from torch_utils.ema import MovingAverage
-    from torch_utils.engine import evaluate, train_one_epoch
-    from torch_utils.epoch_report import EpochReport, best_without_report
+    from torch_utils.engine import train_one_epoch
     from torch_utils.evaluation_files import REPORT
     from torch_utils.interruption import Interruption
     from torch_utils.loss_watch import LossWatch
@@ -54,10 +53,11 @@ def main(options: TrainOptions) -> None:
     from torch_utils.run import BEST, LAST, Run
     from torch_utils.training_state import TrainingState
     from torch_utils.update import Updater
+    from torch_utils.validation import Validation
     from utils.label_index import open_index
     from utils.logs import setup_logging
     from utils.machine import keep_memory
-    from utils.pictures import PREDICTIONS, write_prediction_pictures
+    from utils.pictures import PREDICTIONS
     from utils.size_rule import SizeRule
 
     options, checkpoint = with_checkpoint(options)
@@ -121,17 +121,17 @@ def main(options: TrainOptions) -> None:
     if processes.is_main:
         _draw_first_samples(train_set, chain.from_iterable(loaders.batches), folder, window=options.vis_transformed)
 
-    single_pictures = options.batch if config.save_valid_prediction_images else None
-    draw = partial(write_prediction_pictures, folder, valid_index, single_batch=single_pictures)
-    facts = {
-        "model": options.model,
-        "data": f"{config.path}, valid: {len(valid_index):,} images",
-        "image size": str(size_rule),
-    }
-    report = partial(EpochReport, folder, valid_index, facts)
+    validation = Validation(
+        run, valid_index, train_index,
+        valid=loaders.valid, sample=loaders.sample, trained=loaders.train,
+        facts={
+            "model": options.model,
+            "data": f"{config.path}, valid: {len(valid_index):,} images",
+            "image size": str(size_rule),
+        },
+        single_batch=options.batch if config.save_valid_prediction_images else None,
+    )  # fmt: skip
     network = for_training(model, options, processes)
-    measure = partial(evaluate, precision=precision, processes=processes)
-    measured = average.model if average else model
     first_epoch = state.epoch
     with interruption, run.saying_how_to_go_on():
         for epoch in range(first_epoch, options.epochs):
@@ -144,29 +144,12 @@ def main(options: TrainOptions) -> None:
                 network, updater, loaders.train, epoch,
                 watch=watch, before=before, start=loaders.batches.start, pause=run.pause,
             )  # fmt: skip
-            pause = partial(run.pause, lambda done=done: done)
-            found = measure(measured, loaders.valid, valid_index, losses=True, pause=pause)
-            train_maps = None
-            if loaders.sample is not None:
-                sampled = measure(measured, loaders.sample, train_index, sample=True, pause=pause).metrics
-                train_maps = sampled.ap, sampled.ap50
-            share_faults(processes, loaders.train, loaders.valid)
-            ap, ap50 = found.metrics.ap, found.metrics.ap50
-            state = run.state.after(
-                done.counted, ap, ap50, val_losses=found.losses, train_maps=train_maps, kept=watch.in_a_row == 0
-            )
-            run.record(state, partial(draw, found.detections), partial(report, found))
+            validation.after(done)
         if run.state.epoch == first_epoch:
             more = "--patience" if run.state.epochs_without_improvement >= options.patience else "--epochs"
             log.info("Nothing is left to train: %d epochs are done; a larger %s trains on", first_epoch, more)
-            pause = partial(run.pause, lambda: run.state.under_way)
-            run.redraw(partial(draw, measure(measured, loaders.valid, valid_index, pause=pause).detections))
-        best = None if run.has_report else best_without_report(folder / BEST, model, processes)
-        if best is not None:
-            log.info("The best epoch, %d, has no report yet: measuring it again", best["epoch"])
-            run.wait()
-            model.load_state_dict(best["model_state_dict"])
-            run.keep_report(report(measure(model, loaders.valid, valid_index), best["epoch"]))
+            validation.redraw()
+        validation.complete_report()
         run.close()
         watch.check_end()
     leave_processes()

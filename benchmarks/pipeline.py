@@ -3,10 +3,10 @@
 python -m benchmarks.pipeline --data bccd.yaml --video example_test_data/video_1.mp4        a GPU if there is one
 OMP_NUM_THREADS=1 taskset -c 0 python -m benchmarks.pipeline --data bccd.yaml               on a CPU, training alone
 
-Stock is the predecessor's way, rebuilt from a description: float samples in torch's DataLoader, whose workers start anew
+Stock is the predecessor's way, rebuilt from a description: float samples in torch's DataLoader, whose workers start new
 in each pass, images to the device one by one, torchvision's own modules; detection frame by frame. Ours are the loader,
-the training loop and the video pipeline of the scripts. What is detected is neither drawn nor written. Both see the same
-images at the same square size, with the same random weights, which the learning rate leaves about as they are.
+the training loop and the video pipeline of the scripts; nothing is drawn nor written. Both see the same images at the
+same square size, with the same random weights, which the learning rate leaves about as they are.
 """
 
 import argparse
@@ -56,11 +56,8 @@ MOST_WAITING = 0.05  # of our time; issue 7's
 LR = 1e-6
 GPU = {
     "rows": (("fasterrcnn_mini_darknet_nano_head", "fp32"), ("fasterrcnn_resnet50_fpn", "bf16")),
-    "size": 544,
-    "batch": 16,
-    "images": 2048,
-    "seconds": 540,
-}  # fmt: skip - 544 x 544 px are about as many as 640 x 480
+    "size": 544, "batch": 16, "images": 2048, "seconds": 540,  # about as many px as 640 x 480
+}  # fmt: skip
 CPU = {
     "rows": (("fasterrcnn_mini_darknet_nano_head", "fp32"),),
     "size": 320, "batch": 4, "images": 32, "seconds": 240,
@@ -120,7 +117,7 @@ class Training:
         optimizer = torch.optim.SGD(self.stock_model.parameters(), lr=lr, momentum=0.9, nesterov=True)
         self._stock_epoch = partial(float_epoch, self.stock_model, optimizer, float_batches, precision)
 
-        self._model = model
+        self.model = model
         if precision.device.type == "cuda":
             model.backbone.to(memory_format=torch.channels_last)  # as train.py
         dataset = DetectionDataset(index, SizeRule(size, square=True), policy=AugmentationPolicy(flip=0.5))
@@ -142,7 +139,7 @@ class Training:
 
     def ours(self) -> None:
         """See Both."""
-        train_one_epoch(self._model, self._updater, self._loader, self._batches.epoch, watch=self._watch)
+        train_one_epoch(self.model, self._updater, self._loader, self._batches.epoch, watch=self._watch)
         self._batches.go_to(self._batches.epoch + 1)
 
     def close(self) -> None:

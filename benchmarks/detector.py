@@ -11,7 +11,7 @@ random, with a classifier that is unsure of most proposals.
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import product
 from statistics import median
@@ -26,6 +26,7 @@ from benchmarks.table import Cell as TableCell
 from models.build_options import RANDOM
 from models.create_fasterrcnn_model import create_model
 from models.rcnn.cuda_graphs import GraphedDetector
+from models.rcnn.detector import FasterRCNN
 from models.rcnn.stock import as_torchvision
 from torch_utils.op_counter import OpCounter
 from utils.batch import Batch

@@ -25,13 +25,14 @@ from typing import Protocol
 import cv2
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor
 
 from benchmarks.detector import CLASSES, unsure_model
 from benchmarks.serial import decoded, detect_one, detected
 from benchmarks.table import DTYPES, Cell, fill_in, heading, interleaved, print_rows, seconds_of
 from benchmarks.video import long_video, report_of
 from datasets import DetectionDataset, TrainBatches, make_loader
+from models.rcnn.cuda_graphs import GraphedDetector
 from models.rcnn.detector import FasterRCNN
 from models.rcnn.stock import as_torchvision
 from torch_utils.distributed import Processes
@@ -161,7 +162,13 @@ class Watching:
         self._detect_one = partial(detect_one, model=as_torchvision(model.eval()), precision=precision)
         names = ("__background__", *(f"class {k}" for k in range(1, CLASSES)))
         facts = DetectorFacts("random", names, self._rule, str(precision.device), source="none")
-        self._detector = Autocasting(model, facts, precision)
+        graphs = GraphedDetector(model) if precision.device.type == "cuda" else None  # as load_detector
+
+        def detect(batch: Batch) -> list[dict[str, Tensor]]:
+            with precision.autocast():  # of the thread that asks
+                return graphs(batch) if graphs else model(batch.to(precision.device))
+
+        self._detector = TorchDetector(model, facts, precision.device, detect=detect)
 
     def stock(self) -> None:
         """See Both."""
@@ -177,19 +184,6 @@ class Watching:
 
     def close(self) -> None:
         """See Both."""
-
-
-class Autocasting(TorchDetector):
-    """A detector that computes in some precision, whichever thread asks."""
-
-    def __init__(self, model: nn.Module, facts: DetectorFacts, precision: Precision) -> None:
-        super().__init__(model, facts, precision.device)
-        self._precision = precision
-
-    def detect_batch(self, batch: Batch) -> list[Detections]:
-        """See BatchDetector."""
-        with self._precision.autocast():
-            return super().detect_batch(batch)
 
 
 class Nowhere:

@@ -12,24 +12,26 @@ random, with a classifier that is unsure of most proposals.
 import argparse
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from statistics import median
+from typing import Any
 
 import torch
-import torchvision
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.table import DTYPES, Step, fill_in, heading, interleaved, print_rows, seconds_of
+from benchmarks.table import Cell as TableCell
 from models.build_options import RANDOM
 from models.create_fasterrcnn_model import create_model
 from models.rcnn.cuda_graphs import GraphedDetector
+from models.rcnn.detector import FasterRCNN
 from models.rcnn.stock import as_torchvision
 from torch_utils.op_counter import OpCounter
 from utils.batch import Batch
 
 CLASSES, OBJECTS = 5, 6  # with the background; boxes an image
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 GPU = {
     "models": (
         "fasterrcnn_mini_darknet_nano_head", "fasterrcnn_mobilenetv3_large_320_fpn", "fasterrcnn_resnet50_fpn",
@@ -51,27 +53,16 @@ HEADER = (
     "| model | size | batch | precision | work | stock img/s | ours img/s | ratio | operators | syncs | copies | "
     "peak GiB | of the peak |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|"
 )
-Step = Callable[[], object]
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(TableCell):
     """One row's two steps."""
-
-    model: str
-    size: str
-    batch: int
-    precision: str
-    work: str
 
     def steps(self, device: torch.device) -> dict[str, Step]:
         """What stock and ours do, on models of their own."""
         torch.manual_seed(0)
         batch = batch_of(self.batch, *map(int, self.size.split("x")), pin=device.type == "cuda")
-        ours = create_model[self.model](CLASSES, pretrained=False, options=RANDOM)
-        with torch.no_grad():
-            ours.roi_heads.box_predictor.cls_score.bias[0] = 2.0
-            ours.roi_heads.box_predictor.cls_score.weight.mul_(4)
+        ours = unsure_model(self.model, CLASSES)
         ours = ours.to(device, memory_format=torch.channels_last).train(self.work == "train")
         autocast = torch.autocast(device.type, DTYPES[self.precision], enabled=self.precision != "fp32")
         stock = as_torchvision(ours)
@@ -82,6 +73,15 @@ class Cell:
             "stock": detection(lambda own: stock(own.to(device)), batch, autocast),
             "ours": detection(detect, batch, autocast),
         }
+
+
+def unsure_model(name: str, classes: int, **torchvision_options: Any) -> FasterRCNN:
+    """Random weights, with a classifier that is unsure of most proposals."""
+    model = create_model[name](classes, pretrained=False, options=RANDOM, **torchvision_options)
+    with torch.no_grad():
+        model.roi_heads.box_predictor.cls_score.bias[0] = 2.0
+        model.roi_heads.box_predictor.cls_score.weight.mul_(4)
+    return model
 
 
 def batch_of(count: int, height: int, width: int, *, pin: bool) -> Batch:
@@ -126,25 +126,6 @@ def detection(detect: Callable[[Batch], list[dict[str, torch.Tensor]]], batch: B
     return step
 
 
-def seconds_of(step: Step, device: torch.device) -> float:
-    """Wall-clock time of one call, and what it left for the device to do."""
-    started = time.perf_counter()
-    step()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - started
-
-
-def interleaved(steps: dict[str, Step], device: torch.device, seconds: float) -> dict[str, list[float]]:
-    """Seconds of each call, in turns until the time is over, at least three of each."""
-    times: dict[str, list[float]] = {way: [] for way in steps}
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times["ours"]) < 3:
-        for way, step in steps.items():
-            times[way].append(seconds_of(step, device))
-    return times
-
-
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
     """Multiplications and additions a second of the best of ten products of square matrices."""
     side = 8192 if device.type == "cuda" else 1024
@@ -153,8 +134,8 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
     return 2 * side**3 / best
 
 
-def row_of(cell: Cell, device: torch.device, peak: float, seconds: float) -> str:
-    """The cell's line of the table."""
+def row_of(cell: Cell, seconds: float, *, device: torch.device, peaks: dict[str, float]) -> str:
+    """The cell's line of the table; peaks in operations a second, by precision."""
     steps = cell.steps(device)
     for step in steps.values():  # libraries choose their kernels, anchors are computed, graphs are recorded
         step(), step(), step()
@@ -172,11 +153,10 @@ def row_of(cell: Cell, device: torch.device, peak: float, seconds: float) -> str
     one, other = counters.values()
     copies = "-" if device.type == "cpu" else f"{one.copies} / {other.copies}"
     return (
-        f"| {cell.model} | {cell.size} | {cell.batch} | {cell.precision} | {cell.work} | {rates['stock']:.1f} "
-        f"| {rates['ours']:.1f} | {rates['ours'] / rates['stock']:.2f} "
+        f"{cell} | {rates['stock']:.1f} | {rates['ours']:.1f} | {rates['ours'] / rates['stock']:.2f} "
         f"| {one.operators.total()} / {other.operators.total()} | {one.syncs.total()} / {other.syncs.total()} "
         f"| {copies} | {memory['stock']:.2f} / {memory['ours']:.2f} "
-        f"| {100 * flops.get_total_flops() / times['ours'] / peak:.0f} % |"
+        f"| {100 * flops.get_total_flops() / times['ours'] / peaks[cell.precision]:.0f} % |"
     )
 
 
@@ -201,9 +181,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="of all of it, about; what there is no time for is left out")
     options = parser.parse_args()
     options.targets = options.device != "cpu" and options.models is None
-    for name, value in (CPU if options.device == "cpu" else GPU).items():
-        if getattr(options, name) is None:
-            setattr(options, name, value)
+    fill_in(options, CPU if options.device == "cpu" else GPU)
     return options
 
 
@@ -211,25 +189,13 @@ def main() -> None:
     """The table, row by row."""
     options, end = parse(), time.perf_counter()
     device, end = torch.device(options.device), end + options.seconds
-    named = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} thread(s)"
-    print(f"{named}; torch {torch.__version__}, torchvision {torchvision.__version__}, {time.strftime('%Y-%m-%d')}")
+    print(heading(device))
     peaks = {name: peak_flops(device, DTYPES[name]) for name in DTYPES if device.type != "cpu" or name == "fp32"}
     peaks.setdefault("bf16", float("nan"))
     print("; ".join(f"{name}: {peak / 1e12:.2f} TFLOP/s of matrices" for name, peak in peaks.items()))
     print("Pairs are stock / ours; operators, syncs, copies of one step; the peak is that of ours.\n")
     print(HEADER)
-    cells = list(cells_of(options))
-    for number, cell in enumerate(cells):
-        left = end - time.perf_counter()
-        if left < 0:
-            print(f"\nNo time for the last {len(cells) - number} of {len(cells)} rows: --seconds")
-            return
-        try:
-            print(row_of(cell, device, peaks[cell.precision], left / (len(cells) - number) / 2), flush=True)
-        except torch.OutOfMemoryError:
-            print(f"| {cell.model} | {cell.size} | {cell.batch} | {cell.precision} | {cell.work} | out of memory |")
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
+    print_rows(list(cells_of(options)), partial(row_of, device=device, peaks=peaks), device, end=end)
 
 
 if __name__ == "__main__":

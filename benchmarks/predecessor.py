@@ -1,14 +1,17 @@
-"""The predecessor's way to load a sample, rebuilt from a description, to measure ours against."""
+"""The predecessor's way to load samples and to train on them, rebuilt from a description, to measure ours against."""
 
+from collections.abc import Sequence
+from typing import Any
 from xml.etree import ElementTree
 
 import albumentations as A
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import Dataset
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, RandomSampler
 
+from torch_utils.precision import Precision
 from utils.data_config import Split
 
 _BOXES = {"format": "pascal_voc", "label_fields": ["labels"]}
@@ -84,3 +87,28 @@ class FloatDataset(Dataset):
         blur = A.OneOf([A.Blur(blur_limit=3), A.MotionBlur(blur_limit=3)], p=0.2)
         colours = (A.ToGray(p=0.1), A.RandomBrightnessContrast(p=0.3), A.ColorJitter(p=0.3), A.RandomGamma(p=0.3))
         return [flip, blur, *colours]
+
+
+def pairs(samples: Sequence[tuple[Any, Any]]) -> tuple[tuple[Any, ...], ...]:
+    """Samples of a batch as images and targets."""
+    return tuple(zip(*samples, strict=True))
+
+
+def float_loader(dataset: FloatDataset, batch: int, workers: int, *, images: int | None = None) -> DataLoader:
+    """Shuffled batches, by workers that start anew in each epoch of so many images, or of all."""
+    order = RandomSampler(dataset, num_samples=images)
+    return DataLoader(dataset, batch, sampler=order, num_workers=workers, collate_fn=pairs)
+
+
+def float_epoch(model: nn.Module, optimizer: torch.optim.Optimizer, loader: DataLoader, precision: Precision) -> None:
+    """Images and objects go to the device one by one, and the host waits for the loss of every step."""
+    model.train()
+    for images, targets in loader:
+        images = [image.to(precision.device) for image in images]
+        targets = [{name: value.to(precision.device) for name, value in target.items()} for target in targets]
+        with precision.autocast():
+            loss = sum(model(images, targets).values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        loss.item()

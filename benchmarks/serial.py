@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import cv2
 import numpy as np
 import torch
+from torch import nn
 
 from models.create_fasterrcnn_model import create_model
+from torch_utils.precision import Precision
 from utils.detections import Detections
 from utils.detector import BatchDetector, Detector, DetectorFacts
 from utils.drawing import class_color
@@ -52,31 +54,49 @@ def detectors(size: int, model: str | None) -> dict[str, Detector]:
     return found
 
 
-def detected_and_drawn(pictures: Iterable[np.ndarray], detector: Detector, size: int) -> Iterator[np.ndarray]:
-    """BGR pictures (H, W, 3) uint8 one by one, each with boxes drawn in it; detected as floats of this shorter side.
+def decoded(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
+    """The frames of a video, BGR (H, W, 3) uint8."""
+    while True:
+        has_frame, bgr = capture.read()
+        if not has_frame:
+            return
+        yield bgr
+
+
+def detected(
+    pictures: Iterable[np.ndarray], detect: Callable[[np.ndarray], Detections], rule: SizeRule
+) -> Iterator[tuple[np.ndarray, Detections]]:
+    """BGR pictures (H, W, 3) uint8 one by one, and what `detect` finds in each as floats (3, h, w) of the rule's size.
 
     One loop, as the predecessor has it: a function for each picture would give memory back each time, and be slower.
     """
-    detect = _detect_one(detector)
     for bgr in pictures:
-        height, width = bgr.shape[:2]
-        scale = size / min(height, width)
+        height, width = rule.network_size(*bgr.shape[:2])
         rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.float32)
-        image = cv2.resize(rgb, (round(width * scale), round(height * scale))) / 255.0
-        _draw(bgr, detect(np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)))
+        image = cv2.resize(rgb, (width, height)) / 255.0
+        yield bgr, detect(np.ascontiguousarray(image.transpose(2, 0, 1), np.float32))
+
+
+def detected_and_drawn(pictures: Iterable[np.ndarray], detector: Detector, size: int) -> Iterator[np.ndarray]:
+    """BGR pictures (H, W, 3) uint8 one by one, each with boxes drawn in it; detected as floats of this shorter side."""
+    for bgr, found in detected(pictures, _detect_one(detector), SizeRule(size)):
+        _draw(bgr, found)
         yield bgr
+
+
+@torch.inference_mode()
+def detect_one(image: np.ndarray, model: nn.Module, precision: Precision) -> Detections:
+    """In a float image (3, H, W), which torchvision's detectors take as a list."""
+    with precision.autocast():
+        return Detections.from_output(model([torch.from_numpy(image).to(precision.device)])[0])
 
 
 def _detect_one(detector: Detector) -> Callable[[np.ndarray], Detections]:
     """One float image (3, H, W) at a time."""
     if isinstance(detector, Stub):
         return lambda image: detector.detect([image])[0]
-
-    @torch.inference_mode()
-    def detect(image: np.ndarray) -> Detections:
-        return Detections.from_output(detector.model([torch.from_numpy(image)])[0]).where(slice(_BOXES))
-
-    return detect
+    precision = Precision(detector.device)
+    return lambda image: detect_one(image, detector.model, precision).where(slice(_BOXES))
 
 
 def _draw(bgr: np.ndarray, found: Detections) -> None:

@@ -11,15 +11,14 @@ import argparse
 import logging
 import tempfile
 import time
-from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from statistics import median
 
 import cv2
-import numpy as np
 import torch
 
-from benchmarks.serial import NAMES, detected_and_drawn, detectors
+from benchmarks.serial import NAMES, decoded, detected_and_drawn, detectors
 from utils.detector import Detector
 from utils.video_annotators import DetectionAnnotator
 from utils.video_pipeline import Report, VideoPipeline
@@ -34,7 +33,7 @@ def serial(path: Path, out: Path, detector: Detector, size: int) -> float:
     width, height = (int(capture.get(k)) for k in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
     writer = cv2.VideoWriter(str(out), cv2.VideoWriter.fourcc(*"mp4v"), 30, (width, height))
     frames = 0
-    for drawn in detected_and_drawn(_decoded(capture), detector, size):
+    for drawn in detected_and_drawn(decoded(capture), detector, size):
         writer.write(drawn)
         frames += 1
     writer.release()
@@ -42,34 +41,32 @@ def serial(path: Path, out: Path, detector: Detector, size: int) -> float:
     return frames / (time.perf_counter() - started)
 
 
-def _decoded(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
-    while True:
-        has_frame, bgr = capture.read()
-        if not has_frame:
-            return
-        yield bgr
-
-
 def pipelined(path: Path, out: Path, detector: Detector, codec: str, batch: int) -> Report:
     """Our pass over the video."""
     source = open_video(str(path))
     writer = open_writer(out, source.facts, codec=codec)
-    with VideoPipeline(source, detector, DetectionAnnotator(NAMES), writer, batch=batch) as pipeline:
+    return report_of(VideoPipeline(source, detector, DetectionAnnotator(NAMES), writer, batch=batch))
+
+
+def report_of(pipeline: VideoPipeline) -> Report:
+    """Run it to its end; what ended it before that is raised."""
+    with pipeline:
         pipeline.wait()
     if pipeline.report.error is not None:
         raise pipeline.report.error
     return pipeline.report
 
 
-def long_video(path: Path, out: Path, times: int) -> Path:
-    """The pictures of a video `times` over, as H.264, which telephones and cameras give."""
-    writer = None
-    for turn in range(times):
+def long_video(path: Path, out: Path, frames: int) -> Path:
+    """So many pictures of a video, played again and again, as H.264, which telephones and cameras give."""
+    writer, number = None, 0
+    while number < frames:
         source = open_video(str(path))
         writer = writer or open_writer(out, source.facts, sound=False)
-        length = source.facts.length
-        for frame in source.frames():
-            writer.write(frame.image, float((turn * length + frame.number) / source.facts.rate))
+        for frame in islice(source.frames(), frames - number):
+            writer.write(frame.image, float(number / source.facts.rate))
+            number += 1
+        source.close()
     writer.close()
     return out
 
@@ -87,7 +84,8 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        path = long_video(Path(options.input), Path(folder) / "in.mp4", options.times)
+        length = open_video(options.input).facts.length
+        path = long_video(Path(options.input), Path(folder) / "in.mp4", options.times * length)
         out = Path(folder) / "out.mp4"
         for name, detector in detectors(options.imgsz, options.model).items():
             serial(path, out, detector, options.imgsz)

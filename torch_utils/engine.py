@@ -78,8 +78,9 @@ def train_one_epoch(
         return before.joined(shown * updater.processes.world_size, means, is_bad[start:end].cpu())
 
     meter = StepMeter(
-        f"Epoch: [{epoch}]", loader, start=start, processes=updater.processes.world_size, advice=_MORE_DATA
-    )
+        f"Epoch: [{epoch}]", loader, start=start, processes=updater.processes.world_size, advice=_MORE_DATA,
+        waited=lambda: loader.waited,
+    )  # fmt: skip
     for batch in meter:
         step = meter.step
         first = step - step % size

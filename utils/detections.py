@@ -17,8 +17,9 @@ class Detections:
 
     @classmethod
     def from_output(cls, output: Mapping[str, Any]) -> "Detections":
-        """From torchvision's form: a dict of tensors boxes, scores and labels on any device."""
-        return cls(*(output[key].cpu().numpy() for key in ("boxes", "scores", "labels")))
+        """From torchvision's form: a dict of tensors boxes, scores and labels on any device, floats of any kind."""
+        boxes, scores = (output[key].float().cpu().numpy() for key in ("boxes", "scores"))
+        return cls(boxes, scores, output["labels"].cpu().numpy())
 
     def __len__(self) -> int:
         return len(self.boxes)

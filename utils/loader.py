@@ -13,9 +13,11 @@ import multiprocessing
 import os
 import pickle
 import signal
+import time
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -76,6 +78,10 @@ class Loader:
         workers: processes; 0 for none, and then every batch has memory of its own.
         device: where the batches go.
         told: faults of images that were logged; loaders of the same images share it.
+
+    Attributes:
+        waited: s that iterations have waited for batches to be made. The time that an iteration takes is more where a
+            GPU is behind: slots are filled again only when it has done with them.
     """
 
     def __init__(
@@ -99,6 +105,7 @@ class Loader:
         self._locked: set[int] = set()  # slots that are page-locked
         self._handed_out: deque[tuple[int, Any]] = deque()  # slots, and when copies of them have ended
         self._iteration = 0
+        self.waited = 0.0
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -132,7 +139,8 @@ class Loader:
 
     def _from_here(self) -> Iterator[Batch]:
         for keys in self.batches:
-            batch = collate([self.dataset[key] for key in keys])
+            with self._waiting():
+                batch = collate([self.dataset[key] for key in keys])
             yield batch.pin_memory() if self._on_gpu else batch
 
     def _from_workers(self) -> Iterator[Batch]:
@@ -149,8 +157,9 @@ class Loader:
                 self._give(worker, following[0], slot_of[following[0]], following[1])
             if not slot_of:
                 return
-            while step not in done:
-                done.update(self._receive(slot_of))
+            with self._waiting():
+                while step not in done:
+                    done.update(self._receive(slot_of))
             slot, batch = slot_of.pop(step), done.pop(step)
             while len(self._handed_out) >= _IN_USE - 1:
                 before, copied = self._handed_out.popleft()
@@ -166,6 +175,12 @@ class Loader:
             if iteration != self._iteration:
                 raise RuntimeError("another iteration over this loader has begun")
             step += 1
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.waited += time.perf_counter() - started
 
     def _start(self) -> None:
         """Start the workers, or wait for what they still do for an iteration that was left in the middle."""

@@ -4,7 +4,7 @@ import functools
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol, TypeVar
@@ -80,6 +80,8 @@ class StepMeter:
         start: the step that the loader begins with.
         processes: that go through such loaders side by side; images/s is of all of them.
         advice: is logged, once a run, after an epoch that spent much of its time waiting.
+        waited: s that the loader has waited for data so far. Without it that is all time between two steps, which on a
+            GPU that is behind has the wait for it too.
     """
 
     def __init__(
@@ -90,11 +92,13 @@ class StepMeter:
         start: int = 0,
         processes: int = 1,
         advice: str | None = None,
+        waited: Callable[[], float] | None = None,
     ) -> None:
         self.header = header
         self.loader = loader
         self.processes = processes
         self.advice = advice
+        self._clock = waited or time.perf_counter
         self.total = len(loader)
         self.start = self.step = start
         self._images, self._waited, self._shown = 0, 0.0, _Tally()
@@ -102,14 +106,14 @@ class StepMeter:
         self._bar = tqdm(initial=start, total=self.total, desc=description, disable=quiet, file=sys.stdout, leave=False)
 
     def __iter__(self) -> Iterator[Batch]:
-        self._started = waiting_since = time.perf_counter()
+        self._started, waiting_since = time.perf_counter(), self._clock()
         for step, batch in enumerate(self.loader, self.start):
             self.step = step
-            self._waited += time.perf_counter() - waiting_since
+            self._waited += self._clock() - waiting_since
             self._images += len(batch) * self.processes
             yield batch
             self._bar.update()
-            waiting_since = time.perf_counter()
+            waiting_since = self._clock()
         self._bar.close()
         whole = self._tally(self.total)
         log.info(

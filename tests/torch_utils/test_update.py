@@ -67,8 +67,15 @@ def make_updater(model: nn.Module, name: str = "SGD", fused: bool = False, **opt
     return Updater(model, optimizer, Schedule(0.05, 4, 3), Precision(CPU), Processes(CPU), **options)
 
 
+class Given(list[Batch]):
+    """Batches as a loader has them, for which nobody waits."""
+
+    waited = 0.0
+
+
 def train(updater: Updater, batches: Sequence[Batch], *, epochs: int = 3, limit: int = 10) -> Tensor:
     watch = LossWatch(INDEX, Processes(CPU), limit, "Go on.")
+    batches = Given(batches)
     return torch.cat([train_one_epoch(updater.model, updater, batches, e, watch=watch).counted for e in range(epochs)])
 
 
@@ -239,7 +246,7 @@ def run_toy(batches, **options):
     optimizer = make_optimizer(model, "SGD", 0.05)
     updater = Updater(model, optimizer, Schedule(0.05, 4, 3), Precision(CPU), processes, **options)
     watch = LossWatch(INDEX, processes, 1, "Go on.")
-    network = DistributedDataParallel(model)
+    network, batches = DistributedDataParallel(model), Given(batches)
     return model, torch.cat([train_one_epoch(network, updater, batches, e, watch=watch).counted for e in range(3)])
 
 """
@@ -306,7 +313,7 @@ def run_detector(batches, processes, accumulate=1):
     optimizer = make_optimizer(model, "SGD", 0.001)
     updater = Updater(model, optimizer, Schedule(0.001, 2, 2), Precision(CPU), processes, accumulate=accumulate)
     network = DistributedDataParallel(model) if processes.several else model
-    return train_one_epoch(network, updater, batches, 0, watch=LossWatch(INDEX, processes, 0, "Go on.")).counted
+    return train_one_epoch(network, updater, Given(batches), 0, watch=LossWatch(INDEX, processes, 0, "")).counted
 
 """
 

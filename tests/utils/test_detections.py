@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 
 from utils.detections import Detections
@@ -24,3 +25,12 @@ def test_relabel_drops_negative() -> None:
 def test_from_output() -> None:
     output = {"boxes": torch.ones(2, 4), "scores": torch.ones(2), "labels": torch.tensor([1, 2]), "more": None}
     assert Detections.from_output(output).labels.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_from_output_of_half_floats(dtype: torch.dtype) -> None:
+    """As torchvision's own detector gives them under autocast; NumPy has no bfloat16."""
+    output = {"boxes": torch.full((2, 4), 1.5, dtype=dtype), "scores": torch.ones(2).to(dtype), "labels": torch.ones(2)}
+    found = Detections.from_output(output)
+    assert found.boxes.dtype == found.scores.dtype == np.float32
+    assert found.boxes.tolist() == [[1.5] * 4] * 2

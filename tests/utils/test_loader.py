@@ -92,6 +92,38 @@ def test_one_iteration_at_a_time() -> None:
     made.close()
 
 
+class Slow(Numbers):
+    """Each takes 10 ms."""
+
+    def __getitem__(self, k: int) -> Sample:
+        time.sleep(0.01)
+        return super().__getitem__(k)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_waiting_is_for_batches_alone(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for the steps between two, nor for a GPU that still copies: each 60 ms, twice what a batch of three takes."""
+
+    class Copying:
+        def synchronize(self) -> None:
+            time.sleep(0.06)
+
+    keys = [[0, 1, 2]] * 8
+    made = Loader(Slow(), keys, largest=(3, 64, 32), workers=workers, device=CPU)
+    monkeypatch.setattr(made, "_copied", Copying)
+    next(iter(made))  # starts the worker
+    made.waited, started = 0.0, time.perf_counter()
+    for _ in made:
+        time.sleep(0.06)
+    seconds = time.perf_counter() - started
+    made.close()
+    if workers:
+        assert 0.02 < made.waited < 0.3  # the first batch; the worker has made the others by then
+        assert seconds > 8 * 0.06 + 6 * 0.06
+    else:
+        assert 8 * 0.03 <= made.waited < seconds - 8 * 0.06
+
+
 def test_closing_one_of_two_waits_for_nobody() -> None:
     one, other = loader(2), loader(2)
     for made in (one, other):

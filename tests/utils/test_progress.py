@@ -28,6 +28,7 @@ class SlowLoader:
     batches: int
     images: int
     seconds: float
+    waited: float = 0.0
 
     def __len__(self) -> int:
         return self.batches
@@ -35,6 +36,7 @@ class SlowLoader:
     def __iter__(self) -> Iterator[range]:
         for _ in range(self.batches):
             self.clock.now += self.seconds
+            self.waited += self.seconds / 5
             yield range(self.images)
 
 
@@ -77,6 +79,19 @@ def test_what_is_counted(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCapt
         "Epoch: [0]  [150/151]  eta: 0:00:00  time: 2.0000  data: 0.2000 (10 %)  images/s: 4.0",
         "Epoch: [0] Total time: 0:03:21 (1.3311 s / it), 6.0 images/s, 15 % of it waiting for data",
     ]
+
+
+def test_a_loader_that_knows_how_long_it_waited_for_data(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of the 0.5 s between two steps a fifth; and before this epoch too."""
+    caplog.set_level(logging.INFO)
+    clock = Clock(monkeypatch)
+    loader = clock.loader(10, 2, 0.5)
+    loader.waited = 7.0
+    for _ in StepMeter("Epoch: [0]", loader, waited=lambda: loader.waited):
+        clock.now += 0.5
+    assert caplog.records[-1].getMessage().endswith(" 2.0 images/s, 10 % of it waiting for data")
 
 
 @pytest.mark.parametrize(("steps", "waits", "works", "told"), [(30, 0.4, 0.6, 1), (30, 0.2, 0.8, 0), (15, 0.9, 0.1, 0)])

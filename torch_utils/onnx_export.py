@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 OPSET = 18
+_NODES = 2**25  # bytes, more than a graph has besides its weights
 _TIMED = 3  # runs, after one to warm up
 _NOISY = ("torch.onnx", "onnxscript", "onnx_ir", "torch.export", "torch.fx", "torch._dynamo", "torch.__trace")
 _DYNAMIC_CELLS = (5, 8)  # of STRIDE px: an example of a height and a width that are not the same, no map of one cell
@@ -82,10 +83,11 @@ def to_onnx(
         size: height and width of its input; None: free, and then batch is 1.
 
     Raises:
-        ModelError: the network has something that cannot be exported, or not so; the message says what.
+        ModelError: the network has something that cannot be exported, or not so, or is too large; the message says what.
     """
     if size is None and batch != 1:
         raise ModelError(f"a graph of any image size takes one image a call, not {batch}: give it a fixed size")
+    _check_size(sum(p.numel() for p in model.parameters()) * (2 if half else 4) + _NODES, half=half)
     graph = OnnxGraph(model.cpu().eval(), size)
     if half:
         graph = copy.deepcopy(graph)
@@ -118,14 +120,15 @@ def content_of(proto: "ModelProto", metadata: OnnxMetadata) -> bytes:
     import onnx
 
     onnx.helper.set_model_props(proto, metadata.props())
-    try:
-        content = proto.SerializeToString()
-    except ValueError:  # of protobuf, about 2 GiB
-        content = None
-    if content is None or len(content) > MOST_BYTES:
-        remedy = "" if metadata.half else ": --half halves it"
-        raise ModelError(f"{metadata.model} is too large for an ONNX file, which has at most 2 GiB{remedy}")
-    return content
+    _check_size(proto.ByteSize(), half=metadata.half)
+    return proto.SerializeToString()
+
+
+def _check_size(count: int, *, half: bool) -> None:
+    """ModelError for more bytes than a file can have; protobuf itself fails at about so many, in several ways."""
+    if count > MOST_BYTES:
+        remedy = "" if half else ": --half halves it"
+        raise ModelError(f"this network is too large for an ONNX file, which has at most 2 GiB{remedy}")
 
 
 def compare(

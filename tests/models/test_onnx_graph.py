@@ -35,11 +35,13 @@ def test_every_model_can_be_exported(name: str) -> None:
     assert found.boxes > 20
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", TOO_LARGE)
 def test_what_is_too_large_for_an_onnx_file(name: str) -> None:
-    with pytest.raises(ModelError, match="too large for an ONNX file"):
-        Pair(create_model[name](3, pretrained=False), name, Canvas(64, 64))
+    """It was a traceback of protobuf, after minutes."""
+    with torch.device("meta"):
+        model = create_model[name](3, pretrained=False)
+    with pytest.raises(ModelError, match=r"too large for an ONNX file, which has at most 2 GiB: --half halves it"):
+        to_onnx(model, (64, 64))
 
 
 @pytest.mark.parametrize("name", [QUICK[0], pytest.param(QUICK[1], marks=pytest.mark.slow)])

@@ -10,8 +10,7 @@ import pytest
 
 import export as script
 from benchmarks.lively import lively
-from benchmarks.onnx_models import TOO_LARGE, metadata
-from models.create_fasterrcnn_model import create_model
+from benchmarks.onnx_models import metadata
 from tests.conftest import CLASSES, ROOT
 from torch_utils.checkpoint import save_checkpoint
 from torch_utils.onnx_export import EXACT, HALF, content_of, partners
@@ -88,7 +87,3 @@ def test_a_file_beyond_two_gib(monkeypatch: pytest.MonkeyPatch) -> None:
         content_of(proto, metadata("x", Canvas(32, 32)))
     with pytest.raises(ModelError, match=r"at most 2 GiB$"):
         content_of(proto, replace(metadata("x", Canvas(32, 32)), half=True))
-
-
-def test_every_name_of_the_slow_test_is_one_of_the_registry() -> None:
-    assert all(name in create_model for name in TOO_LARGE)

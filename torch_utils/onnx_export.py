@@ -83,7 +83,7 @@ def to_onnx(
         size: height and width of its input; None: free, and then batch is 1.
 
     Raises:
-        ModelError: the network has something that cannot be exported, or not so, or is too large; the message says what.
+        ModelError: the network has something that cannot be exported, or not so, or is too large: it says what.
     """
     if size is None and batch != 1:
         raise ModelError(f"a graph of any image size takes one image a call, not {batch}: give it a fixed size")

@@ -91,16 +91,17 @@ class Recording:
     def __init__(self, function: Callable[..., Tensor], *inputs: Tensor) -> None:
         self._inputs = [torch.zeros_like(given) for given in inputs]
         self.keep: object = None
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side), _autocast_without_cache():
-            for _ in range(_WARM_UPS):
-                function(*inputs)
-        torch.cuda.current_stream().wait_stream(side)
-        self._graph = torch.cuda.CUDAGraph()
-        # of this thread: others may ask CUDA for pinned memory meanwhile
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"), _autocast_without_cache():
-            self._result = function(*self._inputs)
+        with torch.cuda.device(inputs[0].device):  # that of a thread is the first one, whatever the main thread's is
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side), _autocast_without_cache():
+                for _ in range(_WARM_UPS):
+                    function(*inputs)
+            torch.cuda.current_stream().wait_stream(side)
+            self._graph = torch.cuda.CUDAGraph()
+            # of this thread: others may ask CUDA for pinned memory meanwhile
+            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"), _autocast_without_cache():
+                self._result = function(*self._inputs)
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """The result, valid until the next call."""

@@ -91,7 +91,7 @@ class Recording:
     def __init__(self, function: Callable[..., Tensor], *inputs: Tensor) -> None:
         self._inputs = [torch.zeros_like(given) for given in inputs]
         self.keep: object = None
-        with torch.cuda.device(inputs[0].device):  # that of a thread is the first one, whatever the main thread's is
+        with torch.cuda.device_of(inputs[0]):  # that of a thread is the first one, whatever the main thread's is
             side = torch.cuda.Stream()
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side), _autocast_without_cache():

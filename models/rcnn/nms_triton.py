@@ -49,5 +49,6 @@ def suppress(boxes: Tensor, there: Tensor, threshold: float) -> Tensor:
         block = triton.next_power_of_2(count)
         # without fused multiply-add, which would round the union of two boxes in another way than torchvision
         options = {"num_warps": max(1, min(16, block // 256)), "enable_fp_fusion": False}
-        _suppress[(sets,)](boxes, there.to(torch.int8), kept, threshold, count, BLOCK=block, **options)
+        with torch.cuda.device_of(boxes):  # Triton launches on the thread's device
+            _suppress[(sets,)](boxes, there.to(torch.int8), kept, threshold, count, BLOCK=block, **options)
     return kept.bool()

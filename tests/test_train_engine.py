@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import torch_utils.engine
+import torch_utils.validation
 import train
 from tests.test_train import FAST, run_folder
 from torch_utils.checkpoint import load_checkpoint
@@ -20,13 +20,13 @@ from utils.train_options import TrainOptions
 def test_the_average_is_what_is_evaluated_and_saved(make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     evaluated = []
-    real = torch_utils.engine.evaluate
+    real = torch_utils.validation.evaluate
 
     def evaluate(model: torch.nn.Module, *args, **kwargs):
         evaluated.append({name: value.clone() for name, value in model.state_dict().items()})
         return real(model, *args, **kwargs)
 
-    monkeypatch.setattr(torch_utils.engine, "evaluate", evaluate)
+    monkeypatch.setattr(torch_utils.validation, "evaluate", evaluate)
     argv = ("--data", make_data().yaml, *FAST, "--epochs", 1, "--lr", 0.05, "--name", "a", "--ema", "--ema-decay", 0.9)
     train.main(parse_options(TrainOptions, "", list(map(str, argv))))
     folder = run_folder(tmp_path, "a")

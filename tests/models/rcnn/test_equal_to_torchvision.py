@@ -56,13 +56,13 @@ def stock_detections(model: FasterRCNN, batch: Batch) -> list[dict[str, Tensor]]
 
 @torch.inference_mode()
 def compare_detections(model: FasterRCNN, objects: list[int], tolerance: float = 0.0) -> int:
-    """How many there are; with a tolerance, those of equal scores may come in any order."""
+    """How many there are; with a tolerance, those of scores that are equal within it may come in any order."""
     batch = batch_of(objects)
-    return compare(model(batch), stock_detections(model, batch), tolerance)
+    return compare(model(batch), stock_detections(model, batch), tolerance, model.roi_heads.detections_per_img)
 
 
-def compare(ours: list[dict[str, Tensor]], stock: list[dict[str, Tensor]], tolerance: float) -> int:
-    """See compare_detections."""
+def compare(ours: list[dict[str, Tensor]], stock: list[dict[str, Tensor]], tolerance: float, most: int) -> int:
+    """See compare_detections; of an image with `most`, boxes that score as the last may be others that do so too."""
     for own, other in zip(ours, stock, strict=True):
         assert own.keys() == other.keys()
         assert own["scores"].shape == other["scores"].shape
@@ -70,16 +70,14 @@ def compare(ours: list[dict[str, Tensor]], stock: list[dict[str, Tensor]], toler
         if tolerance == 0:
             assert all(torch.equal(value, other[key]) for key, value in own.items())
         torch.testing.assert_close(own["scores"], other["scores"], rtol=tolerance, atol=tolerance)
-        for value, expected in zip(in_one_order(own), in_one_order(other), strict=True):
-            torch.testing.assert_close(value, expected, rtol=tolerance, atol=1e-3)
+        if len(own["boxes"]):
+            apart = (own["boxes"][:, None] - other["boxes"]).abs().amax(2)
+            apart[own["labels"][:, None] != other["labels"]] = torch.inf
+            least, partners = apart.min(1)
+            sure = own["scores"] > (own["scores"][-1] + tolerance if len(own["scores"]) == most else 0)
+            assert float(least[sure].max()) <= 1e-3
+            assert len(partners[sure].unique()) == sure.sum()
     return sum(len(own["boxes"]) for own in ours)
-
-
-def in_one_order(found: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Boxes and labels, ordered by label and place."""
-    keys = torch.stack([found["labels"].float() * 1e4, *found["boxes"].round(decimals=1).unbind(1)]).numpy()
-    order = torch.from_numpy(np.lexsort(keys[::-1]))
-    return found["boxes"][order], found["labels"][order]
 
 
 @pytest.mark.parametrize("images", [1, 3, pytest.param(16, marks=pytest.mark.slow)])
@@ -116,7 +114,7 @@ def test_lists_of_images_give_torchvisions_detections(fixed: bool) -> None:
     images = float_images(batch_of([0, 0, 0]))
     with torch.inference_mode():
         ours, stock = model(images), as_torchvision(model)(images)
-    assert compare(ours, stock, 1e-5 * fixed) > 0
+    assert compare(ours, stock, 1e-5 * fixed, model.roi_heads.detections_per_img) > 0
 
 
 class Same:

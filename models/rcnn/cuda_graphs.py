@@ -4,7 +4,7 @@ https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs. What is record
 inputs where they were, writes its result where it was, and calls nothing in Python. So only what never asks the GPU
 for a number can be recorded; here that is everything up to the block of boxes.
 
-Not run on a GPU yet. Before a recording is used it must find in a batch what was found in it without.
+Not run on a GPU yet. Before a recording is used, its scores in a batch must be those that were found without it.
 """
 
 import logging

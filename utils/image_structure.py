@@ -1,15 +1,21 @@
 """What the structure of an image file tells without decoding.
 
-Whether it ends too early, where decoders fill the gap with grey and say nothing, and the EXIF data of a PNG.
+Whether it ends too early, where decoders fill the gap with grey and say nothing, the EXIF data of a PNG, and what comes
+before the pixels of a JPEG.
 """
 
 import mmap
 import re
+import struct
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from PIL import Image
 
 _JPEG, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_JPEG_SEGMENT, _JPEG_SIZE = struct.Struct(">BBH"), struct.Struct(">HH")
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF markers: ITU-T T.81, table B.1
+_SOS, _APP1, _EXIF = 0xDA, 0xE1, b"Exif\0\0"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNM = re.compile(rb"P([56])" + 3 * rb"(?:\s|#[^\n]*\n)+(\d+)" + rb"\s")  # netpbm: width, height, largest value
 _PNM_HEADER_BYTES = 1 << 12
@@ -18,8 +24,8 @@ _TIFF_STARTS, _TIFF_COUNTS = (273, 324), (279, 325)  # TIFF 6.0: of strips, of t
 
 def is_cut_off(data: bytes | mmap.mmap) -> bool:
     """Whether a JPEG, PNG, BMP or PPM file is shorter than it says. What comes after its end is no fault."""
-    if data[:2] == _JPEG:
-        return data.rfind(_JPEG_END, _jpeg_pixels(data)) < 0
+    if is_jpeg(data):
+        return data.rfind(_JPEG_END, jpeg_header(data).scan) < 0
     if data[:8] == _PNG:
         return all(kind != b"IEND" for kind, _ in _png_chunks(data))
     if data[:2] == b"BM":
@@ -31,20 +37,38 @@ def is_cut_off(data: bytes | mmap.mmap) -> bool:
     return False
 
 
-def _jpeg_pixels(data: bytes | mmap.mmap) -> int:
-    """Where the first scan starts (ITU-T T.81, annex B); a thumbnail, with an end of its own, lies before it."""
-    at = 2
+class JpegHeader(NamedTuple):
+    """What comes before the first scan of a JPEG file (ITU-T T.81, annex B)."""
+
+    scan: int  # where that starts
+    pixels: int  # of the largest frame, 0 where there is none
+    exif: list[bytes]  # EXIF data, without its prefix; decoders follow the first
+
+
+def is_jpeg(data: bytes | mmap.mmap) -> bool:
+    """Whether the file starts as a JPEG does."""
+    return data[:2] == _JPEG
+
+
+def jpeg_header(data: bytes | mmap.mmap) -> JpegHeader:
+    """The segments up to the first scan, or to the end; those of a thumbnail lie within one of them."""
+    at, pixels, exif = 2, 0, []
     while at + 4 <= len(data):
-        marker = data[at + 1]
-        if data[at] != 0xFF or marker == 0xFF:  # filling
+        filling, marker, length = _JPEG_SEGMENT.unpack_from(data, at)
+        if filling != 0xFF or marker == 0xFF:
             at += 1
-        elif marker == 0xDA:  # SOS
-            return at
+        elif marker == _SOS:
+            return JpegHeader(at, pixels, exif)
         elif marker <= 0x01 or 0xD0 <= marker <= 0xD9:  # without a length
             at += 2
         else:
-            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return len(data)
+            if marker in _FRAMES and at + 9 <= len(data):
+                height, width = _JPEG_SIZE.unpack_from(data, at + 5)
+                pixels = max(pixels, height * width)
+            elif marker == _APP1 and data[at + 4 : at + 10] == _EXIF:
+                exif.append(data[at + 10 : at + 2 + length])
+            at += 2 + length
+    return JpegHeader(len(data), pixels, exif)
 
 
 def _png_chunks(data: bytes | mmap.mmap) -> Iterator[tuple[bytes, slice]]:

@@ -11,14 +11,16 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
 from utils.errors import DataError
 from utils.files import file_size, write_bytes
-from utils.image_structure import is_cut_off, is_tiff_cut_off, png_exif
+from utils.image_structure import is_cut_off, is_jpeg, is_tiff_cut_off, jpeg_header, png_exif
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm"})
 _EXIF_ORIENTATION = 274  # EXIF 2.32, table 4
+_UPRIGHT = 1
 _SIDEWAYS = (5, 6, 7, 8)  # orientations that exchange width and height
 _MOST_PIXELS = 178_956_970  # from where on Pillow refuses, unless another library has cleared its limit, as SAHI does
 _PILLOW_ERRORS = (Image.DecompressionBombError, OSError, SyntaxError, TypeError, ValueError)
@@ -136,6 +138,9 @@ def read_image(path: Path, *, as_stored: bool = False) -> np.ndarray:
         raise _cut_off_error(path)
     if _is_bomb(data):
         raise DamagedImageError(f"{path}: too many pixels: reduce it, or remove it if it is damaged")
+    image = _plain_jpeg(data, as_stored=as_stored)
+    if image is not None:
+        return image
     _silence_opencv()
     flags = cv2.IMREAD_COLOR_RGB | (cv2.IMREAD_IGNORE_ORIENTATION if as_stored else 0)
     try:
@@ -147,8 +152,22 @@ def read_image(path: Path, *, as_stored: bool = False) -> np.ndarray:
     return image
 
 
+def _plain_jpeg(data: bytes, *, as_stored: bool) -> np.ndarray | None:
+    """The pixels of a JPEG without faults that need not be turned: OpenCV's, in 4/5 of its time."""
+    if not is_jpeg(data):
+        return None
+    if not as_stored and any(exif_orientation(exif) not in (None, _UPRIGHT) for exif in jpeg_header(data).exif):
+        return None
+    try:
+        return simplejpeg.decode_jpeg(data, "RGB")
+    except ValueError:  # damaged, or of colours that it does not know, CMYK's
+        return None
+
+
 def _is_bomb(data: bytes) -> bool:
     """Whether the header says more pixels than we decode; OpenCV takes 3 GB for a gigapixel."""
+    if is_jpeg(data):  # Pillow needs a tenth of the time of decoding
+        return jpeg_header(data).pixels > _MOST_PIXELS
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -6,6 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from utils.errors import DataError
@@ -135,6 +137,75 @@ def test_a_bomb_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
         read_header(tmp_path / "a.png")
     with pytest.raises(DataError, match=r"a\.png: too many pixels"):
         read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_jpeg_that_says_to_be_huge_is_not_decoded(tmp_path: Path, times: int) -> None:
+    path = save(tmp_path / "a.jpg")
+    data = path.read_bytes()
+    frame = data.index(b"\xff\xc0")
+    huge = data[frame : frame + 5] + struct.pack(">HH", 60_000, 60_000) + data[frame + 9 : frame + 19]
+    path.write_bytes(data[:frame] + huge + (data[frame + 19 :] if times == 1 else data[frame:]))
+    with pytest.raises(DataError, match=r"a\.jpg: too many pixels"):
+        read_image(path)
+
+
+@given(
+    shape=st.tuples(st.integers(1, 70), st.integers(1, 70)),
+    mode=st.sampled_from(["RGB", "L", "CMYK"]),
+    quality=st.integers(1, 100),
+    subsampling=st.sampled_from([0, 1, 2]),
+    progressive=st.booleans(),
+    restarts=st.integers(0, 3),
+    keep_rgb=st.booleans(),
+    orientations=st.lists(st.integers(0, 9), max_size=2),
+    as_stored=st.booleans(),
+)
+def test_a_jpeg_has_the_pixels_that_opencv_gives(
+    tmp_path_factory, shape, mode, quality, subsampling, progressive, restarts, keep_rgb, orientations, as_stored
+) -> None:
+    is_rgb = keep_rgb and mode == "RGB"  # without chroma, which JPEG otherwise has
+    pixels = cv2.resize(PICTURE, shape)
+    written = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(
+        written,
+        "JPEG",
+        quality=quality,
+        subsampling=0 if is_rgb else subsampling,
+        progressive=progressive,
+        restart_marker_blocks=restarts,
+        keep_rgb=is_rgb,
+    )
+    data = written.getvalue()
+    for orientation in orientations:
+        data = with_exif(data, orientation)
+    path = tmp_path_factory.mktemp("jpeg") / "a.jpg"
+    path.write_bytes(data)
+    np.testing.assert_array_equal(read_image(path, as_stored=as_stored), by_opencv(data, as_stored=as_stored))
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda data, at: data[:at] + b"\0\0" + data[at:], lambda data, at: data[:-40] + data[-2:]]
+)
+def test_a_jpeg_with_faults_that_opencv_forgives_is_read(tmp_path: Path, spoil) -> None:
+    path = save(tmp_path / "a.jpg")
+    data = path.read_bytes()
+    data = spoil(data, data.index(b"\xff\xc0"))
+    path.write_bytes(data)
+    np.testing.assert_array_equal(read_image(path), by_opencv(data))
+
+
+def with_exif(jpeg: bytes, orientation: int) -> bytes:
+    """The file with EXIF data before all that it has."""
+    exif = Image.Exif()
+    exif[274] = orientation
+    content = exif.tobytes()
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(content) + 2) + content + jpeg[2:]
+
+
+def by_opencv(data: bytes, *, as_stored: bool = False) -> np.ndarray:
+    flags = cv2.IMREAD_COLOR_RGB | (cv2.IMREAD_IGNORE_ORIENTATION if as_stored else 0)
+    return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:

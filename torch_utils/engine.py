@@ -77,10 +77,8 @@ def train_one_epoch(
         means = torch.stack([*gathered(updater.processes, losses[start:end].cpu())]).mean(0)
         return before.joined(shown * updater.processes.world_size, means, is_bad[start:end].cpu())
 
-    meter = StepMeter(
-        f"Epoch: [{epoch}]", loader, start=start, processes=updater.processes.world_size, advice=_MORE_DATA,
-        waited=lambda: loader.waited,
-    )  # fmt: skip
+    processes = updater.processes.world_size
+    meter = StepMeter(f"Epoch: [{epoch}]", loader, start=start, processes=processes, advice=_MORE_DATA)
     for batch in meter:
         step = meter.step
         first = step - step % size

@@ -4,7 +4,7 @@ import functools
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol, TypeVar
@@ -23,8 +23,10 @@ _MUCH_WAITING = 0.3  # of an epoch's time
 _LONG = 20.0  # s, an epoch whose waiting is worth a word
 
 
-class SizedIterable(Sized, Iterable[Item], Protocol[Item]):
-    """What has a length and can be iterated: a list, a data loader."""
+class TimedLoader(Sized, Iterable[Item], Protocol[Item]):
+    """A loader that counts the seconds it has waited for data."""
+
+    waited: float
 
 
 def bar(items: Iterable[Item], description: str, *, total: int | None = None) -> Iterator[Item]:
@@ -72,33 +74,29 @@ class StepMeter:
                 meter.show({"loss": f"{loss.item():.4f}"})
 
     A line reads `Epoch: [0]  [ 0/84]  eta: 0:02:17  loss: 1.6518  time: 1.6422  data: 0.2176 (13 %)  images/s: 9.7`.
-    Time and data are seconds per step, of the whole step and of waiting for the loader, which has that share of it; all
-    three are means since the last line.
+    Time and data are seconds per step, of the whole step and of waiting for data, which has that share of it; all three
+    are means since the last line. A loader may take longer than it waits for data: where it waits for a GPU.
 
     Args:
         loader: of batches; the length of one is its number of images.
         start: the step that the loader begins with.
         processes: that go through such loaders side by side; images/s is of all of them.
         advice: is logged, once a run, after an epoch that spent much of its time waiting.
-        waited: s that the loader has waited for data so far. Without it that is all time between two steps, which on a
-            GPU that is behind has the wait for it too.
     """
 
     def __init__(
         self,
         header: str,
-        loader: SizedIterable[Batch],
+        loader: TimedLoader[Batch],
         *,
         start: int = 0,
         processes: int = 1,
         advice: str | None = None,
-        waited: Callable[[], float] | None = None,
     ) -> None:
         self.header = header
         self.loader = loader
         self.processes = processes
         self.advice = advice
-        self._clock = waited or time.perf_counter
         self.total = len(loader)
         self.start = self.step = start
         self._images, self._waited, self._shown = 0, 0.0, _Tally()
@@ -106,14 +104,13 @@ class StepMeter:
         self._bar = tqdm(initial=start, total=self.total, desc=description, disable=quiet, file=sys.stdout, leave=False)
 
     def __iter__(self) -> Iterator[Batch]:
-        self._started, waiting_since = time.perf_counter(), self._clock()
+        self._started, before = time.perf_counter(), self.loader.waited
         for step, batch in enumerate(self.loader, self.start):
             self.step = step
-            self._waited += self._clock() - waiting_since
+            self._waited = self.loader.waited - before
             self._images += len(batch) * self.processes
             yield batch
             self._bar.update()
-            waiting_since = self._clock()
         self._bar.close()
         whole = self._tally(self.total)
         log.info(

@@ -14,7 +14,7 @@ from models.create_fasterrcnn_model import create_model
 from models.rcnn.detector import FasterRCNN
 from tests.conftest import write_data_set
 from tests.torch_utils.test_distributed import run_two
-from tests.torch_utils.test_update import INDEX, Toy, batch_of, make_updater, train
+from tests.torch_utils.test_update import INDEX, Given, Toy, batch_of, make_updater, train
 from torch_utils.distributed import Processes
 from torch_utils.engine import Evaluation, evaluate
 from torch_utils.precision import Precision
@@ -120,6 +120,7 @@ def test_every_process_evaluates_the_network_that_is_saved(tmp_path: Path) -> No
     done = run_two(
         tmp_path,
         "from pathlib import Path\n"
+        "from tests.torch_utils.test_update import Given\n"
         "from torch_utils.engine import evaluate\n"
         "from torch_utils.precision import Precision\n"
         "from utils.data_config import load_data_config\n"
@@ -128,7 +129,7 @@ def test_every_process_evaluates_the_network_that_is_saved(tmp_path: Path) -> No
         "norm = torch.nn.BatchNorm1d(2)\n"
         "norm.running_var += processes.rank\n"
         "try:\n"
-        "    evaluate(norm, [], index, precision=Precision(torch.device('cpu')), processes=processes)\n"
+        "    evaluate(norm, Given(), index, precision=Precision(torch.device('cpu')), processes=processes)\n"
         "except UserError as error:\n"
         "    assert str(error).endswith('none of the 1 images can be decoded')\n"
         "assert norm.running_var.tolist() == [1, 1]\n"
@@ -215,7 +216,7 @@ def test_full_memory_in_an_evaluation_too() -> None:
     with pytest.raises(
         UserError, match="evaluation, step 0, 1 image of 64 x 64 px: the memory of this machine is full"
     ):
-        evaluate(Full(), [batch_of(1)], INDEX, precision=Precision(CPU), processes=Processes(CPU))
+        evaluate(Full(), Given([batch_of(1)]), INDEX, precision=Precision(CPU), processes=Processes(CPU))
 
 
 def test_other_errors_of_a_step_are_our_own() -> None:

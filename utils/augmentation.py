@@ -148,7 +148,7 @@ def mosaic(
         whole, quarter = tile.image.shape[:2], (bottom - top, right - left)
         filling = _filling(whole, quarter)
         window = _window(whole, scaled(quarter, 1 / rng.uniform(filling, max(filling, zoom))), rng)
-        canvas[top:bottom, left:right] = _seen(tile.image, window, *quarter)
+        _show(tile.image, window, canvas[top:bottom, left:right])
         used.append(tile)
         windows.append(window)
         targets.append((left, top, right, bottom))
@@ -201,7 +201,7 @@ def paste(picture: Labelled, other: Labelled, rng: np.random.Generator, *, zoom:
         if not visible[k]:  # it became too small
             continue
         x, y = corners[free[0]]
-        image[y : y + height, x : x + width] = _seen(other.image, window, height, width)
+        _show(other.image, window, image[y : y + height, x : x + width])
         boxes, labels = np.concatenate([boxes, pasted]), np.concatenate([labels, other.labels[visible]])
     return Labelled(image, boxes, labels)
 
@@ -222,6 +222,12 @@ def _seen(image: np.ndarray, window: tuple[int, int, int, int], height: int, wid
     """What is in the window, at height x width: nothing but that is resized."""
     left, top, right, bottom = window
     return resize_image(image[top:bottom, left:right], height, width)
+
+
+def _show(image: np.ndarray, window: tuple[int, int, int, int], part: np.ndarray) -> None:
+    """As _seen, in a part of another picture, with nothing in between to be copied."""
+    left, top, right, bottom = window
+    cv2.resize(image[top:bottom, left:right], part.shape[1::-1], dst=part, interpolation=cv2.INTER_LINEAR)
 
 
 def through(boxes: np.ndarray, windows: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

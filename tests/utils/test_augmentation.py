@@ -1,3 +1,5 @@
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -199,6 +201,21 @@ def test_images_one_pixel_wide_or_high(shape: tuple[int, int], boxes: list) -> N
     augment = Augmenter(policy)
     for seed in range(10):
         assert_boxes_inside(augment(lambda _: thin, 0, 1, shape, np.random.default_rng(seed)))
+
+
+@given(
+    shapes=st.lists(st.tuples(st.integers(1, 30), st.integers(1, 30)), min_size=4, max_size=4),
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    seed=SEEDS,
+)
+def test_every_pixel_of_a_mosaic_is_of_an_image(shapes: list, height: int, width: int, seed: int) -> None:
+    tiles = [
+        Labelled(np.full((*shape, 3), 255, np.uint8), np.empty((0, 4), np.float32), np.empty(0, int))
+        for shape in shapes
+    ]
+    with mock.patch("utils.augmentation.np.empty", np.zeros):
+        assert mosaic(tiles, height, width, np.random.default_rng(seed)).image.all()
 
 
 def test_mosaic_of_images_without_objects() -> None:

@@ -110,7 +110,7 @@ def _network(options: EvalOptions, processes: "Processes") -> _Subject:
     def measure(index: "LabelIndex", batch_size: int, new_labels: "np.ndarray | None") -> "Evaluation":
         batches = EvalBatches(index, size_rule, batch_size, rank=processes.rank, world_size=processes.world_size)
         loader = make_loader(DetectionDataset(index, size_rule), batches, options.workers, processes.device)
-        model = detector.model.to(processes.device)
+        model = detector.model.place_on(processes.device)
         found = evaluate(
             SixViews(model) if options.tta else model,
             loader,
@@ -190,7 +190,7 @@ def _write(
             folder, index, found.detections, found.metrics,
             title=f"Evaluation of {Path(facts['weights']).name}", facts=facts, numbers=numbers,
         )  # fmt: skip
-        write_prediction_pictures(folder, index, found.detections)
+        write_prediction_pictures(folder, index, found.detections, threshold=analysis.threshold)
         if results is not None:
             write_coco_results(results, index, found.detections)
             log.info("COCO results are in %s, their ground truth in %s", results, truth_file(results))

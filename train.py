@@ -297,9 +297,7 @@ def _model(
     model = make_model(options, checkpoint, len(train_index.classes))
     lines = [fit_anchors(model, options, network_boxes(train_index, size_rule))]
     lines += weigh_classes(model, options, train_index)
-    model.to(device)
-    if device.type == "cuda":  # as its input is; convolutions would else turn one of the two around each time
-        model.backbone.to(memory_format=torch.channels_last)
+    model.place_on(device)
     lines.append(f"{sum(p.numel() for p in model.parameters()):,} total parameters.")
     lines.append(f"{sum(p.numel() for p in model.parameters() if p.requires_grad):,} training parameters.")
     return model, lines

@@ -118,9 +118,7 @@ class Training:
         optimizer = torch.optim.SGD(self.stock_model.parameters(), lr=lr, momentum=0.9, nesterov=True)
         self._stock_epoch = partial(float_epoch, self.stock_model, optimizer, float_batches, precision)
 
-        self.model = model
-        if precision.device.type == "cuda":
-            model.backbone.to(memory_format=torch.channels_last)  # as train.py
+        self.model = model.place_on(precision.device)  # as train.py
         dataset = DetectionDataset(index, SizeRule(size, square=True), policy=AugmentationPolicy(flip=0.5))
         self._batches = TrainBatches(count, batch, seed=0, repeat=np.full(count, self.images / count))
         self._loader = make_loader(dataset, self._batches, workers, precision.device)
@@ -162,6 +160,7 @@ class Watching:
         self._detect_one = partial(detect_one, model=as_torchvision(model.eval()), precision=precision)
         names = ("__background__", *(f"class {k}" for k in range(1, CLASSES)))
         facts = DetectorFacts("random", names, self._rule, str(precision.device), source="none")
+        model.place_on(precision.device)
         graphs = GraphedDetector(model) if precision.device.type == "cuda" else None  # as load_detector
 
         def detect(batch: Batch) -> list[dict[str, Tensor]]:

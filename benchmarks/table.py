@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import torch
 import torchvision
 
+from utils.errors import UserError
+
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 Step = Callable[[], object]
 
@@ -40,10 +42,10 @@ def seconds_of(step: Step, device: torch.device) -> float:
 
 
 def interleaved(steps: Mapping[str, Step], device: torch.device, seconds: float) -> dict[str, list[float]]:
-    """Seconds of each call, in turns until the time is over, at least three of each."""
+    """Seconds of each call, in turns until the time is over, at least one of each."""
     times: dict[str, list[float]] = {way: [] for way in steps}
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end or min(map(len, times.values())) < 3:
+    while time.perf_counter() < end or not min(map(len, times.values())):
         for way, step in steps.items():
             times[way].append(seconds_of(step, device))
     return times
@@ -78,7 +80,7 @@ def print_rows(
             return
         try:
             print(row_of(cell, left / (len(cells) - number) / 2), flush=True)
-        except torch.OutOfMemoryError:
-            print(f"{cell} | out of memory |")
+        except (RuntimeError, UserError) as error:  # too little memory, say; the other rows are wanted all the same
+            print(f"{cell} | {type(error).__name__}: {str(error).splitlines()[0]} |", flush=True)
         if device.type == "cuda":
             torch.cuda.empty_cache()

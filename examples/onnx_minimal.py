@@ -33,9 +33,15 @@ def detect(session: onnxruntime.InferenceSession, rgb: np.ndarray) -> tuple[np.n
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("usage: python examples/onnx_minimal.py MODEL.onnx PHOTO")
     opened = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])  # or CUDA
     names = json.loads(opened.get_modelmeta().custom_metadata_map["names"])
-    picture = cv2.cvtColor(cv2.imread(sys.argv[2]), cv2.COLOR_BGR2RGB)
-    for box, score, label in zip(*detect(opened, picture), strict=True):
-        if score >= 0.3:
-            print(f"{names[label]} {score:.3f} {box.round(1).tolist()}")
+    picture = cv2.imread(sys.argv[2])
+    if picture is None:
+        sys.exit(f"{sys.argv[2]}: cannot be read as an image")
+    rows = zip(*detect(opened, cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)), strict=True)
+    found = [(box, score, label) for box, score, label in rows if score >= 0.3]
+    print(f"{len(found)} objects with a score of at least 0.3")
+    for box, score, label in found:
+        print(f"{names[label]} {score:.3f} {box.round(1).tolist()}")

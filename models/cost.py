@@ -51,7 +51,10 @@ def cost_of(name: str) -> Cost:
 
 
 def main(names: list[str]) -> int:
-    """Print a line for each; exit code 2 for a name that is none."""
+    """Print a line for each; exit code 2 for a name that is none, or for no name."""
+    if not names or names[0].startswith("-"):
+        print("usage: python -m models.cost MODEL ...: a model's parameters and multiplications", file=sys.stderr)
+        return 2
     try:
         for name in names:
             print(f"{name}: Cost: {cost_of(name)}")

@@ -50,6 +50,8 @@ def load_checkpoint(path: Path, *, whole_run: bool = False) -> dict[str, Any]:
     """
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint{_what_is_there(path)}")
+    if path.suffix.lower() == ".onnx":
+        raise UserError(f"{path}: an ONNX file, where a checkpoint is needed: give the .pth that it was exported from")
     if not zipfile.is_zipfile(path):  # what torch.save writes since 1.6
         raise UserError(f"{path}: not a PyTorch checkpoint, or cut off")
     try:
@@ -138,5 +140,8 @@ def _first_line(error: Exception) -> str:
 def _what_is_there(path: Path) -> str:
     if path.name.isdecimal():
         return ": -w is short for --weights; the number of workers is -j"
-    there = sorted(p.name for p in path.parent.glob("*.pth")) if path.parent.is_dir() else []
-    return f"; {path.parent} has {', '.join(there)}" if there else f"; there is none in {path.parent}"
+    if not path.parent.is_dir():
+        return f"; there is no folder {path.parent}"
+    if there := sorted(p.name for p in path.parent.glob("*.pth")):
+        return f"; {path.parent} has {', '.join(there)}"
+    return f"; there is none in {path.parent.absolute()}; a training leaves best_model.pth in outputs/training/NAME"

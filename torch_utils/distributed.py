@@ -64,6 +64,7 @@ def pick_device(wish: str | None) -> torch.device:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
             raise UserError(f"--device {wish}: PyTorch {torch.__version__} sees {count} GPU(s) here: use --device cpu")
+        device = torch.device("cuda", device.index or 0)  # several of torch's functions want a number
         torch.cuda.set_device(device)  # which memory statistics, pinned memory and format queries go by
     elif device.type != "cpu":
         raise UserError(f"--device {wish}: not supported: cpu, cuda or cuda:N")

@@ -71,8 +71,9 @@ def load_detector(
         best_threshold=opened.best_threshold,
         class_thresholds=opened.class_thresholds,
     )
-    graphs = cuda_graphs and chosen.type == "cuda" and not opened.model.by_torchvision
-    return TorchDetector(opened.model, facts, chosen, detect=GraphedDetector(opened.model) if graphs else None)
+    model = opened.model.place_on(chosen)
+    graphs = cuda_graphs and chosen.type == "cuda" and not model.by_torchvision
+    return TorchDetector(model, facts, chosen, detect=GraphedDetector(model) if graphs else None)
 
 
 def detector_of(options: UseOptions) -> Detector:

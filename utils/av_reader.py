@@ -109,7 +109,7 @@ class AvReader(VideoSource):
         try:
             self._first = next(self._decoded, None)
         except self._av.error.FFmpegError as error:
-            raise VideoError(f"{self._name}: cannot be read ({reason(error)})") from None
+            raise VideoError(f"{self._name}: cannot be read ({reason(error)}){self._hint()}") from None
         if self._first is None:
             raise VideoError(f"{self._name}: not one picture of it can be decoded: it is cut off or damaged")
         self._turn = round(self._first.rotation / 90) * 90 % 360

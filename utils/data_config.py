@@ -27,6 +27,7 @@ _TYPES: dict[str, type] = dict.fromkeys((*_FOLDER_KEYS, *_LIST_KEYS), str) | {
     "image_path": str,
     "video_path": str,
 }
+_OF_ULTRALYTICS = ("path", "train", "val", "test", "names", "nc")
 _WORDS = {str: "text", list: "a list", int: "a whole number", bool: "true or false"}
 _MAX_NAME = 200  # characters of a class name
 _SHOWN = 1000  # characters of a path that a message quotes
@@ -59,7 +60,9 @@ class DataConfig:
         """Train, valid or test; DataError where the YAML lacks it, or a folder or file of it does not exist."""
         if name not in self.splits:
             keys = f"{name.upper()}_DIR_IMAGES and {name.upper()}_DIR_LABELS"
-            raise DataError(f"{self.path}: {keys} are missing: add them, as in data_configs/smoke.yaml")
+            raise DataError(
+                f"{self.path}: {keys} are missing: add them, as in data_configs/smoke.yaml, or give another --data"
+            )
         split = self.splits[name]
         for kind, folder in (("IMAGES", split.images), ("LABELS", split.labels)):
             is_json = kind == "LABELS" and os.path.isfile(folder)
@@ -112,6 +115,12 @@ def _lines(document: Document) -> dict[str, int]:
 
 
 def _check_value(where: str, key: str, value: Any) -> None:
+    if key in _OF_ULTRALYTICS:
+        raise DataError(
+            f"{where}: unknown key {key}: this seems to be a data YAML of Ultralytics; write TRAIN_DIR_IMAGES, "
+            "TRAIN_DIR_LABELS and so on, as in data_configs/aquarium_yolo.yaml (beside what datasets.py converted lies "
+            "data_config.yaml)"
+        )
     if key not in _TYPES:
         near = difflib.get_close_matches(str(key)[:QUOTED], _TYPES, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(_TYPES)}"

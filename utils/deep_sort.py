@@ -82,6 +82,7 @@ class _Network:
         network = MobileNetV2_bottle(input_size=_SIDE, width_mult=1.0)
         network.load_state_dict(torch.load(str(files(_PACKAGE) / _WEIGHTS), map_location="cpu", weights_only=True))
         self._network = network.eval().to(self._device, self._type)
+        self._mean, self._std = (torch.tensor(v, device=self._device).view(3, 1, 1) for v in (_MEAN, _STD))
 
     def __call__(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         import torch
@@ -93,11 +94,8 @@ class _Network:
             return np.concatenate([self._describe(part) for part in torch.from_numpy(pixels).split(_BATCH)])
 
     def _describe(self, pixels: "torch.Tensor") -> np.ndarray:
-        import torch
-
-        mean, std = (torch.tensor(v, device=self._device).view(3, 1, 1) for v in (_MEAN, _STD))
         batch = pixels.to(self._device).permute(0, 3, 1, 2).float() / 255
-        return self._network(((batch - mean) / std).to(self._type)).float().cpu().numpy()
+        return self._network(((batch - self._mean) / self._std).to(self._type)).float().cpu().numpy()
 
 
 def _new_tracker(patience: int) -> Any:

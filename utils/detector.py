@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from utils.images import read_image
 from utils.size_rule import Canvas, SizeRule, padded
 
 ImageLike = np.ndarray | str | Path  # (H, W, 3) uint8 RGB, or the path of an image file
+_SHOWN = 20  # names of classes in a message
 _NO_BOXES, _NO_LABELS = np.empty((0, 4), np.float32), np.empty(0, np.int64)
 
 
@@ -67,12 +69,24 @@ class Detector(ABC):
             classes: keep only these labels.
 
         Raises:
-            DataError: a file cannot be read, or an array is no image.
+            DataError: a file cannot be read, an array is no image, or threshold or classes are none of this detector.
         """
+        self._check(threshold, classes)
         if isinstance(images, (np.ndarray, str, Path)):
             return self([images], threshold=threshold, classes=classes)[0]
         prepared = [self.prepare(_pixels(image)) for image in images]
         return [found.filtered(threshold, classes) for found in self.detect(prepared)] if prepared else []
+
+    def _check(self, threshold: float | np.ndarray, classes: Collection[int] | None) -> None:
+        names = self.facts.class_names
+        if not isinstance(threshold, np.ndarray) and not (isinstance(threshold, Real) and 0 <= threshold <= 1):
+            best = f"; this detector's best is {self.facts.best_threshold:.3f}" if self.facts.best_threshold else ""
+            raise DataError(f"threshold={threshold!r}: expected a number from 0 to 1, or an array by label{best}")
+        for label in () if classes is None else classes:
+            if not (isinstance(label, Integral) and 0 <= label < len(names)):
+                known = ", ".join(f"{i} {name}" for i, name in enumerate(names[:_SHOWN]))
+                more = ", ..." if len(names) > _SHOWN else ""
+                raise DataError(f"classes: {label!r} is no label: expected some of {known}{more}")
 
     @abstractmethod
     def prepare(self, image: np.ndarray) -> Any:

@@ -17,7 +17,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -102,7 +102,7 @@ class Loader:
         self._count = workers
         self._workers: list[_Worker] = []
         self._ring: SharedBlock | None = None
-        self._locked: set[int] = set()  # slots that are page-locked
+        self._tried: set[int] = set()  # slots that are page-locked, or cannot be
         self._handed_out: deque[tuple[int, Any]] = deque()  # slots, and when copies of them have ended
         self._iteration = 0
         self.waited = 0.0
@@ -241,17 +241,26 @@ class Loader:
         if block is not None:
             return Batch.from_parts(torch.from_numpy(block), parts)
         start, length = slot * self._slot_bytes, math.prod(shape)
-        if self._on_gpu and slot not in self._locked:
-            self._ring.lock_pages(start, self._slot_bytes)
-            self._locked.add(slot)
+        if self._on_gpu and slot not in self._tried:
+            self._lock(slot)
         images = torch.from_numpy(self._ring.array[start : start + length].reshape(shape))
         return Batch.from_parts(images, parts)
+
+    def _lock(self, slot: int) -> None:
+        self._tried.add(slot)
+        try:
+            self._ring.lock_pages(slot * self._slot_bytes, self._slot_bytes)
+        except RuntimeError as error:
+            self._tried.update(range(self._slots))
+            log.warning("copies of batches to the GPU are slower: their memory cannot be page-locked (%s)", error)
+            with suppress(RuntimeError):
+                torch.zeros(1, device="cuda")  # or the next kernel would be told of it
 
     def _copied(self) -> "torch.cuda.Event | None":
         """When this has happened, all that the current stream was asked is done: copies of a slot too."""
         if not self._on_gpu:
             return None
-        event = torch.cuda.Event()
+        event = torch.cuda.Event(blocking=True)  # who waits for it leaves the core to the workers
         event.record()
         return event
 

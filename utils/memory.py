@@ -6,9 +6,12 @@ from contextlib import contextmanager
 
 from utils.errors import UserError
 
-# Of a RuntimeError: c10/core/impl/alloc_cpu.cpp; the CUDA runtime and its libraries, beside torch's own allocator.
+# Of a RuntimeError: c10/core/impl/alloc_cpu.cpp; the CUDA runtime and its libraries, beside torch's own allocator; and
+# aten/src/ATen/native/cudnn/Conv_v8.cpp, where none of cuDNN's plans found the memory that it needs.
 _ON_CPU = re.compile(r"DefaultCPUAllocator: (.*you tried to allocate \d+ bytes)")
-_ON_GPU = re.compile(r"CUDA error: out of memory|CU\w+_STATUS_ALLOC_FAILED")
+_ON_GPU = re.compile(
+    r"CUDA error: out of memory|CU\w+_STATUS_ALLOC_FAILED|unable to find an engine to execute this computation"
+)
 
 
 def full_memory(error: BaseException) -> str | None:

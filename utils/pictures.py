@@ -14,7 +14,6 @@ from utils.label_index import LabelIndex
 TRAIN_BATCH = "train_batch_0.jpg"
 PREDICTIONS = "predictions.jpg"
 _MOST = 16  # images in one picture
-_THRESHOLD = 0.5  # score of a detection that is drawn
 
 
 def batch_picture(batch: Batch, class_names: Sequence[str]) -> np.ndarray:
@@ -29,17 +28,23 @@ def batch_picture(batch: Batch, class_names: Sequence[str]) -> np.ndarray:
 
 
 def write_prediction_pictures(
-    folder: Path, index: LabelIndex, detections: Mapping[int, Detections], *, single_batch: int | None = None
+    folder: Path,
+    index: LabelIndex,
+    detections: Mapping[int, Detections],
+    *,
+    threshold: float,
+    single_batch: int | None = None,
 ) -> None:
     """Write predictions.jpg, detections over thin white boxes of the labels, for images spread over the split.
 
     Args:
         detections: image number in the index -> what was found there; only these images can be shown.
+        threshold: score of a detection that is drawn.
         single_batch: also write each as image_{i}_{batch}.jpg, numbered in batches of so many, as the predecessor did.
     """
     images = sorted(detections)
     spread = np.unique(np.linspace(0, len(images) - 1, min(_MOST, len(images))).astype(int))
-    drawn = [_prediction_picture(index, images[i], detections[images[i]]) for i in spread]
+    drawn = [_prediction_picture(index, images[i], detections[images[i]].filtered(threshold)) for i in spread]
     write_image(folder / PREDICTIONS, grid(drawn))
     for number, picture in enumerate(drawn if single_batch else ()):
         write_image(folder / f"image_{number % single_batch}_{number // single_batch}.jpg", picture)
@@ -48,4 +53,4 @@ def write_prediction_pictures(
 def _prediction_picture(index: LabelIndex, i: int, detections: Detections) -> np.ndarray:
     rows = index.rows(i)
     with_truth = draw_truth(index.pixels(i), index.boxes[rows], index.labels[rows])
-    return draw_detections(with_truth, detections.filtered(_THRESHOLD), index.classes)
+    return draw_detections(with_truth, detections, index.classes)

@@ -3,6 +3,8 @@
 import atexit
 import mmap
 import multiprocessing
+import os
+import weakref
 from multiprocessing.shared_memory import SharedMemory
 from typing import Any
 
@@ -37,11 +39,25 @@ class SharedBlock:
         return _attach, (self.size, self._memory.name)
 
     def lock_pages(self, start: int, length: int) -> None:
-        """Page-lock a part, for copies to a GPU that nobody waits for."""
+        """Page-lock a part, for copies to a GPU that nobody waits for, until no array of this memory is left.
+
+        Raises:
+            RuntimeError: it cannot be locked.
+        """
         import torch
 
         address = self.array[start:].ctypes.data
         torch.cuda.check_error(torch.cuda.cudart().cudaHostRegister(address, length, 0))
+        weakref.finalize(self.array, _unlock_pages, os.getpid(), address).atexit = False
+
+
+def _unlock_pages(process: int, address: int) -> None:
+    """Before the memory goes: CUDA would take what is mapped there later for locked, and read other pages."""
+    import torch
+
+    if process == os.getpid():  # CUDA does not know forked ones
+        torch.cuda.synchronize()  # a copy may be under way
+        torch.cuda.cudart().cudaHostUnregister(address)
 
 
 def _attach(size: int, name: str) -> SharedBlock:

@@ -8,6 +8,7 @@ Not run on a GPU yet. Before a recording is used, its scores in a batch must be 
 """
 
 import logging
+import threading
 from collections import Counter
 from collections.abc import Callable
 
@@ -18,7 +19,7 @@ from models.rcnn.blocks import UintBatch
 from models.rcnn.detector import FasterRCNN, in_original_pixels
 from models.rcnn.roi_heads import detections_of
 
-MOST_SHAPES = 8  # recorded: each has memory of its own for images, and shares the rest
+MOST_SHAPES = 8  # recorded: each has memory of its own for images and result, and shares the rest
 _WARM_UPS = 3  # libraries choose kernels, Triton compiles
 _CLOSE = 1e-3  # of score
 log = logging.getLogger(__name__)
@@ -29,7 +30,8 @@ class GraphedDetector:
 
     The first batch of a shape (B, H, W) is detected as ever. When the shape comes again, a graph is recorded and from
     then on replayed. Sides are multiples of 32 px, so images of similar sizes share a graph. Where a graph cannot be
-    recorded, or would find something else, this is logged as a warning, once, and detection goes on as ever.
+    recorded, or would find something else, this is logged as a warning, once, and detection goes on as ever. Threads
+    take turns.
     """
 
     def __init__(self, model: FasterRCNN) -> None:
@@ -37,16 +39,20 @@ class GraphedDetector:
         self._came: Counter[tuple[int, ...]] = Counter()
         self._recordings: dict[tuple[int, ...], Recording] = {}
         self._refused = False
+        self._pool: object = None  # of memory; what one replay leaves there, no other reads
+        self._turn = threading.Lock()
 
     @torch.inference_mode()
     def __call__(self, batch: UintBatch) -> list[dict[str, Tensor]]:
         """See FasterRCNN in eval mode."""
         shape = tuple(batch.images.shape)
-        if shape in self._recordings:
-            block = self._recordings[shape](batch.images, batch.sizes)
-        else:
-            block = self._step_by_step(shape, batch)
-        return in_original_pixels(detections_of(block), batch)
+        with self._turn:  # until the result is on the host: the next replay writes over it
+            if shape in self._recordings:
+                block = self._recordings[shape](batch.images, batch.sizes)
+            else:
+                block = self._step_by_step(shape, batch)
+            found = detections_of(block)
+        return in_original_pixels(found, batch)
 
     def _step_by_step(self, shape: tuple[int, ...], batch: UintBatch) -> Tensor:
         device = self._model.pixel_scale.device
@@ -60,16 +66,18 @@ class GraphedDetector:
     def _record(self, shape: tuple[int, ...], images: Tensor, sizes: Tensor, block: Tensor) -> None:
         count, height, width, _ = shape
         try:
-            recording = Recording(self._model.detected_block, images, sizes)
+            recording = Recording(self._model.detected_block, images, sizes, pool=self._pool)
             recording.keep = self._model.rpn.anchor_generator.known((height, width))
             same = torch.allclose(recording(images, sizes)[..., 4], block[..., 4], rtol=0, atol=_CLOSE)
         except RuntimeError as error:  # CUDA's and PyTorch's, too little memory too
-            self._refuse(str(error).strip().splitlines()[0])
+            self._recordings.clear()  # which have memory that the steps may need
+            self._pool = None
+            self._refuse(str(error.__context__ or error).strip().splitlines()[0])
             return
         if not same:
             self._refuse("a graph finds something else than the same steps one by one")
             return
-        self._recordings[shape] = recording
+        self._recordings[shape], self._pool = recording, recording.pool
         log.info("CUDA graph for batches of %d x %d x %d px", count, width, height)
         if len(self._recordings) == MOST_SHAPES:
             log.info("%d CUDA graphs: images of other sizes are detected without", MOST_SHAPES)
@@ -82,13 +90,14 @@ class GraphedDetector:
 class Recording:
     """A function of tensors, recorded as a CUDA graph on inputs of these shapes; its result lies in the same memory.
 
+    pool: of memory, for other recordings too, as long as a result is read before another one is replayed.
     keep: what else the graph reads, and who else holds it might let it go.
 
     Raises:
         RuntimeError: the function does what a graph cannot.
     """
 
-    def __init__(self, function: Callable[..., Tensor], *inputs: Tensor) -> None:
+    def __init__(self, function: Callable[..., Tensor], *inputs: Tensor, pool: object = None) -> None:
         self._inputs = [torch.zeros_like(given) for given in inputs]
         self.keep: object = None
         with torch.cuda.device_of(inputs[0]):  # that of a thread is the first one, whatever the main thread's is
@@ -97,11 +106,17 @@ class Recording:
             with torch.cuda.stream(side), _autocast_without_cache():
                 for _ in range(_WARM_UPS):
                     function(*inputs)
-            torch.cuda.current_stream().wait_stream(side)
+            current = torch.cuda.current_stream()
+            current.wait_stream(side)
             self._graph = torch.cuda.CUDAGraph()
             # of this thread: others may ask CUDA for pinned memory meanwhile
-            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"), _autocast_without_cache():
-                self._result = function(*self._inputs)
+            recorder = torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local")
+            try:
+                with recorder, _autocast_without_cache():
+                    self._result = function(*self._inputs)
+            finally:
+                torch.cuda.set_stream(current)  # which torch 2.7 does not do where a recording fails
+            self.pool = self._graph.pool()
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """The result, valid until the next call."""

@@ -101,11 +101,18 @@ class FasterRCNN(TorchvisionFasterRCNN):
         seen = self._see(batch)
         proposals = self.rpn.proposals(seen.candidates, seen.limits)
         truth = Truth.gathered(batch.boxes, batch.labels, seen.places)
-        heads = self.roi_heads
-        found, losses = heads.detect_and_measure(seen.features, proposals, truth, seen.limits, seen.sizes)
         rpn_losses = self.rpn.losses(seen.candidates, truth, sampling.steady_keys, of_each=True)
+        found, losses = self.roi_heads.detect_and_measure(seen.features, proposals, truth, seen.limits, seen.sizes)
         found = self(batch) if self.by_torchvision else in_original_pixels(found, batch)
         return found, losses | rpn_losses
+
+    def place_on(self, device: torch.device) -> "FasterRCNN":
+        """Move it; on a GPU weights of convolutions take the order of the maps, or each step would turn them around."""
+        self.to(device)
+        if device.type == "cuda":
+            for part in (self.backbone, self.rpn.head):
+                part.to(memory_format=torch.channels_last)
+        return self
 
     def use_fixed_shapes(self, choice: bool | None) -> None:
         """Whether shapes follow from shapes alone, as on a GPU; None: everywhere but on a CPU."""

@@ -4,6 +4,8 @@ On a CPU it is torchvision's operator. On a GPU with Triton it is one launch (nm
 of whole-tensor operations, exact too, whose end the host asks for every few rounds.
 """
 
+import functools
+import logging
 from collections.abc import Callable
 
 import numpy as np
@@ -14,6 +16,7 @@ from models.rcnn.boxes import iou
 
 _MOST_PAIRS = 2**25  # of boxes at once: a few tensors of up to 128 MiB
 _ROUNDS = 8  # between two questions whether anything still changes
+log = logging.getLogger(__name__)
 
 
 @torch.library.custom_op("fasterrcnn::suppress", mutates_args=())
@@ -30,7 +33,7 @@ def suppress(boxes: Tensor, there: Tensor, threshold: float) -> Tensor:
     """
     if boxes.device.type == "cpu":
         return on_cpu(boxes, there, threshold)
-    if boxes.device.type == "cuda" and (kernel := _triton(boxes.shape[1])) is not None:
+    if boxes.device.type == "cuda" and (kernel := _triton(boxes.shape[1], boxes.device)) is not None:
         return kernel(boxes.contiguous(), there.contiguous(), rounded_down(threshold))
     return by_fix_point(boxes, there, threshold)
 
@@ -52,7 +55,13 @@ def on_cpu(boxes: Tensor, there: Tensor, threshold: float) -> Tensor:
 
 
 def by_fix_point(boxes: Tensor, there: Tensor, threshold: float) -> Tensor:
-    """See suppress: in round k all is settled whose fate hangs on a chain of at most k boxes."""
+    """See suppress: in round k all is settled whose fate hangs on a chain of at most k boxes.
+
+    Raises:
+        RuntimeError: a CUDA graph is being recorded, which can ask nothing; said before CUDA breaks the recording off.
+    """
+    if boxes.is_cuda and torch.cuda.is_current_stream_capturing():
+        raise RuntimeError("non-maximum suppression without Triton asks the host")
     count, limit = boxes.shape[1], rounded_down(threshold)
     some = max(1, _MOST_PAIRS // max(1, count * count))
     parts = zip(boxes.split(some), there.split(some), strict=True)
@@ -75,10 +84,24 @@ def rounded_down(threshold: float) -> float:
     return float(nearest if float(nearest) <= threshold else np.nextafter(nearest, np.float32(-1)))
 
 
-def _triton(count: int) -> Callable[[Tensor, Tensor, float], Tensor] | None:
-    """The kernel, where there is Triton and it takes sets of so many boxes."""
+def _triton(count: int, device: torch.device) -> Callable[[Tensor, Tensor, float], Tensor] | None:
+    """The kernel, where Triton works and it takes sets of so many boxes."""
     try:
         from models.rcnn import nms_triton
     except ImportError:
         return None
-    return nms_triton.suppress if count <= nms_triton.MOST_BOXES else None
+    return nms_triton.suppress if count <= nms_triton.MOST_BOXES and _works(device) else None
+
+
+@functools.cache
+def _works(device: torch.device) -> bool:
+    """Whether Triton compiles there: it needs a C compiler, Python's headers, a folder to write to, a GPU it knows."""
+    from models.rcnn import nms_triton
+
+    try:
+        nms_triton.suppress(torch.zeros(1, 2, 4, device=device), torch.ones(1, 2, device=device).bool(), 0.5)
+    except nms_triton.FAILURES as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        log.warning("non-maximum suppression without Triton, which is slower: %s", reason)
+        return False
+    return True

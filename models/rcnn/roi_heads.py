@@ -128,7 +128,6 @@ class BlockRoIHeads(RoIHeads):
         As in training the objects are proposals too, for the losses; what is sampled depends on the image alone.
         """
         predicted = self.predict(features, proposals, sizes)
-        found = self._found(*predicted, proposals, limits, sizes)
         added = self._not_nothing(proposals, truth, limits)
         more = self.predict(features, added, sizes)
         logits, deltas = (
@@ -140,7 +139,8 @@ class BlockRoIHeads(RoIHeads):
         terms = self.losses_of_each(*chosen, lesson.labels.flatten(), lesson.targets.flatten(0, 1))
         taken = lesson.sample.taken
         means = ((each.view_as(taken) * taken).sum(1) / taken.sum(1) for each in terms)
-        return found, dict(zip(("loss_classifier", "loss_box_reg"), means, strict=True))
+        losses = dict(zip(("loss_classifier", "loss_box_reg"), means, strict=True))
+        return self._found(*predicted, proposals, limits, sizes), losses  # last: the host waits for what is found
 
     def _not_nothing(self, proposals: Regions, truth: Truth, limits: Tensor) -> Regions:
         """The objects; where an image has neither those nor proposals, all of it."""

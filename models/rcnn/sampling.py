@@ -1,5 +1,6 @@
 """Which anchors and proposals a loss is taken over, for all images at once."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -32,8 +33,14 @@ def steady_keys(labels: Tensor, widths: Sequence[int]) -> Tensor:
 
     A place of a part has its key however wide the parts are: which, its batch decides.
     """
-    parts = [torch.rand(n, generator=torch.Generator().manual_seed(_SEED + i)) for i, n in enumerate(widths)]
-    return torch.cat(parts).to(labels.device).expand_as(labels)
+    return _steady(tuple(widths), labels.device).expand_as(labels)
+
+
+@functools.lru_cache(64)
+def _steady(widths: tuple[int, ...], device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # or gradients could not be asked for of what evaluation drew
+        parts = [torch.rand(n, generator=torch.Generator().manual_seed(_SEED + i)) for i, n in enumerate(widths)]
+        return torch.cat(parts).to(device)
 
 
 def sampled(labels: Tensor, rule: BalancedPositiveNegativeSampler, keys: Tensor) -> Sample:

@@ -16,6 +16,7 @@ from tests.conftest import DataSet
 from tests.videos import pictures, write_video
 from torch_utils.precision import Precision
 from utils.data_config import load_data_config
+from utils.errors import UserError
 
 CPU = torch.device("cpu")
 SIZE = 64  # px
@@ -81,6 +82,21 @@ def test_rows_without_time_are_counted(capsys: pytest.CaptureFixture) -> None:
     )
 
 
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory.\nmore"), UserError("too large")])
+def test_a_row_that_fails_leaves_the_others(capsys: pytest.CaptureFixture, error: Exception) -> None:
+    def row(cell: Cell, seconds: float) -> str:
+        if cell.model == "a":
+            raise error
+        return f"{cell} | 1 |"
+
+    cells = [Cell(name, "64x64", 2, "fp32", "train") for name in "ab"]
+    print_rows(cells, row, CPU, end=time.perf_counter() + 9)
+    assert capsys.readouterr().out == (
+        f"| a | 64x64 | 2 | fp32 | train | {type(error).__name__}: {str(error).splitlines()[0]} |\n"
+        "| b | 64x64 | 2 | fp32 | train | 1 |\n"
+    )
+
+
 class Half:
     """Ours waits for a share of its 4 ms; the first pass for 100 s."""
 
@@ -108,7 +124,7 @@ def test_waiting_is_marked_where_it_is_too_much(share: float) -> None:
     *_, waits = row.strip("| ").split(" | ")
     assert float(waits.strip("* %")) == pytest.approx(100 * share, abs=1)
     assert waits.startswith("**") == (share > MOST_WAITING)
-    assert both.calls == ["stock", "ours"] * 4 + ["closed"]
+    assert both.calls == ["stock", "ours"] * 2 + ["closed"]
 
 
 def test_both_ways_train_on_the_same_images(training: Training, monkeypatch: pytest.MonkeyPatch) -> None:

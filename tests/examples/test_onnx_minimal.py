@@ -39,4 +39,13 @@ def test_it_runs_without_torch(tmp_path: Path) -> None:
         [sys.executable, "-c", code, export(tmp_path), PICTURE], capture_output=True, text=True, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[0].split()[0] in ("red", "green")
+    count, first, *_ = done.stdout.splitlines()
+    assert count.endswith(" objects with a score of at least 0.3")
+    assert first.split()[0] in ("red", "green")
+
+
+@pytest.mark.parametrize("arguments", [[], ["a.onnx"]])
+def test_without_a_picture_it_says_how_it_is_used(arguments: list[str]) -> None:
+    done = subprocess.run([sys.executable, SCRIPT, *arguments], capture_output=True, text=True)
+    assert done.stderr == "usage: python examples/onnx_minimal.py MODEL.onnx PHOTO\n"
+    assert done.returncode == 1

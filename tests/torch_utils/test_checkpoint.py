@@ -94,11 +94,19 @@ def test_a_file_cut_off_is_named(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_names_its_neighbours(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"c\.pth: no such checkpoint; there is none"):
+    with pytest.raises(UserError, match=rf"c\.pth: no such checkpoint; there is none in {tmp_path}; a training leaves"):
         load_checkpoint(tmp_path / "c.pth")
+    with pytest.raises(UserError, match=rf"c\.pth: no such checkpoint; there is no folder {tmp_path / 'x'}$"):
+        load_checkpoint(tmp_path / "x" / "c.pth")
     save_checkpoint(tmp_path / "last_model.pth", MODEL)
     with pytest.raises(UserError, match=r"c\.pth: no such checkpoint; .* has last_model\.pth"):
         load_checkpoint(tmp_path / "c.pth")
+
+
+def test_an_onnx_file_is_no_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "a.onnx").write_bytes(b"")
+    with pytest.raises(UserError, match=r"a\.onnx: an ONNX file, where a checkpoint is needed"):
+        load_checkpoint(tmp_path / "a.onnx")
 
 
 def test_a_model_alone_cannot_be_resumed(tmp_path: Path) -> None:

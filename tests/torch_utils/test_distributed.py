@@ -29,6 +29,17 @@ def test_a_device_that_is_not_there_is_refused(wish: str, message: str) -> None:
         pick_device(wish)
 
 
+@pytest.mark.parametrize(("wish", "number"), [("cuda", 0), ("cuda:1", 1)])
+def test_a_gpu_has_a_number(monkeypatch: pytest.MonkeyPatch, wish: str, number: int) -> None:
+    """torch.cuda.set_device takes no device without one."""
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: chosen.append(device.index))
+    assert pick_device(wish) == torch.device("cuda", number)
+    assert chosen == [number]
+
+
 def test_alone_without_a_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)

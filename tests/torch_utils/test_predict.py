@@ -1,5 +1,6 @@
 """Detectors from Python, as docs/python.md shows them."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from models.create_fasterrcnn_model import OpenedDetector, create_model
 from models.rcnn.cuda_graphs import GraphedDetector
+from models.rcnn.detector import FasterRCNN
 from tests.conftest import CLASSES, squares
 from torch_utils import predict
 from torch_utils.checkpoint import save_checkpoint
@@ -90,6 +92,7 @@ def test_graphs_are_for_gpus(
 ) -> None:
     monkeypatch.setattr(predict, "pick_device", lambda _: torch.device(device))
     monkeypatch.setattr(predict, "TorchDetector", lambda model, facts, device, *, detect: detect)
+    monkeypatch.setattr(FasterRCNN, "place_on", lambda model, device: model)
     assert type(load_detector(weights, cuda_graphs=cuda_graphs)) is expected
 
 
@@ -99,6 +102,21 @@ def test_graphs_are_for_gpus(
 def test_arrays_that_are_no_images(weights: Path, image: np.ndarray) -> None:
     with pytest.raises(DataError, match="is no image: expected"):
         load_detector(weights, device="cpu")(image)
+
+
+@pytest.mark.parametrize(
+    ("wishes", "message"),
+    [
+        ({"threshold": 5}, "threshold=5: expected a number from 0 to 1, or an array by label"),
+        ({"threshold": "best"}, "threshold='best': expected a number"),
+        ({"classes": ["red"]}, "classes: 'red' is no label: expected some of 0 __background__, 1 red, 2 green"),
+        ({"classes": [9]}, "classes: 9 is no label"),
+    ],
+)
+def test_wishes_that_nothing_could_fulfil(weights: Path, wishes: dict, message: str) -> None:
+    """They gave no detections, or an error of numpy."""
+    with pytest.raises(DataError, match=re.escape(message)):
+        load_detector(weights, device="cpu")(np.zeros((4, 4, 3), np.uint8), **wishes)
 
 
 @pytest.mark.parametrize(

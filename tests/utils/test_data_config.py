@@ -45,6 +45,11 @@ def test_nc_may_be_left_out(tmp_path: Path) -> None:
         ("NC: 3", "NC: true", "data.yaml:6: NC is True, expected a whole number"),
         ("TRAIN_DIR_IMAGES", "TRAIN_DIR_IMAGE", "unknown key 'TRAIN_DIR_IMAGE'; did you mean TRAIN_DIR_IMAGES?"),
         ("SAVE_VALID_PREDICTION_IMAGES: true", "colour: red", "data.yaml:7: unknown key 'colour'; known keys"),
+        (
+            "SAVE_VALID_PREDICTION_IMAGES: true",
+            "names: [a]",
+            "unknown key names: this seems to be a data YAML of Ultra",
+        ),
         ("[__background__, cat, dog]", "[cat, dog, cow]", "CLASSES starts with 'cat': put '__background__' before it"),
         ("[__background__, cat, dog]", "[__background__, cat, cat]", "CLASSES names 'cat' twice"),
         ("[__background__, cat, dog]", "[__background__, cat, 7]", "CLASSES has 7, which YAML reads as int"),

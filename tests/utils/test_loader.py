@@ -14,6 +14,7 @@ from tests.conftest import ROOT
 from utils.batch import Batch, Sample
 from utils.errors import DataError, UserError
 from utils.loader import Loader, LoaderError
+from utils.shared_memory import SharedBlock
 
 CPU = torch.device("cpu")
 
@@ -247,3 +248,24 @@ def test_where_processes_are_spawned() -> None:
     one, other = done.stdout.split()
     assert (done.returncode, one) == (0, other), done.stderr
     assert set(done.stderr.splitlines()) == {"b.jpg: cut off; it is left out"}
+
+
+def test_pages_that_cannot_be_locked_are_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It ended the training, and copies from other memory are slower, no more."""
+
+    def refuse(block: SharedBlock, start: int, length: int) -> None:
+        raise RuntimeError("operation not supported")
+
+    monkeypatch.setattr(SharedBlock, "lock_pages", refuse)
+    monkeypatch.setattr(Loader, "_copied", lambda self: None)
+    monkeypatch.setattr(torch, "zeros", lambda *size, **wishes: None)  # on a GPU
+    made = loader(2)
+    made._on_gpu = True
+    for one, other in zip(made, loader(0), strict=True):
+        assert_same(one, other)
+    made.close()
+    assert [r.getMessage() for r in caplog.records if "page-locked" in r.getMessage()] == [
+        "copies of batches to the GPU are slower: their memory cannot be page-locked (operation not supported)"
+    ]

@@ -16,6 +16,8 @@ MACHINE = "the memory of this machine is full"
         (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be"), f"{GPU} (CUDA error: out of memory)"),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
          f"{GPU} (CUBLAS_STATUS_ALLOC_FAILED)"),
+        (RuntimeError("GET was unable to find an engine to execute this computation"),
+         f"{GPU} (unable to find an engine to execute this computation)"),
         (RuntimeError("[enforce fail at alloc_cpu.cpp:116] data. DefaultCPUAllocator: not enough memory: you tried to "
          "allocate 99 bytes."), f"{MACHINE} (not enough memory: you tried to allocate 99 bytes)"),
         (MemoryError(), MACHINE),

@@ -16,6 +16,7 @@ from utils.label_index import LabelIndex, open_index
 from utils.pictures import PREDICTIONS, batch_picture, write_prediction_pictures
 from utils.size_rule import SizeRule
 
+THRESHOLD = 0.5
 NOTHING = Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64))
 
 
@@ -37,7 +38,8 @@ def test_batch_picture_holds_every_image(index: LabelIndex) -> None:
 def test_portrait_images_are_not_halved(index: LabelIndex, tmp_path: Path) -> None:
     """Fault of the predecessor: portrait images were halved."""
     found = Detections(np.array([(5, 70, 35, 90)], np.float32), np.ones(1, np.float32), np.ones(1, np.int64))
-    write_prediction_pictures(tmp_path, index, {**dict.fromkeys(range(4), NOTHING), 1: found}, single_batch=2)
+    detections = {**dict.fromkeys(range(4), NOTHING), 1: found}
+    write_prediction_pictures(tmp_path, index, detections, threshold=THRESHOLD, single_batch=2)
     shapes = [read_image(tmp_path / f"image_{i}_{batch}.jpg").shape for batch in (0, 1) for i in (0, 1)]
     assert shapes == [(64, 80, 3), (90, 40, 3), (64, 80, 3), (64, 80, 3)]
     upright = read_image(tmp_path / "image_1_0.jpg").astype(int)
@@ -48,13 +50,14 @@ def test_portrait_images_are_not_halved(index: LabelIndex, tmp_path: Path) -> No
 def test_an_image_replaced_after_indexing_is_refused(index: LabelIndex, tmp_path: Path) -> None:
     Image.new("RGB", (90, 70)).save(index.path(1))
     with pytest.raises(DataError, match=r"train_1\.jpg: decodes to 90x70, its header said 40x90"):
-        write_prediction_pictures(tmp_path, index, {1: NOTHING})
+        write_prediction_pictures(tmp_path, index, {1: NOTHING}, threshold=THRESHOLD)
 
 
 def test_images_that_were_not_seen_are_not_shown(index: LabelIndex, tmp_path: Path) -> None:
     """They cannot be decoded."""
     index.path(2).write_bytes(b"")
-    write_prediction_pictures(tmp_path, index, dict.fromkeys((0, 1, 3), NOTHING), single_batch=4)
+    nothing = dict.fromkeys((0, 1, 3), NOTHING)
+    write_prediction_pictures(tmp_path, index, nothing, threshold=THRESHOLD, single_batch=4)
     assert len(list(tmp_path.glob("image_*.jpg"))) == 3
 
 

@@ -5,6 +5,7 @@ import http.server
 import io
 import logging
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.conftest import ROOT
 from tests.videos import number_of, pictures, write_video
 from utils import opencv_video, video_sources
 from utils.av_reader import AvReader, PipeEnd
@@ -286,6 +288,14 @@ def test_standard_input_that_is_no_video(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"hello" * 100)
     with (tmp_path / "a").open("rb") as file, pytest.raises(VideoError, match=r"standard input: .*faststart"):
         AvReader(PipeEnd(file), name="standard input", stem="stdin")
+
+
+def test_standard_input_whose_index_comes_last(tmp_path: Path) -> None:
+    """Long enough that FFmpeg has let the pictures go when it comes to the index."""
+    video = ROOT / "example_test_data" / "video_1.mp4"
+    feed = subprocess.Popen(["cat", video], stdout=subprocess.PIPE)
+    with feed, feed.stdout as pipe, pytest.raises(VideoError, match=r"standard input: cannot be read .*faststart"):
+        AvReader(PipeEnd(pipe), name="standard input", stem="stdin")
 
 
 def test_a_pipe_that_is_silent_can_be_left() -> None:

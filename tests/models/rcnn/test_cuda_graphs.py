@@ -2,7 +2,10 @@
 
 import contextlib
 import logging
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from unittest import mock
 
@@ -29,9 +32,12 @@ class Replay:
 
     made = 0
     deaf = False  # whether it goes on with what it was recorded with
+    pool = "shared"
+    given: list[object] = []
 
-    def __init__(self, function: Callable[..., Tensor], *inputs: Tensor) -> None:
+    def __init__(self, function: Callable[..., Tensor], *inputs: Tensor, pool: object = None) -> None:
         type(self).made += 1
+        self.given.append(pool)
         self._function, self._inputs = function, [torch.zeros_like(given) for given in inputs]
         function(*self._inputs)
 
@@ -51,7 +57,7 @@ def model() -> FasterRCNN:
 
 @pytest.fixture
 def replay(monkeypatch: pytest.MonkeyPatch) -> type[Replay]:
-    kind = type("Fresh", (Replay,), {})
+    kind = type("Fresh", (Replay,), {"given": []})
     monkeypatch.setattr(cuda_graphs, "Recording", kind)
     return kind
 
@@ -97,7 +103,7 @@ def test_images_of_other_sizes_share_the_graph_of_their_block(model: FasterRCNN,
 def test_what_cannot_be_recorded_is_told_once(
     model: FasterRCNN, replay: type[Replay], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def refuse(self: Replay, *_: object) -> None:
+    def refuse(self: Replay, *_: object, **__: object) -> None:
         type(self).made += 1
         raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore")
 
@@ -110,6 +116,50 @@ def test_what_cannot_be_recorded_is_told_once(
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert record.getMessage().endswith("CUDA error: operation not permitted when stream is capturing")
+
+
+def test_a_recording_that_fails_gives_the_memory_of_all_back(
+    model: FasterRCNN, replay: type[Replay], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As torch says it: the cause is the context of the error that ends the recording."""
+
+    def fail(self: Replay, *_: object, **__: object) -> None:
+        try:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        finally:
+            raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+
+    detect = GraphedDetector(model)
+    for seed in range(2):
+        assert_as_without(detect, model, noise((96, 128), seed))
+    assert len(detect._recordings) == 1
+    monkeypatch.setattr(replay, "__init__", fail)
+    for seed in range(2):
+        assert_as_without(detect, model, noise((64, 128), seed))
+    assert detect._recordings == {}
+    assert_as_without(detect, model, noise((96, 128)))
+    assert [r.getMessage() for r in caplog.records] == [
+        "no CUDA graphs, detection is slower without: CUDA out of memory. Tried to allocate 20.00 MiB."
+    ]
+
+
+def test_threads_take_turns(model: FasterRCNN, replay: type[Replay], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A result lies where the next replay writes its own."""
+    replaying = threading.Lock()
+    real = cuda_graphs.detections_of
+
+    def alone(block: Tensor) -> list[dict[str, Tensor]]:
+        assert replaying.acquire(blocking=False), "another thread's result is read"
+        time.sleep(0.02)
+        found = real(block)
+        replaying.release()
+        return found
+
+    monkeypatch.setattr(cuda_graphs, "detections_of", alone)
+    detect = GraphedDetector(model)
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(detect, [noise((96, 128), seed) for seed in range(8)]))
+    assert len(found) == 8
 
 
 def test_a_graph_that_does_not_hear_is_not_used(
@@ -129,6 +179,7 @@ def test_so_many_shapes_and_no_more(model: FasterRCNN, replay: type[Replay], cap
             for _ in range(2):
                 detect(noise((64, 64 + 32 * number)))
     assert replay.made == MOST_SHAPES
+    assert replay.given == [None] + ["shared"] * (MOST_SHAPES - 1), "memory"
     assert sum("without" in record.getMessage() for record in caplog.records) == 1
 
 

@@ -8,6 +8,7 @@ from models.build_options import RANDOM, BuildOptions
 from models.create_fasterrcnn_model import create_model
 from models.errors import ModelError
 from models.rcnn import rpn
+from models.rcnn.detector import FasterRCNN
 from models.rcnn.layers import Float32Predictor
 from models.rcnn.losses import ClassifierLoss, set_classifier_loss
 from models.rcnn.stock import float_images, targets_of
@@ -30,6 +31,16 @@ def mixed_batch():
             )
             start += count
     return collate(samples)
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_a_gpu_gets_weights_in_the_order_of_the_maps(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(FasterRCNN, "to", lambda model, device: model)
+    model = create_model[NANO](3, pretrained=False).place_on(torch.device(kind))
+    weights = [p for part in (model.backbone, model.rpn.head) for p in part.parameters() if p.ndim == 4]
+    large = [weight for weight in weights if min(weight.shape) > 1]
+    assert len(large) > 3
+    assert {weight.is_contiguous(memory_format=torch.channels_last) for weight in large} == {kind == "cuda"}
 
 
 def test_detections_are_in_original_pixels() -> None:

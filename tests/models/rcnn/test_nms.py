@@ -87,6 +87,28 @@ def test_a_threshold_is_rounded_down(threshold: float) -> None:
     assert float(torch.nextafter(torch.tensor(rounded), torch.tensor(2.0))) > threshold
 
 
+def test_triton_that_does_not_work_is_told_once_and_left_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It can be imported without a C compiler, and ended every step."""
+    kernel = pytest.importorskip("models.rcnn.nms_triton", exc_type=ImportError)
+    calls = []
+
+    def fail(*given: object) -> Tensor:
+        calls.append(given)
+        raise RuntimeError("Failed to find C compiler. Please specify via CC environment variable.\nmore")
+
+    monkeypatch.setattr(kernel, "suppress", fail)
+    ours._works.cache_clear()
+    assert [ours._triton(count, torch.device("cpu")) for count in (10, 20, 10**6)] == [None] * 3
+    ours._works.cache_clear()
+    assert len(calls) == 1
+    (record,) = caplog.records
+    assert record.getMessage().endswith(
+        "slower: Failed to find C compiler. Please specify via CC environment variable."
+    )
+
+
 KERNEL = """
 import torch
 from models.rcnn.nms import rounded_down

@@ -29,10 +29,14 @@ class _Prepared(NamedTuple):
 
 
 class _Batches:
-    """Prepared images of an index, in its order, `size` at a time."""
+    """Prepared images of an index, in its order, `size` at a time.
+
+    waited: s that iterations have waited for images to be prepared.
+    """
 
     def __init__(self, detector: Detector, index: LabelIndex, size: int, threads: int) -> None:
         self._detector, self._index, self._size, self._threads = detector, index, size, threads
+        self.waited = 0.0
 
     def __len__(self) -> int:
         return -(-len(self._index) // self._size)
@@ -41,7 +45,10 @@ class _Batches:
         numbers = range(len(self._index))
         prepared = prefetched(self._load, numbers, ahead=_AHEAD * self._size, threads=self._threads)
         for _ in range(len(self)):
-            yield list(islice(prepared, self._size))
+            started = time.perf_counter()
+            batch = list(islice(prepared, self._size))
+            self.waited += time.perf_counter() - started
+            yield batch
 
     def _load(self, number: int) -> _Prepared:
         try:

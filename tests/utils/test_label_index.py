@@ -323,7 +323,13 @@ def no_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     def decode(*_: object, **__: object) -> None:
         raise AssertionError("an image was decoded")
 
-    for name in ("cv2.imdecode", "cv2.imread", "PIL.Image.Image.load", "PIL.ImageFile.ImageFile.load"):
+    for name in (
+        "cv2.imdecode",
+        "cv2.imread",
+        "simplejpeg.decode_jpeg",
+        "PIL.Image.Image.load",
+        "PIL.ImageFile.ImageFile.load",
+    ):
         monkeypatch.setattr(name, decode)
 
 

@@ -1,6 +1,5 @@
 """Albumentations pipelines: the built-in photometric one, and any that a YAML file lists (--aug-config)."""
 
-import difflib
 import functools
 import inspect
 import os
@@ -16,6 +15,7 @@ import numpy as np
 
 from utils.augmentation_policy import MIN_SIDE, MIN_VISIBLE
 from utils.errors import DataError
+from utils.nearest import did_you_mean
 from utils.safe_yaml import brief, parse_yaml, read_yaml
 
 _EXAMPLE = "- HorizontalFlip: {p: 0.5}"
@@ -294,10 +294,8 @@ def _words_of(step: Step) -> str:
 
 
 def _nearest(name: str, known: Collection[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    if near:
-        return f"; did you mean {near[0]}?"
-    return f"; it has {', '.join(known)}" if len(known) < 20 else "; https://albumentations.ai/docs lists them"
+    all_known = f"it has {', '.join(known)}" if len(known) < 20 else "https://albumentations.ai/docs lists them"
+    return did_you_mean(name, known) or f"; {all_known}"
 
 
 def _kind(made: Any) -> str:

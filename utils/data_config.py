@@ -1,6 +1,5 @@
 """A data set's YAML file as a checked, typed DataConfig. README.md explains every key to users."""
 
-import difflib
 import os
 import unicodedata
 from collections import Counter
@@ -12,7 +11,8 @@ from typing import Any
 import yaml
 
 from utils.errors import DataError
-from utils.safe_yaml import QUOTED, Document, brief, parse_yaml, read_yaml
+from utils.nearest import did_you_mean
+from utils.safe_yaml import Document, brief, parse_yaml, read_yaml
 
 BACKGROUND = "__background__"
 SPLITS = ("train", "valid", "test")
@@ -122,9 +122,8 @@ def _check_value(where: str, key: str, value: Any) -> None:
             "data_config.yaml)"
         )
     if key not in _TYPES:
-        near = difflib.get_close_matches(str(key)[:QUOTED], _TYPES, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(_TYPES)}"
-        raise DataError(f"{where}: unknown key {brief(key)}; {hint}")
+        hint = did_you_mean(str(key), _TYPES) or f"; known keys: {', '.join(_TYPES)}"
+        raise DataError(f"{where}: unknown key {brief(key)}{hint}")
     expected = _TYPES[key]
     if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
         raise DataError(f"{where}: {key} is {brief(value)}, expected {_WORDS[expected]}")

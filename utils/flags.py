@@ -21,7 +21,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, NoReturn, TypeVar
 
-from utils.errors import UserError, let_first_process_tell
+from utils.errors import USAGE, UserError, let_first_process_tell
+from utils.nearest import did_you_mean
 
 AUTO = 0  # what `auto` is as a number, which the script finds
 OptionsType = TypeVar("OptionsType", bound="Options")
@@ -74,7 +75,7 @@ def parse_options(
     options_class: type[OptionsType], description: str, argv: Sequence[str] | None = None, *, program: str | None = None
 ) -> OptionsType:
     """Parse `argv` (the process's own by default). Usage errors leave with exit code 2, as argparse does."""
-    parser = _Parser(program, description=description, argument_default=argparse.SUPPRESS)
+    parser = OneLineParser(program, description=description, argument_default=argparse.SUPPRESS)
     hints = typing.get_type_hints(options_class, include_extras=True)
     fields = {f.name: f for f in _flag_fields(options_class)}
     for declaring in reversed(options_class.__mro__):
@@ -87,15 +88,28 @@ def parse_options(
             else:
                 arguments.pop("required")
                 target.add_argument(option.name, **arguments)
-    typed = {name: _frozen(value) for name, value in vars(parser.parse_args(argv)).items()}
+    found, unknown = parser.parse_known_args(argv)
+    if unknown:
+        parser.refuse(unknown)
+    typed = {name: _frozen(value) for name, value in vars(found).items()}
     return options_class(**typed, given=frozenset(typed))
 
 
-class _Parser(argparse.ArgumentParser):
+class OneLineParser(argparse.ArgumentParser):
+    """Its errors are one line, as those of the scripts are; of several processes, the first tells them."""
+
     def error(self, message: str) -> NoReturn:
-        """See ArgumentParser; told once by several processes with one command line."""
+        """See ArgumentParser."""
         let_first_process_tell()
-        super().error(message)
+        self.exit(USAGE, f"error: {message} (see {self.prog} --help)\n")
+
+    def refuse(self, unknown: Sequence[str]) -> NoReturn:
+        """Leave, naming what was typed and is no flag, with the nearest one that is."""
+        flags = [word.partition("=")[0] for word in unknown if word.startswith("-")]
+        if not flags:
+            self.error(f"{' '.join(unknown)!r} belongs to no flag")
+        hints = (f"unknown flag {flag}{did_you_mean(flag, self._option_string_actions)}" for flag in flags)
+        self.error(" ".join(hints))
 
 
 def _flag_fields(options_class: type[Options]) -> list[dataclasses.Field]:

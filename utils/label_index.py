@@ -1,6 +1,5 @@
 """All labels of one split, read once into flat arrays."""
 
-import difflib
 import logging
 from array import array
 from collections import Counter, defaultdict
@@ -21,6 +20,7 @@ from utils.images import DamagedImageError, ImageHeader, is_image_name, read_hea
 from utils.label_readers import UNKNOWN, LabelFile, shown
 from utils.label_sources import COCO, LabelSource, open_labels
 from utils.machine import give_back_memory
+from utils.nearest import did_you_mean
 from utils.progress import bar
 
 _NAMES_SHOWN = 5
@@ -356,8 +356,7 @@ def _report(reading: SplitReading, box_problems: np.ndarray, classes: Sequence[s
 
 def class_hint(unknown: str, classes: Sequence[str]) -> str:
     """The class that a name in quotes, as a reader gives those that CLASSES lacks, may have been meant to be."""
-    near = difflib.get_close_matches(unknown.strip("'"), classes, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return did_you_mean(unknown.strip("'"), classes, shown=repr)
 
 
 def _check_classes(config: DataConfig, split_name: str, reading: SplitReading) -> None:

@@ -1,6 +1,5 @@
 """YAML files of users, read so that every fault is one DataError with its line, and the result is small."""
 
-import difflib
 import reprlib
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +8,7 @@ import yaml
 from yaml.constructor import ConstructorError
 
 from utils.errors import DataError
+from utils.nearest import did_you_mean_file
 
 QUOTED = 80  # characters of a value that a message quotes
 _MAX_BYTES = 1 << 20  # such a file has a few hundred lines
@@ -30,9 +30,7 @@ def read_yaml(path: Path, kind: str) -> str:
         DataError: naming the file, or one of a similar name where there is none.
     """
     if not path.is_file():
-        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], n=1)
-        hint = f"; did you mean {path.parent / near[0]}?" if near else ""
-        raise DataError(f"{path}: no such file{hint}")
+        raise DataError(f"{path}: no such file{did_you_mean_file(path, '*.yaml')}")
     if path.stat().st_size > _MAX_BYTES:
         raise DataError(f"{path}: {path.stat().st_size:,} bytes is too large for {kind}: is this the right file?")
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from utils.errors import USAGE, UserError, let_first_process_tell
-from utils.flags import Options, OptionsType, parse_options
+from utils.flags import OneLineParser, Options, OptionsType, parse_options
 from utils.memory import full_memory
 
 _REMEDIES = "lower --batch or --imgsz, or choose a smaller --model"
@@ -70,7 +70,7 @@ def run_script(
 
 def run_commands(commands: Mapping[str, tuple[Callable[[Any], None], type[Options]]], description: str) -> NoReturn:
     """A script with several mains: `script.py COMMAND --flags`. The docstring of each says what it does."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         description=description,
         epilog="; ".join(f"{name}: {inspect.getdoc(main)}" for name, (main, _) in commands.items()),
     )

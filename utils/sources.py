@@ -1,6 +1,5 @@
 """What --input means for images."""
 
-import difflib
 import glob
 import os
 from collections.abc import Iterator, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from utils.errors import UserError
 from utils.files import file_size
 from utils.images import IMAGE_SUFFIXES, can_write, is_image_name, list_images
+from utils.nearest import did_you_mean_file
 
 _LIST_SUFFIX = ".txt"
 _VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
@@ -55,10 +55,7 @@ def find_images(wish: str, *, recursive: bool = False) -> ImageFiles:
         return ImageFiles(paths, tuple(output_names([p.name for p in paths])))
     if "://" in wish:
         raise UserError(f"--input {wish}: images are read from disks, not from addresses: fetch it first")
-    names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    near = difflib.get_close_matches(path.name, names, n=1)
-    hint = f"; did you mean {path.parent / near[0]}?" if near else ""
-    raise UserError(f"--input {wish}: no such file or folder{hint}")
+    raise UserError(f"--input {wish}: no such file or folder{did_you_mean_file(path)}")
 
 
 def _listed(path: Path) -> list[Path]:

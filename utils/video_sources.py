@@ -1,6 +1,5 @@
 """What --input means for a video: a file, a camera, a stream, a folder of frames, or standard input."""
 
-import difflib
 import glob
 import logging
 import re
@@ -17,6 +16,7 @@ import numpy as np
 from utils.av_reader import AvReader, PipeEnd
 from utils.errors import DataError, UserError
 from utils.images import is_image_name, list_images, read_image
+from utils.nearest import did_you_mean_file
 from utils.opencv_video import OpenCvReader, has_av
 from utils.printable import printable
 from utils.video import USUAL_RATE, Clock, Frame, VideoError, VideoFacts, VideoSource, check_size, sane_rate
@@ -62,7 +62,7 @@ def open_video(wish: str, *, fps: float | None = None, reconnect: int = 5) -> Vi
             folder = Path(wish).parent.name
             return ImageFrames(images, "frames" if glob.has_magic(folder) else folder or "frames", rate)
         raise UserError(f"--input {wish}: {'no frames (images)' if found else 'no file'} under this pattern")
-    raise UserError(f"--input {wish}: no such file or folder{_hint(path)}")
+    raise UserError(f"--input {wish}: no such file or folder{did_you_mean_file(path)}")
 
 
 def without_password(address: str) -> str:
@@ -256,9 +256,3 @@ def _fitted(image: np.ndarray, facts: VideoFacts) -> np.ndarray:
 def _require_av(name: str) -> None:
     if not has_av():
         raise UserError(f"{name} needs PyAV: pip install av")
-
-
-def _hint(path: Path) -> str:
-    names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    near = difflib.get_close_matches(path.name, names, n=1)
-    return f"; did you mean {path.parent / near[0]}?" if near else ""

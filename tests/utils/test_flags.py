@@ -84,14 +84,22 @@ def test_as_dict_is_plain_and_comes_back() -> None:
         (["--share", "1.5"], "'1.5' is not a number from 0 to 1"),
         (["--kind", "c"], "invalid choice"),
         (["--classes", "-1"], "is not a whole number of at least 0"),
-        (["--nonsense"], "unrecognized arguments"),
+        (["--quux"], "error: unknown flag --quux ("),
+        (["--sice", "4"], "error: unknown flag --sice; did you mean --size? ("),
+        (["--sice=4", "--knid", "a"], "did you mean --size? unknown flag --knid; did you mean --kind? ("),
+        (["-q"], "error: unknown flag -q ("),
+        (["4", "5"], "error: '4 5' belongs to no flag ("),
     ],
 )
 def test_bad_values_leave_with_code_2(argv: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         parse(*argv)
     assert left.value.code == 2
-    assert words in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert words in told
+    assert told.startswith("error: ")
+    assert told.endswith(" --help)\n")
+    assert told.count("\n") == 1
 
 
 def test_help_has_a_heading_for_each_class(capsys: pytest.CaptureFixture[str]) -> None:

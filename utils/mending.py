@@ -31,6 +31,9 @@ DONE: Mapping[str, str] = {  # kind of problem -> what the copy does about it
     **dict.fromkeys((kinds.SHARED, kinds.NO_LABELS), MENDED),
     **dict.fromkeys((kinds.NEAR_ACROSS, kinds.NEAR, EXIF, SIXTEEN_BITS, GREY, CMYK, ALPHA, FRAMES, HUGE), AS_BEFORE),
 }
+_CLASSES = dict.fromkeys(  # kinds that count label files, of which some boxes alone are left out
+    (kinds.CLASS, kinds.NUMBER, kinds.CLASS_DROPPED), "label files' boxes of classes that CLASSES lacks"
+)
 _LEAKED = "images of train that valid or test has too, byte for byte"
 _LEAKED_ELSEWHERE = "images that valid and test both have"
 _TURNED = "EXIF orientations that the boxes do not follow"
@@ -78,7 +81,7 @@ def _done(checked: DataCheck) -> Iterator[tuple[str, str]]:
     """What the copy does about every problem: one of this module's words, and the kind."""
     for problem in checked.problems:
         if problem.kind in DONE and problem.kind != kinds.COPY:
-            yield DONE[problem.kind], problem.kind
+            yield DONE[problem.kind], _CLASSES.get(problem.kind, problem.kind)
 
 
 def _selected(index: LabelIndex, images: np.ndarray, boxes: np.ndarray) -> LabelIndex:

@@ -101,11 +101,14 @@ def test_it_says_what_was_done(mended: Mended, caplog: pytest.LogCaptureFixture,
     mend_data(load_data_config(folder.yaml), check, tmp_path / "again")
     lines = caplog.messages
     for kind, count in Counter(problem.kind for problem in check.problems if problem.kind in DONE).items():
-        if kind not in (COPY, "images that EXIF turns"):
+        if kind not in (COPY, "images that EXIF turns") and not kind.startswith("label files with "):
             assert f"  {DONE[kind]}: {count} {kind}" in lines
     assert "  left out: 1 images of train that valid or test has too, byte for byte" in lines
     copies = {VOC: 1, YOLO: 2, COCO: 1}[folder.label_type]
     assert f"  left out: {copies} images that are there twice" in lines
+    of_boxes = [line for line in lines if line.endswith(" label files' boxes of classes that CLASSES lacks")]
+    files = sum(problem.kind.startswith("label files with ") for problem in check.problems)
+    assert of_boxes == [f"  left out: {files} label files' boxes of classes that CLASSES lacks"]
     turned = {VOC: 6, YOLO: 0, COCO: 6}[folder.label_type]
     assert (f"  mended: {turned} EXIF orientations that the boxes do not follow" in lines) == bool(turned)
     assert any(line.startswith("  valid: ") and line.endswith(" boxes") for line in lines)

@@ -95,6 +95,11 @@ def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """The image at a new size; itself, where that is its size."""
     if image.shape[:2] == (height, width):
         return image
+    row = image[0].size
+    if image.shape[1] == width and row % 4 == 0 and image.flags.c_contiguous:
+        # No pixel needs those beside it, and OpenCV is faster with four channels than with three.
+        resized = cv2.resize(image.reshape(-1, row // 4, 4), (row // 4, height), interpolation=cv2.INTER_LINEAR)
+        return resized.reshape(height, width, -1)
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
 
 

@@ -1,5 +1,6 @@
 from unittest import mock
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from utils.augmentation import (
     mosaic,
     paste,
     resize,
+    resize_image,
     scaled,
 )
 from utils.augmentation_config import Pipeline, photometric
@@ -88,6 +90,15 @@ def test_resize_keeps_boxes_in_proportion(picture: Labelled, height: int, width:
         rtol=1e-5,
         atol=1e-6,
     )
+
+
+@given(SIDES, SIDES, SIDES, st.booleans(), SEEDS)
+def test_an_image_resized_in_height_alone_has_opencvs_pixels(
+    old: int, height: int, width: int, is_window: bool, seed: int
+) -> None:
+    image = np.random.default_rng(seed).integers(0, 256, (old, width + is_window, 3), np.uint8)[:, :width]
+    expected = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    np.testing.assert_array_equal(resize_image(image, height, width), expected)
 
 
 def test_resize_to_the_same_size_changes_nothing() -> None:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from utils.image_structure import png_exif
-from utils.images import exif_orientation
+from utils.image_structure import exif_orientation, png_exif
 
 EXIF = "images that EXIF turns"
 SIXTEEN_BITS = "images of more than 8 bits a channel"

@@ -1,7 +1,7 @@
 """What the structure of an image file tells without decoding.
 
-Whether it ends too early, where decoders fill the gap with grey and say nothing, the EXIF data of a PNG, and what comes
-before the pixels of a JPEG.
+Whether it ends too early, where decoders fill the gap with grey and say nothing, EXIF data, and what comes before the
+pixels of a JPEG.
 """
 
 import mmap
@@ -13,9 +13,13 @@ from typing import NamedTuple
 from PIL import Image
 
 _JPEG, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
-_JPEG_SEGMENT, _JPEG_SIZE = struct.Struct(">BBH"), struct.Struct(">HH")
+_JPEG_MARKER = re.compile(rb"\xff[^\xff]")  # what is in between is skipped, as decoders do
+_JPEG_SEGMENT, _JPEG_SIZE = struct.Struct(">xBH"), struct.Struct(">HH")
+_MOST_SEGMENTS = 10_000  # of 64 kB
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF markers: ITU-T T.81, table B.1
 _SOS, _APP1, _EXIF = 0xDA, 0xE1, b"Exif\0\0"
+_EXIF_ORIENTATION = 274  # EXIF 2.32, table 4
+_UPRIGHT = 1
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNM = re.compile(rb"P([56])" + 3 * rb"(?:\s|#[^\n]*\n)+(\d+)" + rb"\s")  # netpbm: width, height, largest value
 _PNM_HEADER_BYTES = 1 << 12
@@ -25,7 +29,7 @@ _TIFF_STARTS, _TIFF_COUNTS = (273, 324), (279, 325)  # TIFF 6.0: of strips, of t
 def is_cut_off(data: bytes | mmap.mmap) -> bool:
     """Whether a JPEG, PNG, BMP or PPM file is shorter than it says. What comes after its end is no fault."""
     if is_jpeg(data):
-        return data.rfind(_JPEG_END, jpeg_header(data).scan) < 0
+        return jpeg_header(data).is_cut_off
     if data[:8] == _PNG:
         return all(kind != b"IEND" for kind, _ in _png_chunks(data))
     if data[:2] == b"BM":
@@ -40,9 +44,14 @@ def is_cut_off(data: bytes | mmap.mmap) -> bool:
 class JpegHeader(NamedTuple):
     """What comes before the first scan of a JPEG file (ITU-T T.81, annex B)."""
 
-    scan: int  # where that starts
+    is_cut_off: bool  # the file ends within it, or in a scan
     pixels: int  # of the largest frame, 0 where there is none
     exif: list[bytes]  # EXIF data, without its prefix; decoders follow the first
+
+    @property
+    def is_upright(self) -> bool:
+        """Whether nothing in it asks for the picture to be turned."""
+        return all(exif_orientation(exif) in (None, _UPRIGHT) for exif in self.exif)
 
 
 def is_jpeg(data: bytes | mmap.mmap) -> bool:
@@ -51,15 +60,17 @@ def is_jpeg(data: bytes | mmap.mmap) -> bool:
 
 
 def jpeg_header(data: bytes | mmap.mmap) -> JpegHeader:
-    """The segments up to the first scan, or to the end; those of a thumbnail lie within one of them."""
+    """The segments up to the first scan; those of a thumbnail lie within one of them. Too many are no header's."""
     at, pixels, exif = 2, 0, []
-    while at + 4 <= len(data):
-        filling, marker, length = _JPEG_SEGMENT.unpack_from(data, at)
-        if filling != 0xFF or marker == 0xFF:
-            at += 1
-        elif marker == _SOS:
-            return JpegHeader(at, pixels, exif)
-        elif marker <= 0x01 or 0xD0 <= marker <= 0xD9:  # without a length
+    for _ in range(_MOST_SEGMENTS):
+        found = _JPEG_MARKER.search(data, at)
+        if found is None or found.start() + 4 > len(data):
+            break
+        at = found.start()
+        marker, length = _JPEG_SEGMENT.unpack_from(data, at)
+        if marker == _SOS:
+            return JpegHeader(data.rfind(_JPEG_END, at) < 0, pixels, exif)
+        if marker <= 0x01 or 0xD0 <= marker <= 0xD9:  # without a length
             at += 2
         else:
             if marker in _FRAMES and at + 9 <= len(data):
@@ -68,7 +79,7 @@ def jpeg_header(data: bytes | mmap.mmap) -> JpegHeader:
             elif marker == _APP1 and data[at + 4 : at + 10] == _EXIF:
                 exif.append(data[at + 10 : at + 2 + length])
             at += 2 + length
-    return JpegHeader(len(data), pixels, exif)
+    return JpegHeader(True, pixels, exif)
 
 
 def _png_chunks(data: bytes | mmap.mmap) -> Iterator[tuple[bytes, slice]]:
@@ -86,6 +97,27 @@ def png_exif(data: mmap.mmap) -> bytes:
     """The content of the eXIf chunk, wherever it is; Pillow's header ends at the pixels."""
     exif = next((data[place] for kind, place in _png_chunks(data) if kind == b"eXIf"), b"")
     return exif if exif[:2] in (b"II", b"MM") else b""  # libpng drops any other
+
+
+def exif_orientation(exif: bytes) -> int | None:
+    """The orientation that EXIF data names, 1 to 8; None for none, and for damaged data, which OpenCV leaves alone too.
+
+    Read as OpenCV reads it: the first two bytes of the value, whatever the type. Pillow heeds the type, and XMP.
+    """
+    data = exif.removeprefix(b"Exif\0\0")
+    order = {b"II": "<", b"MM": ">"}.get(data[:2])  # TIFF 6.0, section 2
+    if order is None:
+        return None
+    try:
+        (start,) = struct.unpack_from(f"{order}I", data, 4)
+        (count,) = struct.unpack_from(f"{order}H", data, start)
+        for entry in range(start + 2, start + 2 + 12 * count, 12):
+            tag, value = struct.unpack_from(f"{order}H6xH", data, entry)
+            if tag == _EXIF_ORIENTATION:
+                return value
+    except struct.error:
+        return None
+    return None
 
 
 def _bmp_length(data: bytes | mmap.mmap) -> int:

@@ -4,7 +4,6 @@ import functools
 import io
 import mmap
 import os
-import struct
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -16,11 +15,9 @@ from PIL import Image, UnidentifiedImageError
 
 from utils.errors import DataError
 from utils.files import file_size, write_bytes
-from utils.image_structure import is_cut_off, is_jpeg, is_tiff_cut_off, jpeg_header, png_exif
+from utils.image_structure import exif_orientation, is_cut_off, is_jpeg, is_tiff_cut_off, jpeg_header, png_exif
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm"})
-_EXIF_ORIENTATION = 274  # EXIF 2.32, table 4
-_UPRIGHT = 1
 _SIDEWAYS = (5, 6, 7, 8)  # orientations that exchange width and height
 _MOST_PIXELS = 178_956_970  # from where on Pillow refuses, unless another library has cleared its limit, as SAHI does
 _PILLOW_ERRORS = (Image.DecompressionBombError, OSError, SyntaxError, TypeError, ValueError)
@@ -59,28 +56,27 @@ def read_header(path: Path) -> ImageHeader:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Pillow, about odd but legible metadata
-            (width, height), orientation, cut_off = _probe(path)
+            (width, height), orientation = _probe(path)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except _PILLOW_ERRORS as error:
         reason = "not an image, or damaged" if isinstance(error, UnidentifiedImageError) else str(error)
         raise DataError(f"{path}: cannot be read as an image ({reason}): repair or remove it") from None
-    if cut_off:
-        raise _cut_off_error(path)
     return ImageHeader((height, width), (width, height) if orientation in _SIDEWAYS else (height, width))
 
 
-def _probe(path: Path) -> tuple[tuple[int, int], int | None, bool]:
-    """Width and height as stored, EXIF orientation, and whether the file is cut off."""
-    file_size(path)
-    with (
-        _opened(path) as image,
-        path.open("rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
-    ):
-        cut_off = is_tiff_cut_off(image, len(data)) if image.format == "TIFF" else is_cut_off(data)
-        exif = png_exif(data) if image.format == "PNG" else image.info.get("exif", b"")
-        return image.size, exif_orientation(exif), cut_off
+def _probe(path: Path) -> tuple[tuple[int, int], int | None]:
+    """Width and height as stored, and EXIF orientation."""
+    if not file_size(path):
+        raise UnidentifiedImageError
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        if is_cut_off(data):  # asked first: Pillow takes minutes to give up a header without end
+            raise _cut_off_error(path)
+        with _opened(path) as image:
+            if image.format == "TIFF" and is_tiff_cut_off(image, len(data)):
+                raise _cut_off_error(path)
+            exif = png_exif(data) if image.format == "PNG" else image.info.get("exif", b"")
+            return image.size, exif_orientation(exif)
 
 
 def _opened(source: Path | io.BytesIO) -> Image.Image:
@@ -90,27 +86,6 @@ def _opened(source: Path | io.BytesIO) -> Image.Image:
         image.close()
         raise Image.DecompressionBombError(f"Image size ({pixels} pixels) exceeds limit of {_MOST_PIXELS} pixels")
     return image
-
-
-def exif_orientation(exif: bytes) -> int | None:
-    """The orientation that EXIF data names, 1 to 8; None for none, and for damaged data, which OpenCV leaves alone too.
-
-    Read as OpenCV reads it: the first two bytes of the value, whatever the type. Pillow heeds the type, and XMP.
-    """
-    data = exif.removeprefix(b"Exif\0\0")
-    order = {b"II": "<", b"MM": ">"}.get(data[:2])  # TIFF 6.0, section 2
-    if order is None:
-        return None
-    try:
-        (start,) = struct.unpack_from(f"{order}I", data, 4)
-        (count,) = struct.unpack_from(f"{order}H", data, start)
-        for entry in range(start + 2, start + 2 + 12 * count, 12):
-            tag, value = struct.unpack_from(f"{order}H6xH", data, entry)
-            if tag == _EXIF_ORIENTATION:
-                return value
-    except struct.error:
-        return None
-    return None
 
 
 def read_image(path: Path, *, as_stored: bool = False) -> np.ndarray:
@@ -134,12 +109,12 @@ def read_image(path: Path, *, as_stored: bool = False) -> np.ndarray:
         raise DataError(f"{path}: no such file") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}): repair or remove it") from None
-    if is_cut_off(data):
+    header = jpeg_header(data) if is_jpeg(data) else None
+    if header.is_cut_off if header else is_cut_off(data):
         raise _cut_off_error(path)
-    if _is_bomb(data):
+    if header.pixels > _MOST_PIXELS if header else _is_bomb(data):
         raise DamagedImageError(f"{path}: too many pixels: reduce it, or remove it if it is damaged")
-    image = _plain_jpeg(data, as_stored=as_stored)
-    if image is not None:
+    if header and (as_stored or header.is_upright) and (image := _jpeg(data)) is not None:
         return image
     _silence_opencv()
     flags = cv2.IMREAD_COLOR_RGB | (cv2.IMREAD_IGNORE_ORIENTATION if as_stored else 0)
@@ -152,12 +127,8 @@ def read_image(path: Path, *, as_stored: bool = False) -> np.ndarray:
     return image
 
 
-def _plain_jpeg(data: bytes, *, as_stored: bool) -> np.ndarray | None:
-    """The pixels of a JPEG without faults that need not be turned: OpenCV's, in 4/5 of its time."""
-    if not is_jpeg(data):
-        return None
-    if not as_stored and any(exif_orientation(exif) not in (None, _UPRIGHT) for exif in jpeg_header(data).exif):
-        return None
+def _jpeg(data: bytes) -> np.ndarray | None:
+    """The pixels of a JPEG without faults, as stored: OpenCV's, in less time (benchmarks/data.py)."""
     try:
         return simplejpeg.decode_jpeg(data, "RGB")
     except ValueError:  # damaged, or of colours that it does not know, CMYK's
@@ -166,8 +137,6 @@ def _plain_jpeg(data: bytes, *, as_stored: bool) -> np.ndarray | None:
 
 def _is_bomb(data: bytes) -> bool:
     """Whether the header says more pixels than we decode; OpenCV takes 3 GB for a gigapixel."""
-    if is_jpeg(data):  # Pillow needs a tenth of the time of decoding
-        return jpeg_header(data).pixels > _MOST_PIXELS
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from utils.errors import DataError
+from utils.image_structure import jpeg_header
 from utils.images import can_write, list_images, read_header, read_image, write_image
 
 RNG = np.random.default_rng(0)
@@ -193,6 +194,36 @@ def test_a_jpeg_with_faults_that_opencv_forgives_is_read(tmp_path: Path, spoil) 
     data = spoil(data, data.index(b"\xff\xc0"))
     path.write_bytes(data)
     np.testing.assert_array_equal(read_image(path), by_opencv(data))
+
+
+@pytest.mark.parametrize(
+    "filling",
+    [
+        pytest.param(b"\0" * 10**6, id="no segments at all"),
+        pytest.param(b"\xff" * 10**6, id="markers that never come"),
+        pytest.param(b"\xff\xd0" * 10**6, id="markers without content"),
+        pytest.param(b"\xff\xe0\0\0" * 10**6, id="segments without a length"),
+        pytest.param(b"\xff\xe0\0\2" * 10**6, id="empty segments"),
+    ],
+)
+def test_a_jpeg_whose_header_does_not_end_is_given_up_before_a_library_walks_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filling: bytes
+) -> None:
+    """Of 30 MB, Pillow takes half a minute."""
+    monkeypatch.setattr(Image, "open", None)
+    monkeypatch.setattr(cv2, "imdecode", None)
+    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8" + filling)
+    for read in (read_header, read_image):
+        with pytest.raises(DataError, match=r"a\.jpg: the image is cut off"):
+            read(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize(("segments", "is_cut_off"), [(9_000, False), (11_000, True)])
+def test_a_jpeg_has_a_bounded_number_of_segments(segments: int, is_cut_off: bool) -> None:
+    written = io.BytesIO()
+    Image.fromarray(PICTURE).save(written, "JPEG")
+    data = written.getvalue()
+    assert jpeg_header(data[:2] + b"\xff\xe0\0\2" * segments + data[2:]).is_cut_off == is_cut_off
 
 
 def with_exif(jpeg: bytes, orientation: int) -> bytes:

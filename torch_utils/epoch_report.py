@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EpochReport:
-    """What there is to say of the best epoch so far, in files that take the place of an earlier one's."""
+    """What there is to say of an epoch, for the best so far in files that take the place of an earlier one's."""
 
     folder: Path  # of the run
     index: LabelIndex  # of the validation split

@@ -136,19 +136,17 @@ class Run:
             leave_processes()
             raise stopped
 
-    def record(
-        self, state: TrainingState, draw: Callable[[], None], report: Callable[[int], EpochReport] | None = None
-    ) -> None:
+    def record(self, state: TrainingState, draw: Callable[[], None], report: EpochReport | None = None) -> None:
         """Log and save the epoch that just ended, see `save`; `draw` adds pictures of it from a thread.
 
         The log comes first: a run that is killed between the two does the epoch again, and logs it again. Where it
         cannot be written, the epoch is saved nevertheless.
 
         Args:
-            report: makes the report of the epoch of this number; asked for if it is the best.
+            report: of this epoch; kept if it is the best.
         """
         self.state = state
-        best = report(state.epoch) if report is not None and state.improved else None
+        best = report if state.improved else None
         try:
             if self.log is not None:
                 self.log.write_epoch(state.history)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from models.rcnn.detector import FasterRCNN
-from torch_utils.detection_analysis import analyse
 from torch_utils.distributed import share_faults
 from torch_utils.engine import Evaluation, evaluate
 from torch_utils.epoch_report import EpochReport, best_without_report
@@ -62,12 +61,13 @@ class Validation:
             done.counted, found.metrics.ap, found.metrics.ap50,
             val_losses=found.losses, train_maps=train_maps, kept=run.watch.in_a_row == 0,
         )  # fmt: skip
-        run.record(state, partial(self._draw, found), partial(self._report, found))
+        report = self._report(found, state.epoch)
+        run.record(state, partial(self._draw, report), report)
 
     def redraw(self) -> None:
         """Measure again and draw: of a run that has nothing left to train."""
         found = self._measure_valid(partial(self._run.pause, lambda: self._run.state.under_way))
-        self._run.redraw(partial(self._draw, found))
+        self._run.redraw(partial(self._draw, self._report(found, self._run.state.epoch)))
 
     def complete_report(self) -> None:
         """Measure the best epoch again if it has no report: its run was killed before, or was the predecessor's."""
@@ -80,12 +80,12 @@ class Validation:
         model.load_state_dict(best["model_state_dict"])
         run.keep_report(self._report(self._measure(model, self._valid, self._valid_index), best["epoch"]))
 
-    def _draw(self, found: Evaluation) -> None:
+    def _draw(self, report: EpochReport) -> None:
         """Whatever the detector's scores are: what it would find at the best threshold."""
-        threshold = analyse(self._valid_index, found.detections).threshold
         write_prediction_pictures(
-            self._run.folder, self._valid_index, found.detections, threshold=threshold, single_batch=self._single_batch
-        )
+            self._run.folder, self._valid_index, report.found.detections, threshold=report.analysis.threshold,
+            single_batch=self._single_batch,
+        )  # fmt: skip
 
     def _measure_valid(self, pause: Callable[[], None], *, losses: bool = False) -> Evaluation:
         return self._measure(self._model, self._valid, self._valid_index, losses=losses, pause=pause)

@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from utils.image_structure import exif_orientation, png_exif
+from utils.tiff_structure import count_frames
 
 EXIF = "images that EXIF turns"
 SIXTEEN_BITS = "images of more than 8 bits a channel"
@@ -18,6 +19,7 @@ FRAMES = "images of several frames"
 HUGE = "images over 50 megapixels"
 
 _HUGE = 50_000_000  # px
+_MOST_FRAMES = 1000  # that are counted, of a TIFF
 _ALPHA_MODES = ("LA", "La", "P", "PA", "RGBA", "RGBa")
 _ARITHMETIC_ERRORS = (IndexError, KeyError, OverflowError, struct.error, TypeError, ValueError)
 _PILLOW_ERRORS = (EOFError, Image.DecompressionBombError, OSError, SyntaxError, *_ARITHMETIC_ERRORS)
@@ -45,7 +47,8 @@ def _notes_of_header(path: Path, as_stored: bool) -> list[tuple[str, str]]:
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
     ):
         orientation = exif_orientation(png_exif(data) if image.format == "PNG" else image.info.get("exif", b""))
-        frames = getattr(image, "n_frames", 1)
+        is_tiff = image.format == "TIFF"  # whose frames Pillow counts in their number squared
+        frames = count_frames(data, _MOST_FRAMES) if is_tiff else getattr(image, "n_frames", 1)
         bands, pixels = image.getbands(), image.width * image.height
         notes = []
         if orientation in range(2, 9):
@@ -60,7 +63,8 @@ def _notes_of_header(path: Path, as_stored: bool) -> list[tuple[str, str]]:
         elif image.mode == "CMYK":
             notes.append((CMYK, "read as RGB"))
         if frames > 1 and image.format != "MPO":  # cameras put a preview into those
-            notes.append((FRAMES, f"{frames}, the first is read"))
+            more = " or more" if is_tiff and frames == _MOST_FRAMES else ""
+            notes.append((FRAMES, f"{frames:,}{more}, the first is read"))
         if pixels > _HUGE:
             notes.append((HUGE, f"{image.width}x{image.height}"))
         return notes

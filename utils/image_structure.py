@@ -1,21 +1,27 @@
 """What the structure of an image file tells without decoding.
 
-Whether it ends too early, where decoders fill the gap with grey and say nothing, EXIF data, and what comes before the
-pixels of a JPEG.
+Whether it ends too early, where decoders fill the gap with grey and say nothing; whether it is made to take a decoder's
+time or memory; EXIF data, and what comes before the pixels of a JPEG.
 """
 
 import mmap
 import re
 import struct
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
-from PIL import Image
+from utils import tiff_structure
 
-_JPEG, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+CUT_OFF = "the image is cut off before its end: fetch it again or remove it"
+SCANS = "a JPEG of more than 100 scans, which would take minutes to decode: save it anew or remove it"
+TOO_MUCH = "a TIFF whose directory asks for more than the file has: save it anew or remove it"
+_JPEG, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 _JPEG_MARKER = re.compile(rb"\xff[^\xff]")  # what is in between is skipped, as decoders do
 _JPEG_SEGMENT, _JPEG_SIZE = struct.Struct(">xBH"), struct.Struct(">HH")
-_MOST_SEGMENTS = 10_000  # of 64 kB
+_MOST_SEGMENTS = 10_000  # of 64 kB, before the first scan
+_MOST_SCANS = 100  # a progressive file has about 10
+_MOST_CHUNKS = 100_000  # of a PNG: 800 MB in pieces of 8 kB
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF markers: ITU-T T.81, table B.1
 _SOS, _APP1, _EXIF = 0xDA, 0xE1, b"Exif\0\0"
 _EXIF_ORIENTATION = 274  # EXIF 2.32, table 4
@@ -23,15 +29,23 @@ _UPRIGHT = 1
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNM = re.compile(rb"P([56])" + 3 * rb"(?:\s|#[^\n]*\n)+(\d+)" + rb"\s")  # netpbm: width, height, largest value
 _PNM_HEADER_BYTES = 1 << 12
-_TIFF_STARTS, _TIFF_COUNTS = (273, 324), (279, 325)  # TIFF 6.0: of strips, of tiles
 
 
-def is_cut_off(data: bytes | mmap.mmap) -> bool:
-    """Whether a JPEG, PNG, BMP or PPM file is shorter than it says. What comes after its end is no fault."""
+def fault(data: bytes | mmap.mmap) -> str:
+    """What is wrong with an image file: CUT_OFF, SCANS, TOO_MUCH, or "". What comes after its end is no fault."""
     if is_jpeg(data):
-        return jpeg_header(data).is_cut_off
+        return jpeg_header(data).fault
+    if tiff_structure.is_tiff(data):
+        if tiff_structure.asks_too_much(data):
+            return TOO_MUCH
+        return CUT_OFF if tiff_structure.is_cut_off(data) else ""
+    return CUT_OFF if _is_cut_off(data) else ""
+
+
+def _is_cut_off(data: bytes | mmap.mmap) -> bool:
+    """Whether a PNG, BMP or PPM file is shorter than it says."""
     if data[:8] == _PNG:
-        return all(kind != b"IEND" for kind, _ in _png_chunks(data))
+        return all(kind != b"IEND" for kind, _ in islice(_png_chunks(data), _MOST_CHUNKS))
     if data[:2] == b"BM":
         return len(data) < _bmp_length(data)
     if pnm := _PNM.match(data[:_PNM_HEADER_BYTES]):
@@ -44,7 +58,7 @@ def is_cut_off(data: bytes | mmap.mmap) -> bool:
 class JpegHeader(NamedTuple):
     """What comes before the first scan of a JPEG file (ITU-T T.81, annex B)."""
 
-    is_cut_off: bool  # the file ends within it, or in a scan
+    fault: str  # see the function: CUT_OFF within it or in a scan, SCANS, or ""
     pixels: int  # of the largest frame, 0 where there is none
     exif: list[bytes]  # EXIF data, without its prefix; decoders follow the first
 
@@ -69,7 +83,7 @@ def jpeg_header(data: bytes | mmap.mmap) -> JpegHeader:
         at = found.start()
         marker, length = _JPEG_SEGMENT.unpack_from(data, at)
         if marker == _SOS:
-            return JpegHeader(data.rfind(_JPEG_END, at) < 0, pixels, exif)
+            return JpegHeader(_fault_of_scans(data, at), pixels, exif)
         if marker <= 0x01 or 0xD0 <= marker <= 0xD9:  # without a length
             at += 2
         else:
@@ -79,7 +93,18 @@ def jpeg_header(data: bytes | mmap.mmap) -> JpegHeader:
             elif marker == _APP1 and data[at + 4 : at + 10] == _EXIF:
                 exif.append(data[at + 10 : at + 2 + length])
             at += 2 + length
-    return JpegHeader(True, pixels, exif)
+    return JpegHeader(CUT_OFF, pixels, exif)
+
+
+def _fault_of_scans(data: bytes | mmap.mmap, at: int) -> str:
+    """Of a JPEG whose first scan starts there; each costs a decoder the time of a whole picture."""
+    if data.rfind(_JPEG_END, at) < 0:
+        return CUT_OFF
+    for _ in range(_MOST_SCANS):
+        at = data.find(_JPEG_SCAN, at + 2)
+        if at < 0:
+            return ""
+    return SCANS
 
 
 def _png_chunks(data: bytes | mmap.mmap) -> Iterator[tuple[bytes, slice]]:
@@ -134,12 +159,3 @@ def _bmp_length(data: bytes | mmap.mmap) -> int:
     if compression not in (0, 3):  # BI_RGB, BI_BITFIELDS
         return start
     return start + (width * bits + 31) // 32 * 4 * abs(height)  # a negative height: rows from the top
-
-
-def is_tiff_cut_off(image: Image.Image, length: int) -> bool:
-    """Whether the last strip or tile ends behind a file of `length` bytes; `image` is that file, opened by Pillow."""
-    ends = [0]
-    for starts, counts in zip(_TIFF_STARTS, _TIFF_COUNTS, strict=True):
-        for start, count in zip(image.tag_v2.get(starts, ()), image.tag_v2.get(counts, ()), strict=False):
-            ends.append(start + count)
-    return length < max(ends)

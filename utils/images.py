@@ -15,11 +15,12 @@ from PIL import Image, UnidentifiedImageError
 
 from utils.errors import DataError
 from utils.files import file_size, write_bytes
-from utils.image_structure import exif_orientation, is_cut_off, is_jpeg, is_tiff_cut_off, jpeg_header, png_exif
+from utils.image_structure import JpegHeader, exif_orientation, fault, is_jpeg, jpeg_header, png_exif
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm"})
 _SIDEWAYS = (5, 6, 7, 8)  # orientations that exchange width and height
 _MOST_PIXELS = 178_956_970  # from where on Pillow refuses, unless another library has cleared its limit, as SAHI does
+_TOO_MANY = "too many pixels: reduce it, or remove it if it is damaged"
 _PILLOW_ERRORS = (Image.DecompressionBombError, OSError, SyntaxError, TypeError, ValueError)
 
 
@@ -70,11 +71,9 @@ def _probe(path: Path) -> tuple[tuple[int, int], int | None]:
     if not file_size(path):
         raise UnidentifiedImageError
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        if is_cut_off(data):  # asked first: Pillow takes minutes to give up a header without end
-            raise _cut_off_error(path)
+        if wrong := fault(data):  # asked first: Pillow takes minutes to give up a header without end
+            raise DamagedImageError(f"{path}: {wrong}")
         with _opened(path) as image:
-            if image.format == "TIFF" and is_tiff_cut_off(image, len(data)):
-                raise _cut_off_error(path)
             exif = png_exif(data) if image.format == "PNG" else image.info.get("exif", b"")
             return image.size, exif_orientation(exif)
 
@@ -92,7 +91,7 @@ def read_image(path: Path, *, as_stored: bool = False) -> np.ndarray:
     """Decode an image file.
 
     Args:
-        path: any file that OpenCV reads.
+        path: a file of a format that Pillow and OpenCV know.
         as_stored: leave the EXIF orientation alone instead of turning the image as a viewer would.
 
     Returns:
@@ -110,10 +109,8 @@ def read_image(path: Path, *, as_stored: bool = False) -> np.ndarray:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}): repair or remove it") from None
     header = jpeg_header(data) if is_jpeg(data) else None
-    if header.is_cut_off if header else is_cut_off(data):
-        raise _cut_off_error(path)
-    if header.pixels > _MOST_PIXELS if header else _is_bomb(data):
-        raise DamagedImageError(f"{path}: too many pixels: reduce it, or remove it if it is damaged")
+    if wrong := _fault_of_jpeg(header) if header else fault(data) or _fault_for_pillow(data):
+        raise DamagedImageError(f"{path}: {wrong}")
     if header and (as_stored or header.is_upright) and (image := _jpeg(data)) is not None:
         return image
     _silence_opencv()
@@ -135,17 +132,22 @@ def _jpeg(data: bytes) -> np.ndarray | None:
         return None
 
 
-def _is_bomb(data: bytes) -> bool:
-    """Whether the header says more pixels than we decode; OpenCV takes 3 GB for a gigapixel."""
+def _fault_of_jpeg(header: JpegHeader) -> str:
+    return header.fault or (_TOO_MANY if header.pixels > _MOST_PIXELS else "")
+
+
+def _fault_for_pillow(data: bytes) -> str:
+    """Why not to decode what it does not open, or says to have more pixels than we take: OpenCV knows further formats,
+    and takes 3 GB for a gigapixel."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             _opened(io.BytesIO(data)).close()
     except Image.DecompressionBombError:
-        return True
+        return _TOO_MANY
     except _PILLOW_ERRORS:
-        return False
-    return False
+        return "cannot be read as an image: repair or remove it"
+    return ""
 
 
 def write_image(path: Path, rgb: np.ndarray) -> None:
@@ -178,7 +180,3 @@ def _encoded(suffix: str, bgr: np.ndarray) -> bytes | None:
 def _silence_opencv() -> None:
     """OpenCV writes lines of its own to stderr; what went wrong is said in ours."""
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-
-
-def _cut_off_error(path: Path) -> DamagedImageError:
-    return DamagedImageError(f"{path}: the image is cut off before its end: fetch it again or remove it")

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from utils.image_notes import ALPHA, EXIF, image_notes
+from utils.image_notes import ALPHA, EXIF, FRAMES, image_notes
 
 
 @pytest.mark.parametrize("as_stored", [True, False])
@@ -26,6 +26,14 @@ def test_ordinary_images_have_none(tmp_path: Path, suffix: str) -> None:
 def test_a_transparent_colour_counts(tmp_path: Path) -> None:
     Image.new("RGB", (8, 6)).save(tmp_path / "a.png", transparency=(0, 0, 0))
     assert image_notes(tmp_path / "a.png", as_stored=False) == [(ALPHA, "RGB, read as opaque RGB")]
+
+
+@pytest.mark.parametrize(("frames", "said"), [(2, "2"), (999, "999"), (1001, "1,000 or more")])
+def test_frames_of_a_tiff(tmp_path: Path, frames: int, said: str) -> None:
+    """Pillow counts them in their number squared: of 40,000, in 5 MB, for half a minute."""
+    path = tmp_path / "a.tif"
+    Image.new("RGB", (2, 2)).save(path, save_all=True, append_images=[Image.new("RGB", (2, 2))] * (frames - 1))
+    assert image_notes(path, as_stored=False) == [(FRAMES, f"{said}, the first is read")]
 
 
 def test_what_is_no_image_has_none(tmp_path: Path) -> None:

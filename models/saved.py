@@ -16,6 +16,7 @@ from models.pretrained import PREDICTOR, checked_state
 
 SIZE_RULE = ("size", "max_size", "square")  # the fields of utils/size_rule.py; all but the first have defaults
 _FORMAT_1 = ("trainable_layers",)  # model_options that only the first format has
+_MOST_PIXELS = 32_768  # of a side
 _CHANGED = "the file is damaged or was changed by hand, use another"
 
 
@@ -87,7 +88,10 @@ def saved_size_rule(checkpoint: Mapping[str, Any]) -> dict[str, Any] | None:
         if key == "square":
             good, expected = isinstance(value, bool), "true or false"
         else:
-            good, expected = type(value) is int and value >= 1, "a whole number of at least 1"
+            good, expected = (
+                type(value) is int and 1 <= value <= _MOST_PIXELS,
+                f"a whole number from 1 to {_MOST_PIXELS}",
+            )
         if not good:
             raise ModelError(f"size_rule of the checkpoint: {key} is {value!r}, expected {expected}: {_CHANGED}")
     return dict(rule)

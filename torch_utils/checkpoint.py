@@ -55,6 +55,9 @@ def load_checkpoint(path: Path, *, whole_run: bool = False) -> dict[str, Any]:
     if not zipfile.is_zipfile(path):  # what torch.save writes since 1.6
         raise UserError(f"{path}: not a PyTorch checkpoint, or cut off")
     try:
+        with zipfile.ZipFile(path) as archive:
+            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                raise UserError(f"{path}: compressed, which PyTorch never does: 1 MB may become 1 GB; use another file")
         with torch.serialization.safe_globals(_numpy_numbers()):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
@@ -71,6 +74,7 @@ def load_checkpoint(path: Path, *, whole_run: bool = False) -> dict[str, Any]:
         TypeError,
         AttributeError,
         AssertionError,
+        zipfile.BadZipFile,
     ) as error:
         raise UserError(f"{path}: not a PyTorch checkpoint, or damaged ({_first_line(error)})") from None
     found = checkpoint if isinstance(checkpoint, dict) else {}
@@ -84,7 +88,10 @@ def load_checkpoint(path: Path, *, whole_run: bool = False) -> dict[str, Any]:
     checkpoint["model_state_dict"] = {str(key).removeprefix("module."): tensor for key, tensor in state.items()}
     if len(checkpoint["model_state_dict"]) < len(state):
         raise UserError(f"{path}: its model has tensors of one name with and without module.: use another file")
-    return {key: _plain(value) for key, value in checkpoint.items()}
+    try:
+        return {key: _plain(value) for key, value in checkpoint.items()}
+    except RecursionError:
+        raise UserError(f"{path}: damaged: a list in it holds itself") from None
 
 
 def rng_state() -> dict[str, Any]:

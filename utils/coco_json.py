@@ -14,6 +14,7 @@ from utils.files import file_size
 from utils.label_readers import MAX_SIDE, UNKNOWN, LabelFile, shown
 
 _MAX_BYTES = 4 << 30  # train2017 of COCO is 0.45 GB
+_MOST_NOTES = 1000  # of a kind
 _PARTS = ("images", "annotations", "categories")
 
 
@@ -35,22 +36,23 @@ class CocoLabels:
         content = _load(path)
         images, annotations, categories = (_part(path, content, key) for key in _PARTS)
         self.notes: list[str] = []
+        self._noted: Counter[tuple[str, str]] = Counter()
         self.doubles: list[str] = []
         self._names: dict[Any, str] = {}
         for number, entry in enumerate(categories):
             key, name = _key(entry.get("id")), str(entry.get("name", ""))
             if key is not None and self._names.setdefault(key, name) != name:
-                self.notes.append(f"categories[{number}] has id {shown(str(key))} again, dropped")
+                self._note("categories", number, "has id {} again, dropped", key)
         sizes: dict[str, tuple[int, int] | None] = {}
         number_of_id: dict[Any, int] = {}
         for number, entry in enumerate(images):
             key, name = _key(entry.get("id")), _file_name(entry)
             if name is None:
-                self.notes.append(f"images[{number}] has no file_name, dropped")
+                self._note("images", number, "has no file_name, dropped")
             elif name in sizes:
-                self.notes.append(f"images[{number}] is {shown(name)} again, dropped")
+                self._note("images", number, "is {} again, dropped", name)
             elif key in number_of_id:
-                self.notes.append(f"images[{number}] has id {shown(str(key))} again, dropped")
+                self._note("images", number, "has id {} again, dropped", key)
             else:
                 if key is not None:
                     number_of_id[key] = len(sizes)
@@ -58,6 +60,14 @@ class CocoLabels:
         self.names = Names(sizes)
         self._sizes = list(sizes.values())
         self._gather(annotations, number_of_id, label_of)
+        for (part, words), count in self._noted.items():
+            if count > _MOST_NOTES:
+                self.notes.append(f"{count - _MOST_NOTES:,} more of {part}: each {words.format('...')}")
+
+    def _note(self, part: str, number: int, words: str, what: object = "") -> None:
+        self._noted[part, words] += 1
+        if self._noted[part, words] <= _MOST_NOTES:
+            self.notes.append(f"{part}[{number}] {words.format(shown(str(what)))}")
 
     def _gather(self, annotations: list[dict], number_of_id: Mapping[Any, int], label_of: Mapping[str, int]) -> None:
         """Boxes, labels, crowd marks and category ids, sorted by image."""
@@ -66,9 +76,9 @@ class CocoLabels:
             owner, box = number_of_id.get(_key(entry.get("image_id"))), _box(entry)
             category = _key(entry.get("category_id"))
             if owner is None:
-                self.notes.append(f"annotations[{number}] is of no image in the file, dropped")
+                self._note("annotations", number, "is of no image in the file, dropped")
             elif box is None:
-                self.notes.append(f"annotations[{number}] has no bbox of four numbers, dropped")
+                self._note("annotations", number, "has no bbox of four numbers, dropped")
             else:
                 owners.append(owner)
                 boxes.append(box)

@@ -16,7 +16,7 @@ from utils.errors import DataError
 from utils.file_names import Files, find_files
 from utils.image_notes import ALPHA, CMYK, EXIF, FRAMES, GREY, HUGE, SIXTEEN_BITS, image_notes
 from utils.images import is_image_name, read_image
-from utils.label_index import SplitFiles, SplitReading, class_hint, find_split, read_files
+from utils.label_index import SplitFiles, SplitReading, class_hints, find_split, read_files
 from utils.label_readers import READERS, UNKNOWN
 from utils.near_duplicates import fingerprints, near_pairs, same_bytes
 from utils.progress import bar
@@ -155,8 +155,9 @@ class DataCheck:
         }
 
     def _lines_of_classes(self, summary: SplitSummary) -> Iterator[str]:
+        hints = class_hints(summary.unknown_classes, self.classes)
         for name, count in summary.unknown_classes.items():
-            yield f"  {count} boxes of {name}, which CLASSES lacks{class_hint(name, self.classes)}"
+            yield f"  {count} boxes of {name}, which CLASSES lacks{hints[name]}"
 
 
 def check_data(
@@ -293,10 +294,11 @@ def _is_of_another_format(name: str) -> bool:
 def _class_problems(
     place: _Places, reading: SplitReading, classes: Sequence[str], *, drop_unknown: bool
 ) -> Iterator[Problem]:
+    hints = class_hints(reading.unknown, classes)
     for name, images in reading.unknown.items():
         kind = CLASS_DROPPED if drop_unknown else NUMBER if name.startswith("class ") else CLASS
         for image, count in Counter(images).items():
-            yield place.of_labels(kind, reading.label_names[image], f"{count} of {name}{class_hint(name, classes)}")
+            yield place.of_labels(kind, reading.label_names[image], f"{count} of {name}{hints[name]}")
 
 
 def _box_problems(

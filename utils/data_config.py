@@ -127,6 +127,15 @@ def _check_value(where: str, key: str, value: Any) -> None:
     expected = _TYPES[key]
     if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
         raise DataError(f"{where}: {key} is {brief(value)}, expected {_WORDS[expected]}")
+    if expected is str and not _can_be_path(value):
+        raise DataError(f"{where}: {key} is {brief(value)}, which no system takes as a path")
+
+
+def _can_be_path(text: str) -> bool:
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:  # half of a character
+        return False
 
 
 def _classes(where: str, raw: Mapping[str, Any]) -> tuple[str, ...]:

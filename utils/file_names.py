@@ -13,6 +13,8 @@ from typing import overload
 
 import numpy as np
 
+_MOST_LETTERS, _MOST_PARTS = 4096, 40  # of a path that another one is matched with: Linux's PATH_MAX, and many folders
+
 
 class Names(Sequence[str]):
     """Text in its own bytes and 8 more each; a str takes 50 more, a Path 200."""
@@ -129,13 +131,13 @@ def _match(names: Sequence[str], others: Sequence[str]) -> np.ndarray:
     for i, other in enumerate(others):
         position.setdefault(other, i)
     found = np.fromiter((position.get(name, -1) for name in names), np.int64, len(names))
-    lonely = np.flatnonzero(found < 0).tolist()
+    lonely = [i for i in np.flatnonzero(found < 0).tolist() if _is_short(names[i])]
     if not lonely:
         return found
     used = set(found.tolist())
     free: dict[str, list[str]] = defaultdict(list)
     for other, i in position.items():
-        if i not in used:
+        if i not in used and _is_short(other):
             free[_folded(other)[-1]].append(other)
     seeking: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for i in lonely:
@@ -162,6 +164,11 @@ def _pairs(names: list[str], others: list[str]) -> list[tuple[str, str]]:
         agreeing.extend((name, other) for other in chain(ending.get(parts, ()), shorter))
     of_name, of_other = (Counter(column) for column in zip(*agreeing, strict=True)) if agreeing else ({}, {})
     return [(name, other) for name, other in agreeing if of_name[name] == of_other[other] == 1]
+
+
+def _is_short(name: str) -> bool:
+    """Whether it can be a path: looking for one of thousands of folders takes their number squared."""
+    return len(name) <= _MOST_LETTERS and name.count("/") < _MOST_PARTS
 
 
 def _folded(name: str) -> tuple[str, ...]:

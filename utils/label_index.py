@@ -3,9 +3,9 @@
 import logging
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, product
+from itertools import chain, islice, product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ from utils.nearest import did_you_mean
 from utils.progress import bar
 
 _NAMES_SHOWN = 5
+_MOST_HINTS = 20  # names that are compared with all of CLASSES
 _BLOCK = 1 << 16  # boxes
 log = logging.getLogger(__name__)
 
@@ -334,9 +335,10 @@ def _report(reading: SplitReading, box_problems: np.ndarray, classes: Sequence[s
     report, names, source = LabelReport(), reading.label_names, reading.files.labels
     notes = [f"{names[image]}: {note}" for image, note in reading.notes]
     report.add("files that cannot be read, their images left out", [broken.message for broken in reading.broken])
+    hints = class_hints(reading.unknown, classes)
     for name, images in reading.unknown.items():
         places = [f"{names[image]}: {count}" for image, count in Counter(images).items()]
-        report.add(f"label files with boxes of {name}, which CLASSES lacks{class_hint(name, classes)}, dropped", places)
+        report.add(f"label files with boxes of {name}, which CLASSES lacks{hints[name]}, dropped", places)
     report.add("listed images that are not there", reading.files.not_there)
     report.add("images that COCO's json does not list, not of this split", reading.files.not_listed)
     report.add("rows of label files", [*(source.notes if source else []), *notes])
@@ -354,9 +356,10 @@ def _report(reading: SplitReading, box_problems: np.ndarray, classes: Sequence[s
     return report
 
 
-def class_hint(unknown: str, classes: Sequence[str]) -> str:
-    """The class that a name in quotes, as a reader gives those that CLASSES lacks, may have been meant to be."""
-    return did_you_mean(unknown.strip("'"), classes, shown=repr)
+def class_hints(unknown: Iterable[str], classes: Sequence[str]) -> Mapping[str, str]:
+    """For names in quotes, as a reader gives those that CLASSES lacks: which class may be meant, of the first few."""
+    asked = {name: did_you_mean(name.strip("'"), classes, shown=repr) for name in islice(unknown, _MOST_HINTS)}
+    return defaultdict(str, asked)
 
 
 def _check_classes(config: DataConfig, split_name: str, reading: SplitReading) -> None:
@@ -364,10 +367,9 @@ def _check_classes(config: DataConfig, split_name: str, reading: SplitReading) -
     unknown = sorted(reading.unknown.items(), key=lambda item: -len(item[1]))
     if not unknown:
         return
-    shown = []
+    shown, hints = [], class_hints((name for name, _ in unknown[:_NAMES_SHOWN]), config.classes)
     for name, images in unknown[:_NAMES_SHOWN]:
-        hint = class_hint(name, config.classes)
-        shown.append(f"{name} ({len(images)} boxes, first in {reading.label_names[images[0]]}{hint})")
+        shown.append(f"{name} ({len(images)} boxes, first in {reading.label_names[images[0]]}{hints[name]})")
     more = f" and {len(unknown) - len(shown)} more" if len(shown) < len(unknown) else ""
     raise DataError(
         f"{config.splits[split_name].labels}: labels of {len(unknown)} class(es) that CLASSES in {config.path} "

@@ -13,6 +13,7 @@ from utils.nearest import did_you_mean_file
 QUOTED = 80  # characters of a value that a message quotes
 _MAX_BYTES = 1 << 20  # such a file has a few hundred lines
 _MAX_DEPTH = 10  # of values in values; a data YAML has two
+_COLLECTIONS = ("map", "seq", "set", "omap", "pairs")
 _MAX_NUMBER = 100  # characters of a number, date or the like
 
 
@@ -55,6 +56,8 @@ def parse_yaml(text: str, path: Path) -> Document:
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         words = " ".join((getattr(error, "problem", None) or str(error)).split())  # some have two lines
         raise DataError(f"{where}: not valid YAML: {words[: 3 * QUOTED]}") from None
+    except ValueError as error:  # of a %YAML line with a version of thousands of digits
+        raise DataError(f"{path}: not valid YAML: {brief(str(error))}") from None
 
 
 def brief(value: object) -> str:
@@ -84,9 +87,11 @@ class _Loader(yaml.SafeLoader):
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         """As the base class, which raises half a dozen other errors on values such as 2024-13-45 and !!bool maybe."""
-        if not isinstance(node, yaml.ScalarNode):
-            return super().construct_object(node, deep)
         kind = node.tag.rpartition(":")[2]
+        if not isinstance(node, yaml.ScalarNode):
+            if kind not in _COLLECTIONS:  # of a mapping such as {=: 5}, the base class takes the 5
+                raise ConstructorError(None, None, f"a list or mapping is no {brief(kind)}", node.start_mark)
+            return super().construct_object(node, deep)
         problem = f"{brief(node.value)} is no {kind}: put it in quotes if it is text"
         if kind != "str" and len(node.value) > _MAX_NUMBER:
             raise ConstructorError(None, None, problem, node.start_mark)

@@ -94,11 +94,14 @@ def output_names(names: Sequence[str]) -> Iterator[str]:
     A name whose kind of image cannot be written gets .jpg at its end.
     """
     taken: set[str] = set()
+    numbers: dict[str, int] = {}  # of a wish in small letters: its last
     for wish in names:
         stem, suffix = os.path.splitext(wish if can_write(os.path.splitext(wish)[1]) else f"{wish}.jpg")
-        name, number = stem + suffix, 1
+        name = stem + suffix
+        wanted, number = name.casefold(), numbers.get(name.casefold(), 1)
         while name.casefold() in taken:
             number += 1
             name = f"{stem}_{number}{suffix}"
+        numbers[wanted] = number
         taken.add(name.casefold())
         yield name

@@ -27,6 +27,21 @@ def renamed_numpy(source: Path, target: Path) -> None:
             new.writestr(name, old.read(name).replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
 
 
+def deflated(path: Path, checkpoint: dict) -> None:
+    torch.save(checkpoint, path)
+    with zipfile.ZipFile(path) as old:
+        content = {name: old.read(name) for name in old.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+        for name, data in content.items():
+            new.writestr(name, data)
+
+
+def in_itself() -> list:
+    values = []
+    values.append(values)
+    return values
+
+
 def test_round_trip(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "a.pth", {**MODEL, "more": [1, 2.5, "x", None, {"k": True}]})
     loaded = load_checkpoint(tmp_path / "a.pth")
@@ -76,6 +91,8 @@ def test_code_in_a_file_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (lambda p: torch.save({**MODEL, "data": "x"}, p), "it lacks data of the right kind"),
         (lambda p: torch.save({**MODEL, "model_state_dict": [1]}, p), "it lacks model_state_dict of the right kind"),
         (lambda p: zipfile.ZipFile(p, "w").close(), "or is no checkpoint"),
+        (lambda p: deflated(p, MODEL), r"a\.pth: compressed, which PyTorch never does"),
+        (lambda p: torch.save({**MODEL, "x": in_itself()}, p), r"a\.pth: damaged: a list in it holds itself"),
     ],
 )
 def test_other_files_are_named(tmp_path: Path, write, message: str) -> None:

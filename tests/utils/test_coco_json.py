@@ -49,6 +49,19 @@ def test_crowds_are_ignored_boxes(tmp_path: Path) -> None:
     assert read(write(tmp_path), "a.jpg").ignored == [True]
 
 
+def test_of_many_notes_of_a_kind_the_first_are_kept(tmp_path: Path) -> None:
+    """Empty entries took a hundred times the file's size."""
+    again = [{"id": 7, "file_name": f"{k}.jpg"} for k in range(1500)]
+    source = CocoLabels(write(tmp_path, annotations=[{}] * 1200, images=again), LABEL_OF)
+    assert len(source.notes) == 2002
+    assert source.notes[0] == "images[1] has id 7 again, dropped"
+    assert source.notes[1000] == "annotations[0] is of no image in the file, dropped"
+    assert source.notes[2000:] == [
+        "499 more of images: each has id ... again, dropped",
+        "200 more of annotations: each is of no image in the file, dropped",
+    ]
+
+
 def test_which_images_have_labels(tmp_path: Path) -> None:
     source = CocoLabels(write(tmp_path), LABEL_OF)
     assert list(source.names) == ["train2017/a.jpg", "b.jpg"]

@@ -75,6 +75,14 @@ def test_a_match_is_the_same_path_where_there_is_one(names: list[str], count: in
         assert (others[other] if other >= 0 else None) == (name if name in others else None)
 
 
+def test_a_path_of_thousands_of_folders_is_matched_with_nothing_but_itself() -> None:
+    """Looking for its ends took 1.6 GB for 20,000 folders."""
+    deep = "a/" * 20_000 + "b"
+    assert match([deep, "x/b"], ["b", deep]).tolist() == [1, 0]
+    assert match(["b"], [deep, "c/d"]).tolist() == [-1]
+    assert match([deep, "c/d"], ["b"]).tolist() == [-1, -1]
+
+
 def test_many_folders_with_the_same_names() -> None:
     """As videos cut into frames have; in a time that does not grow with the square."""
     names = [f"{video}/{frame}" for video in range(500) for frame in range(40)]

@@ -14,7 +14,7 @@ from torch_utils.coco_eval import coco_metrics
 from utils.data_config import load_data_config
 from utils.detections import Detections
 from utils.errors import DataError
-from utils.label_index import LabelIndex, find_split, open_index, read_files
+from utils.label_index import LabelIndex, class_hints, find_split, open_index, read_files
 from utils.label_readers import UNKNOWN
 
 BCCD = ROOT.parent / "shared" / "datasets" / "bccd"
@@ -503,3 +503,11 @@ def test_bccd_has_two_bad_boxes(tmp_path: Path) -> None:
     assert len(valid) == 87
     assert train.report.lines() == ["boxes dropped: 1 (BloodImage_00343.jpg: no area, dropped)"]
     assert valid.report.lines() == ["boxes dropped: 1 (BloodImage_00338.jpg: no area, dropped)"]
+
+
+def test_hints_are_given_for_the_first_few_names() -> None:
+    """Comparing 2,000 unknown classes with 2,000 known ones took a minute."""
+    unknown = [f"'clas_{i}'" for i in range(30)]
+    hints = class_hints(unknown, [f"class_{i}" for i in range(30)])
+    assert hints["'clas_3'"] == "; did you mean 'class_3'?"
+    assert [name for name in unknown if hints[name]] == unknown[:20]

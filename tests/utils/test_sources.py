@@ -96,6 +96,13 @@ def test_an_empty_folder(tmp_path: Path) -> None:
         find_images(str(tmp_path))
 
 
+def test_output_names_of_a_name_that_comes_again_and_again() -> None:
+    """In a time that grew with the square of their number: a minute for 10,000."""
+    names = list(output_names(["a.jpg"] * 30_000 + ["a_7.jpg"]))
+    assert names[:3] == ["a.jpg", "a_2.jpg", "a_3.jpg"]
+    assert names[-2:] == ["a_30000.jpg", "a_7_2.jpg"]
+
+
 def test_output_names_never_collide() -> None:
     """Fault of the predecessor: names were cut at the first dot, so that results overwrote each other."""
     own = ("a.v1.jpg", "a.v2.jpg", "a.v1.jpg", "A.V1.JPG", "a.v1.png", "a.v1_2.jpg", "x/a.v1.jpg")

@@ -23,6 +23,7 @@ _MOST_SEGMENTS = 10_000  # of 64 kB, before the first scan
 _MOST_SCANS = 100  # a progressive file has about 10
 _MOST_CHUNKS = 100_000  # of a PNG: 800 MB in pieces of 8 kB
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF markers: ITU-T T.81, table B.1
+_PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 _SOS, _APP1, _EXIF = 0xDA, 0xE1, b"Exif\0\0"
 _EXIF_ORIENTATION = 274  # EXIF 2.32, table 4
 _UPRIGHT = 1
@@ -76,6 +77,7 @@ def is_jpeg(data: bytes | mmap.mmap) -> bool:
 def jpeg_header(data: bytes | mmap.mmap) -> JpegHeader:
     """The segments up to the first scan; those of a thumbnail lie within one of them. Too many are no header's."""
     at, pixels, exif = 2, 0, []
+    components, is_progressive = 0, False
     for _ in range(_MOST_SEGMENTS):
         found = _JPEG_MARKER.search(data, at)
         if found is None or found.start() + 4 > len(data):
@@ -83,23 +85,30 @@ def jpeg_header(data: bytes | mmap.mmap) -> JpegHeader:
         at = found.start()
         marker, length = _JPEG_SEGMENT.unpack_from(data, at)
         if marker == _SOS:
-            return JpegHeader(_fault_of_scans(data, at), pixels, exif)
+            has_all = (
+                not is_progressive and sum(data[at + 4 : at + 5]) >= components
+            )  # of them: decoders stop behind it
+            return JpegHeader(_fault_of_scans(data, at, has_all), pixels, exif)
         if marker <= 0x01 or 0xD0 <= marker <= 0xD9:  # without a length
             at += 2
         else:
             if marker in _FRAMES and at + 9 <= len(data):
                 height, width = _JPEG_SIZE.unpack_from(data, at + 5)
                 pixels = max(pixels, height * width)
+                components = max(components, sum(data[at + 9 : at + 10]))
+                is_progressive |= marker in _PROGRESSIVE
             elif marker == _APP1 and data[at + 4 : at + 10] == _EXIF:
                 exif.append(data[at + 10 : at + 2 + length])
             at += 2 + length
     return JpegHeader(CUT_OFF, pixels, exif)
 
 
-def _fault_of_scans(data: bytes | mmap.mmap, at: int) -> str:
-    """Of a JPEG whose first scan starts there; each costs a decoder the time of a whole picture."""
+def _fault_of_scans(data: bytes | mmap.mmap, at: int, has_all: bool) -> str:
+    """Of a JPEG whose first scan, perhaps its only one, starts there; each costs the time of a whole picture."""
     if data.rfind(_JPEG_END, at) < 0:
         return CUT_OFF
+    if has_all:
+        return ""
     for _ in range(_MOST_SCANS):
         at = data.find(_JPEG_SCAN, at + 2)
         if at < 0:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from utils.errors import DataError
-from utils.image_structure import CUT_OFF, jpeg_header
+from utils.image_structure import CUT_OFF, SCANS, jpeg_header
 from utils.images import can_write, list_images, read_header, read_image, write_image
 
 RNG = np.random.default_rng(0)
@@ -231,6 +231,18 @@ def test_a_jpeg_of_many_scans_is_not_decoded(tmp_path: Path) -> None:
     for read in (read_header, read_image):
         with pytest.raises(DataError, match=r"a\.jpg: a JPEG of more than 100 scans"):
             read(path)
+
+
+def test_scans_are_counted_where_a_decoder_goes_through_them() -> None:
+    written = io.BytesIO()
+    Image.fromarray(PICTURE).save(written, "JPEG")
+    data = written.getvalue()
+    scan = data.index(b"\xff\xda")
+    assert data[scan + 4] == 3
+    one_of_three = data[: scan + 4] + b"\1" + data[scan + 5 :]
+    for first, fault in ((data, ""), (one_of_three, SCANS)):
+        assert jpeg_header(first).fault == ""
+        assert jpeg_header(first + data[scan:] * 101).fault == fault
 
 
 def test_a_png_of_endless_chunks_is_given_up_before_a_library_walks_it(tmp_path: Path) -> None:

@@ -85,9 +85,7 @@ def jpeg_header(data: bytes | mmap.mmap) -> JpegHeader:
         at = found.start()
         marker, length = _JPEG_SEGMENT.unpack_from(data, at)
         if marker == _SOS:
-            has_all = (
-                not is_progressive and sum(data[at + 4 : at + 5]) >= components
-            )  # of them: decoders stop behind it
+            has_all = not is_progressive and sum(data[at + 4 : at + 5]) >= components
             return JpegHeader(_fault_of_scans(data, at, has_all), pixels, exif)
         if marker <= 0x01 or 0xD0 <= marker <= 0xD9:  # without a length
             at += 2
@@ -104,7 +102,11 @@ def jpeg_header(data: bytes | mmap.mmap) -> JpegHeader:
 
 
 def _fault_of_scans(data: bytes | mmap.mmap, at: int, has_all: bool) -> str:
-    """Of a JPEG whose first scan, perhaps its only one, starts there; each costs the time of a whole picture."""
+    """Of a JPEG whose first scan starts there; each costs the time of a whole picture.
+
+    Args:
+        has_all: of its components, and to the last bit: decoders stop behind it.
+    """
     if data.rfind(_JPEG_END, at) < 0:
         return CUT_OFF
     if has_all:

@@ -86,13 +86,11 @@ def saved_size_rule(checkpoint: Mapping[str, Any]) -> dict[str, Any] | None:
     _check_keys("size_rule", rule, SIZE_RULE)
     for key, value in {"size": None, **rule}.items():
         if key == "square":
-            good, expected = isinstance(value, bool), "true or false"
+            is_good, expected = isinstance(value, bool), "true or false"
         else:
-            good, expected = (
-                type(value) is int and 1 <= value <= _MOST_PIXELS,
-                f"a whole number from 1 to {_MOST_PIXELS}",
-            )
-        if not good:
+            is_good = type(value) is int and 1 <= value <= _MOST_PIXELS
+            expected = f"a whole number from 1 to {_MOST_PIXELS}"
+        if not is_good:
             raise ModelError(f"size_rule of the checkpoint: {key} is {value!r}, expected {expected}: {_CHANGED}")
     return dict(rule)
 

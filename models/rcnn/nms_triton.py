@@ -36,7 +36,7 @@ def _corners(boxes, rows, inside):
 
 
 @triton.jit
-def _suppressed_by(boxes, rows, columns, threshold, count):
+def _suppressed_by(boxes, rows, columns, threshold, count, SIDE: tl.constexpr):
     """For each row a word: bit k is set where that box, if kept, suppresses the k-th of the columns."""
     x1, y1, x2, y2 = _corners(boxes, rows, rows < count)
     u1, v1, u2, v2 = _corners(boxes, columns, columns < count)
@@ -45,7 +45,7 @@ def _suppressed_by(boxes, rows, columns, threshold, count):
     common = width * height
     areas = ((x2 - x1) * (y2 - y1))[:, None] + ((u2 - u1) * (v2 - v1))[None, :]
     suppresses = (tl.div_rn(common, areas - common) > threshold) & (rows[:, None] < columns[None, :])
-    return tl.sum(suppresses.to(tl.int64) << (columns % 64).to(tl.int64)[None, :], axis=1)
+    return tl.sum(suppresses.to(tl.int64) << (columns % SIDE).to(tl.int64)[None, :], axis=1)
 
 
 @triton.jit
@@ -86,7 +86,7 @@ def _suppress(boxes, there, words, finished, kept, threshold, count, blocks, BLO
     some_rows = tl.max(tl.load(there + rows, mask=rows < count, other=0), axis=0)
     some_columns = tl.max(tl.load(there + columns, mask=columns < count, other=0), axis=0)
     if (row <= column) & (some_rows != 0) & (some_columns != 0):  # nothing asks for the words of any other tile
-        found = _suppressed_by(boxes, rows, columns, threshold, count)
+        found = _suppressed_by(boxes, rows, columns, threshold, count, SIDE)
         tl.store(words + rows * blocks + column, found, mask=rows < count)
     tl.debug_barrier()  # all threads have written before one of them says so
     if tl.atomic_add(finished + of_set, 1, sem="acq_rel") == blocks * blocks - 1:

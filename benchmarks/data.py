@@ -6,11 +6,11 @@ OMP_NUM_THREADS=1 taskset -c 0 python -m benchmarks.data --data bccd.yaml
 import argparse
 import multiprocessing
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks.predecessor import FloatDataset
 from datasets import DetectionDataset, TrainBatches, make_loader
+from utils.augmentation import resize_image
 from utils.augmentation_policy import AugmentationPolicy
 from utils.batch import Sample, collate
 from utils.data_config import load_data_config
@@ -104,27 +105,41 @@ def main() -> None:
     dataset = DetectionDataset(index, rule)
     sample = dataset[0]
     print(f"bytes of a sample: {image.nbytes} and {sample.image.nbytes}, {image.nbytes / sample.image.nbytes:.1f} to 1")
-    plain, own = decode_milliseconds([index.path(i) for i in numbers], options.rounds)
+    paths = [index.path(i) for i in numbers]
+    plain, own = milliseconds_in_turns((_by_opencv, read_image), paths * options.rounds)
     print(f"decoding alone: with OpenCV {plain:.2f}, ours, with all its checks, {own:.2f} ms an image")
+    images = [read_image(path) for path in paths]
+    plain, own = milliseconds_in_turns((_taller_by_opencv, _taller), images * options.rounds)
+    print(f"resizing alone, to 4/3 of the height: with OpenCV {plain:.2f}, ours {own:.2f} ms an image")
     print(f"collate: {collate_milliseconds([sample] * BATCH):.3f} ms an image, in the worker")
     own, torchs = main_process_milliseconds(dataset, options.rounds)
     print(f"main process, with a worker: {own:.3f} ms of CPU an image; with torch's DataLoader {torchs:.3f}")
 
 
-def decode_milliseconds(paths: Sequence[Path], rounds: int) -> tuple[float, float]:
-    """Per file, from its path to its pixels, with OpenCV and with `read_image`, in turns."""
+def milliseconds_in_turns(ways: Sequence[Callable[[Any], object]], things: Sequence[Any]) -> tuple[float, ...]:
+    """The median of each way, per thing."""
     times = []
-    for path in paths * rounds:
+    for thing in things:
         times.append([])
-        for read in (_by_opencv, read_image):
+        for way in ways:
             started = time.perf_counter()
-            read(path)
+            way(thing)
             times[-1].append((time.perf_counter() - started) * 1e3)
     return tuple(median(column) for column in zip(*times, strict=True))
 
 
 def _by_opencv(path: Path) -> np.ndarray:
     return cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR_RGB)
+
+
+def _taller_by_opencv(image: np.ndarray) -> np.ndarray:
+    height, width = image.shape[:2]
+    return cv2.resize(image, (width, height * 4 // 3), interpolation=cv2.INTER_LINEAR)
+
+
+def _taller(image: np.ndarray) -> np.ndarray:
+    height, width = image.shape[:2]
+    return resize_image(image, height * 4 // 3, width)
 
 
 def main_process_milliseconds(dataset: DetectionDataset, rounds: int) -> tuple[float, float]:

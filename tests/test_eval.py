@@ -121,6 +121,7 @@ def test_everything_is_written(trained, run, tmp_path: Path) -> None:
     np.testing.assert_allclose(list(written["stats"].values()), evaluator.stats, rtol=0, atol=1e-12)
 
 
+@pytest.mark.heavy
 def test_six_views_of_each_image(trained, run, tmp_path: Path) -> None:
     data, weights = trained
     common = ("--data", data.yaml, "-w", weights, "-d", "cpu", "-j", 0)
@@ -133,6 +134,7 @@ def test_six_views_of_each_image(trained, run, tmp_path: Path) -> None:
     assert six["AP IoU=0.50 area=all maxDets=100"] > 0.5 * one["AP IoU=0.50 area=all maxDets=100"]
 
 
+@pytest.mark.heavy
 def test_slices_of_each_image(trained, run, tmp_path: Path) -> None:
     """One slice that has all of an image is the image; smaller ones show something else."""
     data, weights = trained

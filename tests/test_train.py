@@ -19,6 +19,7 @@ from tests.utils.test_label_index import to_coco, to_yolo
 from torch_utils.checkpoint import load_checkpoint, save_checkpoint
 
 FAST = ("--model", "fasterrcnn_nano", "--imgsz", "64", "--batch", "2", "--device", "cpu", "--workers", "0")
+ENGINE = ("--ema", "--accumulate", 2, "--clip-grad", 1, "--repeat-factor", 0.9, "--class-weights", "balanced")
 RUN_FILES = {
     "best_model.pth", "last_model.pth", "last_model_state.pth", "opt.yaml", "results.csv", "train.log", "map.png",
     "train_loss_iter.png", "train_loss_epoch.png", "train_loss_cls.png", "train_loss_bbox_reg.png",
@@ -116,10 +117,9 @@ def test_checkpoints_have_the_predecessors_keys_and_load_safely(make_data, run, 
 @pytest.mark.parametrize(
     ("workers", "more"),
     [
-        (0, ()),
-        (2, ("--ema", "--accumulate", 2, "--clip-grad", 1, "--repeat-factor", 0.9, "--class-weights", "balanced")),
+        pytest.param(0, (), id="defaults"),
+        pytest.param(2, ENGINE, id="engine", marks=pytest.mark.heavy),
     ],
-    ids=["defaults", "engine"],
 )
 def test_a_killed_run_resumes_bit_equal(make_data, run, tmp_path: Path, workers: int, more: tuple) -> None:
     """Kill -9 in the first and in the third epoch, resume, and compare with a run that was left alone.
@@ -187,6 +187,7 @@ def forget_measures(path: Path) -> None:
     save_checkpoint(path, checkpoint)
 
 
+@pytest.mark.heavy
 def test_resuming_a_finished_run_trains_nothing_and_completes_its_files(make_data, run, tmp_path: Path) -> None:
     """A run that stopped early trained one epoch more when it was resumed; a kill at the end left old pictures."""
     run("train.py", "--data", make_data().yaml, *FAST, "--epochs", 9, "--lr", 1e-9, "--patience", 1, "--name", "a")
@@ -207,6 +208,7 @@ def test_resuming_a_finished_run_trains_nothing_and_completes_its_files(make_dat
     assert {p.name for p in folder.iterdir()} >= RUN_FILES
 
 
+@pytest.mark.heavy
 def test_resuming_into_another_folder_takes_the_run_along(make_data, run, tmp_path: Path) -> None:
     run("train.py", "--data", make_data().yaml, *FAST, "--epochs", 1, "--name", "a", "--amp")
     last = run_folder(tmp_path, "a") / "last_model.pth"
@@ -289,6 +291,7 @@ def test_an_existing_name_is_not_overwritten(make_data, run, tmp_path: Path) -> 
     assert (done.returncode, "file: a file of that name is in the way" in done.stderr) == (2, True), done.stderr
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("label_type", "convert"), [("yolo", to_yolo), ("coco", to_coco)])
 def test_other_labels_give_the_same_losses_and_map(make_data, run, tmp_path: Path, label_type: str, convert) -> None:
     data = make_data()

@@ -13,6 +13,7 @@ from utils.flags import parse_options
 from utils.train_options import TrainOptions
 
 
+@pytest.mark.heavy
 def test_a_strong_run_with_own_transforms_resumes_bit_equal_without_their_file(make_data, run, tmp_path: Path) -> None:
     data = make_data(images=6)
     config = tmp_path / "aug.yaml"

@@ -41,7 +41,7 @@ def train(tmp_path: Path) -> Iterator[Trainer]:
     trainer.server.close()
 
 
-@pytest.mark.parametrize("number", [2, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [pytest.param(2, marks=pytest.mark.heavy), pytest.param(50, marks=pytest.mark.slow)])
 def test_a_run_that_is_killed_at_any_moment_ends_as_if_it_had_not_been(
     make_data, train: Trainer, tmp_path: Path, number: int
 ) -> None:
@@ -113,6 +113,7 @@ def test_a_signal_saves_the_run_in_mid_epoch(make_data, run, tmp_path: Path) -> 
     assert_same_run(run_folder(tmp_path, "whole"), folder)
 
 
+@pytest.mark.heavy
 def test_several_processes_stop_together_and_another_number_goes_on(make_data, run, tmp_path: Path) -> None:
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
     process = start(tmp_path, *long_command(make_data(images=41)), "--name", "a", launcher=torchrun)
@@ -130,6 +131,7 @@ def test_several_processes_stop_together_and_another_number_goes_on(make_data, r
     assert load_checkpoint(folder / "last_model.pth")["epoch"] == 1
 
 
+@pytest.mark.heavy
 def test_a_full_disk_ends_the_run_and_leaves_the_last_checkpoint(make_data, run, tmp_path: Path) -> None:
     command = (*long_command(make_data()), "--name", "a")
     assert run("train.py", *command).returncode == 0

@@ -78,6 +78,7 @@ def test_two_processes_end_with_the_checkpoint_of_one(
     torch.testing.assert_close(*momenta, rtol=1e-2, atol=1e-4)
 
 
+@pytest.mark.heavy
 def test_a_run_changes_hands(make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two processes, then one, then two, with an odd number of images; the second meets a damaged one."""
     monkeypatch.chdir(tmp_path)

@@ -41,6 +41,7 @@ def test_the_average_is_what_is_evaluated_and_saved(make_data, tmp_path: Path, m
     assert not {"trained_state_dict"} & (best.keys() | state.keys())
 
 
+@pytest.mark.heavy
 def test_what_is_trained_with_is_in_the_log_and_a_resumed_run_may_change_it(make_data, run, tmp_path: Path) -> None:
     data = make_data()
     done = run(

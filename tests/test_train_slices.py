@@ -13,6 +13,7 @@ from utils.train_options import TrainOptions
 SLICES = ("--slice-train", "--slice-height", 40, "--slice-width", 50)
 
 
+@pytest.mark.heavy
 def test_a_run_on_slices_resumes_bit_equal(make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 

@@ -1,4 +1,4 @@
-"""Label files, damaged: 10,000 mutations of each format."""
+"""Label files, damaged: 10,000 mutations of each format, 1,000 of them in haste."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,7 @@ from random import Random
 from xml.etree import ElementTree
 
 import numpy as np
+import pytest
 
 from tests.fuzz.guard import answer, fuzz, is_one_line
 from tests.fuzz.mutations import damage_bytes, damage_json, damage_tree, damage_words, encode
@@ -13,7 +14,7 @@ from utils.boxes import mend_boxes
 from utils.coco_json import CocoLabels
 from utils.label_readers import UNKNOWN, LabelFile, read_voc, read_yolo
 
-COUNT = 10_000
+COUNTS = pytest.mark.parametrize("count", [1000, pytest.param(10_000, marks=pytest.mark.heavy)])
 NEIGHBOURS = 2_000
 LABEL_OF = {"cat": 1, "dog": 2}
 SIZE = (100, 200)  # height, width
@@ -60,7 +61,8 @@ def damaged_voc(number: int) -> bytes:
     return damage_bytes(data, chance) if number % 9 == 1 else data
 
 
-def test_voc(tmp_path: Path) -> None:
+@COUNTS
+def test_voc(tmp_path: Path, count: int) -> None:
     read = []
 
     def check(path: Path, _: int) -> None:
@@ -69,8 +71,8 @@ def test_voc(tmp_path: Path) -> None:
             check_labels(labels)
             read.append(len(labels.boxes))
 
-    fuzz(tmp_path / "a.xml", COUNT, damaged_voc, check)
-    assert len(read) > COUNT / 3, "most of the damage gets past the parser"
+    fuzz(tmp_path / "a.xml", count, damaged_voc, check)
+    assert len(read) > count / 3, "most of the damage gets past the parser"
 
 
 def yolo_row(number: int) -> str:
@@ -91,13 +93,14 @@ def damaged_yolo(number: int) -> bytes:
     return encode(ends.join(map(chance.choice((" ", " ", "\t", ", ")).join, rows)), chance)
 
 
-def test_yolo(tmp_path: Path) -> None:
+@COUNTS
+def test_yolo(tmp_path: Path, count: int) -> None:
     def check(path: Path, _: int) -> None:
         labels = answer(lambda: read_yolo(path, SIZE, LABEL_OF), path)
         assert labels is not None, "one bad row is no reason to refuse the file"
         check_labels(labels)
 
-    fuzz(tmp_path / "a.txt", COUNT, damaged_yolo, check)
+    fuzz(tmp_path / "a.txt", count, damaged_yolo, check)
 
 
 COCO = {
@@ -126,7 +129,8 @@ def damaged_coco(number: int) -> bytes:
     return damage_bytes(data, chance) if number % 9 == 1 else data
 
 
-def test_coco(tmp_path: Path) -> None:
+@COUNTS
+def test_coco(tmp_path: Path, count: int) -> None:
     read = []
 
     def check(path: Path, _: int) -> None:
@@ -138,8 +142,8 @@ def test_coco(tmp_path: Path) -> None:
             check_labels(source.read(number, SIZE))
             read.append(number)
 
-    fuzz(tmp_path / "a.json", COUNT, damaged_coco, check)
-    assert len(read) > COUNT / 3, "most of the damage gets past the parser"
+    fuzz(tmp_path / "a.json", count, damaged_coco, check)
+    assert len(read) > count / 3, "most of the damage gets past the parser"
 
 
 def test_voc_objects_next_to_a_damaged_one_are_read(tmp_path: Path) -> None:

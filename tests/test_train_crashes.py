@@ -92,6 +92,7 @@ def long_command(data: DataSet) -> tuple[object, ...]:
     return ("--data", data.yaml, *FAST, *SMALL, "--epochs", 2, "--lr", 0.01)
 
 
+@pytest.mark.heavy
 def test_a_signal_saves_the_run_in_mid_epoch(make_data, run, tmp_path: Path) -> None:
     """It goes to the loader's workers too, as schedulers have it."""
     command = (*long_command(make_data(images=40)), "--workers", 1)

@@ -167,6 +167,7 @@ def test_what_all_processes_complain_of_is_told_once(make_data, tmp_path: Path) 
     assert done.stderr.count("error: nowhere.yaml") == 1, done.stderr
 
 
+@pytest.mark.heavy
 def test_what_one_process_complains_of_is_told(make_data, tmp_path: Path) -> None:
     code = (
         "import torch_utils.engine\n"
@@ -199,6 +200,7 @@ def as_srun(folder: Path, code: str, *arguments: object) -> list[subprocess.Pope
     ]  # fmt: skip
 
 
+@pytest.mark.heavy
 def test_srun_needs_no_torchrun(make_data, tmp_path: Path) -> None:
     processes = as_srun(tmp_path, "", "--data", make_data().yaml, *FAST, "--epochs", 1, "--name", "a")
     (output, errors), (silence, more) = (process.communicate(timeout=200) for process in processes)

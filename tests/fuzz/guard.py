@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+import pytest
+
 from utils.errors import DataError
 
 SECONDS = 15  # of one read; a hang, not a slow machine
@@ -16,6 +18,11 @@ _MEMORY = 1536 << 20  # bytes of address space on top of what the process has
 _MESSAGE = 2000  # characters, without the path
 _UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # control characters, line ends, half characters
 Result = TypeVar("Result")
+
+
+def mutations(most: int) -> pytest.MarkDecorator:
+    """For a test of `count` mutations: a tenth of them, and marked as heavy all of them."""
+    return pytest.mark.parametrize("count", [most // 10, pytest.param(most, marks=pytest.mark.heavy)])
 
 
 def is_one_line(text: str, limit: int = _MESSAGE) -> bool:

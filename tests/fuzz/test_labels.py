@@ -1,4 +1,4 @@
-"""Label files, damaged: 10,000 mutations of each format, 1,000 of them in haste."""
+"""Label files, damaged: 10,000 mutations of each format."""
 
 import json
 from pathlib import Path
@@ -6,15 +6,13 @@ from random import Random
 from xml.etree import ElementTree
 
 import numpy as np
-import pytest
 
-from tests.fuzz.guard import answer, fuzz, is_one_line
+from tests.fuzz.guard import answer, fuzz, is_one_line, mutations
 from tests.fuzz.mutations import damage_bytes, damage_json, damage_tree, damage_words, encode
 from utils.boxes import mend_boxes
 from utils.coco_json import CocoLabels
 from utils.label_readers import UNKNOWN, LabelFile, read_voc, read_yolo
 
-COUNTS = pytest.mark.parametrize("count", [1000, pytest.param(10_000, marks=pytest.mark.heavy)])
 NEIGHBOURS = 2_000
 LABEL_OF = {"cat": 1, "dog": 2}
 SIZE = (100, 200)  # height, width
@@ -61,7 +59,7 @@ def damaged_voc(number: int) -> bytes:
     return damage_bytes(data, chance) if number % 9 == 1 else data
 
 
-@COUNTS
+@mutations(10_000)
 def test_voc(tmp_path: Path, count: int) -> None:
     read = []
 
@@ -93,7 +91,7 @@ def damaged_yolo(number: int) -> bytes:
     return encode(ends.join(map(chance.choice((" ", " ", "\t", ", ")).join, rows)), chance)
 
 
-@COUNTS
+@mutations(10_000)
 def test_yolo(tmp_path: Path, count: int) -> None:
     def check(path: Path, _: int) -> None:
         labels = answer(lambda: read_yolo(path, SIZE, LABEL_OF), path)
@@ -129,7 +127,7 @@ def damaged_coco(number: int) -> bytes:
     return damage_bytes(data, chance) if number % 9 == 1 else data
 
 
-@COUNTS
+@mutations(10_000)
 def test_coco(tmp_path: Path, count: int) -> None:
     read = []
 

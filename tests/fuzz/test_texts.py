@@ -6,12 +6,11 @@ from random import Random
 import pytest
 from PIL import Image
 
-from tests.fuzz.guard import answer, fuzz, is_one_line
+from tests.fuzz.guard import answer, fuzz, is_one_line, mutations
 from tests.fuzz.mutations import WORDS, damage_bytes, encode
 from utils.data_config import SPLITS, DataConfig, Split, load_data_config
 from utils.label_index import open_index
 
-COUNT = 3_000
 YAML = """\
 # where it is
 TRAIN_DIR_IMAGES: &folder train
@@ -49,7 +48,8 @@ def damaged_yaml(number: int) -> bytes:
     return encode("\n".join(lines), chance)
 
 
-def test_data_yaml(tmp_path: Path) -> None:
+@mutations(3_000)
+def test_data_yaml(tmp_path: Path, count: int) -> None:
     read = []
 
     def check(path: Path, _: int) -> None:
@@ -62,8 +62,8 @@ def test_data_yaml(tmp_path: Path) -> None:
         for split in SPLITS:
             answer(lambda: config.split(split), path)  # noqa: B023
 
-    fuzz(tmp_path / "data.yaml", COUNT, damaged_yaml, check)
-    assert len(read) > COUNT / 20
+    fuzz(tmp_path / "data.yaml", count, damaged_yaml, check)
+    assert len(read) > count / 20
 
 
 def damaged_list(number: int) -> bytes:
@@ -73,7 +73,8 @@ def damaged_list(number: int) -> bytes:
     return damage_bytes(data, chance, "\n".join(ENTRIES).encode()) if number % 2 else data
 
 
-def test_split_list(tmp_path: Path) -> None:
+@mutations(3_000)
+def test_split_list(tmp_path: Path, count: int) -> None:
     images = tmp_path / "images"
     (images / "folder").mkdir(parents=True)
     for name in ("a.jpg", "b.jpg", "c.jpg", "e.jpg"):
@@ -99,8 +100,8 @@ def test_split_list(tmp_path: Path) -> None:
             assert all(is_one_line(line, 2000) for line in index.report.lines()), index.report.lines()
             read.append(len(index))
 
-    fuzz(path, COUNT, damaged_list, check)
-    assert len(read) > COUNT / 3
+    fuzz(path, count, damaged_list, check)
+    assert len(read) > count / 3
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])

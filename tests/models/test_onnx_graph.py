@@ -19,7 +19,7 @@ from utils.size_rule import Canvas, SizeRule
 QUICK = ("fasterrcnn_nano", "fasterrcnn_mobilenetv3_large_320_fpn")
 
 
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", [QUICK[0], pytest.param(QUICK[1], marks=pytest.mark.heavy)])
 def test_a_file_finds_what_the_model_finds(name: str) -> None:
     found = Pair(lively(name), name, CANVAS).difference()
     assert found.alone == 0, found

@@ -9,14 +9,14 @@ import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from utils.augmentation import Augmenter, Labelled, resize_image, scaled
 from utils.augmentation_policy import AugmentationPolicy
 from utils.errors import DataError
-from utils.image_cache import ImageCache
+from utils.image_cache import ImageCache, RecentImages
 from utils.label_index import LabelIndex
 from utils.machine import cores
 from utils.options import CheckOptions, ConvertOptions
@@ -31,14 +31,32 @@ if TYPE_CHECKING:  # heavy imports wait until they are needed, so that --help an
 
 _MOST_DAMAGED = 16  # images in a row that stand in for another: the disk is at fault then
 _COPIES_APART = 1 << 20  # epochs, more than a run has
+_BATCHES_BACK = 8  # to an image that is mixed in: so many workers can be at work on those between
 log = logging.getLogger("datasets")
+
+
+class Shown(NamedTuple):
+    """An image, and its place in the order in which this process goes through an epoch, if it has one there."""
+
+    image: int
+    place: int | None = None
+
+
+class Pick(NamedTuple):
+    """What a sample is made of: an image, and those that a policy may mix in."""
+
+    image: int
+    epoch: int = 0
+    place: int | None = None
+    others: tuple[Shown, ...] = ()
 
 
 class DetectionDataset:
     """The images of an index, each resized once by the size rule, and augmented where a policy says so.
 
-    `dataset[i]` is image i as epoch 0 sees it, `dataset[i, epoch]` as that epoch does. What is random about a sample
-    depends on seed, epoch and i alone: not on workers, batch size or what was loaded before.
+    `dataset[i]` is image i as epoch 0 sees it, `dataset[i, epoch]` as that epoch does, with any images mixed in; a Pick
+    names these. What is random about a sample depends on seed, epoch and Pick alone: not on workers, places or what was
+    loaded before.
 
     An image that cannot be decoded is named in the sample's faults. With a policy, for training, the next image stands
     in for it; without one its sample is marked as DAMAGED.
@@ -52,23 +70,25 @@ class DetectionDataset:
         self.policy = policy
         self.seed = seed
         self._augment = Augmenter(policy or AugmentationPolicy())
-        self._cache: ImageCache | None = None
+        self._cache: ImageCache | RecentImages | None = None
 
     def __len__(self) -> int:
         return len(self.index)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> "Sample":
+    def __getitem__(self, key: int | tuple[int, int] | Pick) -> "Sample":
         from utils.batch import DAMAGED, Sample
         from utils.images import DamagedImageError
 
-        i, epoch = key if isinstance(key, tuple) else (key, 0)
-        rng = np.random.default_rng([self.seed, epoch, i])
-        height, width = map(int, self.index.sizes[i])
+        pick = Pick(*key) if isinstance(key, tuple) else Pick(key)
+        i = pick.image
+        rng = np.random.default_rng([self.seed, pick.epoch, i])
+        others = pick.others or map(Shown, rng.integers(len(self), size=self._augment.policy.others).tolist())
+        height, width = self.index.sizes[i].tolist()
         network_size = self.size_rule.network_size(height, width)
         faults: list[str] = []
         load = partial(self._load_or_next, faults=faults) if self.policy else self._load
         try:
-            picture = self._augment(load, i, len(self), network_size, rng)
+            picture = self._augment(load, (Shown(i, pick.place), *others), network_size, rng)
         except DamagedImageError as error:
             black, no_boxes = np.zeros((*network_size, 3), np.uint8), np.empty((0, 4), np.float32)
             return Sample(black, (height, width), DAMAGED, no_boxes, np.empty(0, np.int32), (str(error),))
@@ -87,9 +107,18 @@ class DetectionDataset:
             plain._cache = self._cache
         return plain
 
+    @property
+    def keeps_images(self) -> bool:
+        """Whether some of them are decoded once only."""
+        return self._cache is not None
+
     def keep_images(self, path: str) -> None:
         """Keep images at their base size in a file for an ImageCache, once they are made."""
         self._cache = ImageCache(path, self.base_sizes())
+
+    def keep_recent(self, places: int) -> None:
+        """Keep those of so many places of an order alone, see RecentImages."""
+        self._cache = RecentImages(places, self.base_sizes())
 
     def try_policy(self) -> None:
         """Try a user's transforms on images as small and as large as ours; DataError where one of them fails."""
@@ -100,36 +129,37 @@ class DetectionDataset:
         networks = [self.size_rule.network_size(*map(int, sizes[i])) for i in extremes]
         self.policy.config.check({scaled(size, factor) for size in networks for factor in self.policy.scales})
 
-    def _load(self, i: int) -> Labelled:
-        """Image i at its base size, which all augmentation starts from, with the boxes to train on."""
-        image = self._base_image(i)
-        height, width = self.index.sizes[i]
+    def _load(self, shown: Shown) -> Labelled:
+        """An image at its base size, which all augmentation starts from, with the boxes to train on."""
+        i = shown.image
+        image = self._base_image(shown)
+        height, width = self.index.sizes[i].tolist()
         rows = self.index.rows(i)
         wanted = ~self.index.ignored[rows]
         scale = np.array([image.shape[1] / width, image.shape[0] / height] * 2, np.float32)
         return Labelled(image, self.index.boxes[rows][wanted] * scale, self.index.labels[rows][wanted])
 
-    def _load_or_next(self, i: int, faults: list[str]) -> Labelled:
-        """Image i, or the next that can be decoded; `faults` gets what was wrong."""
+    def _load_or_next(self, shown: Shown, faults: list[str]) -> Labelled:
+        """An image, or the next that can be decoded; `faults` gets what was wrong."""
         from utils.images import DamagedImageError
 
         tries = min(_MOST_DAMAGED, len(self))
-        for k in range(i, i + tries):
+        for k in range(tries):
             try:
-                return self._load(k % len(self))
+                return self._load(Shown((shown.image + k) % len(self)) if k else shown)
             except DamagedImageError as error:  # noqa: PERF203 - rare
                 faults.append(str(error))
         raise DataError(f"{tries} images in a row cannot be decoded; {faults[-1]}")
 
-    def _base_image(self, i: int) -> np.ndarray:
-        """The pixels of it: (H, W, 3) uint8 RGB, never changed by anyone."""
-        if self._cache is not None and (kept := self._cache.get(i)) is not None:
+    def _base_image(self, shown: Shown) -> np.ndarray:
+        """The pixels of it: (H, W, 3) uint8 RGB, read-only where others see them too."""
+        if self._cache is not None and (kept := self._cache.get(*shown)) is not None:
             return kept
-        height, width = map(int, self.index.sizes[i])
+        height, width = self.index.sizes[shown.image].tolist()
         size = self._augment.base_size(self.size_rule.network_size(height, width))
-        image = resize_image(self.index.pixels(i), *size)
+        image = resize_image(self.index.pixels(shown.image), *size)
         if self._cache is not None:
-            self._cache.put(i, image)
+            self._cache.put(shown.image, image, shown.place)
         return image
 
 
@@ -140,8 +170,13 @@ class TrainBatches:
     with a batch `world_size` times as large; the last batch is short, and some images fill up so that every process
     has as many.
 
+    Images to mix in are those of the same order that were shown 8 global batches ago, 16, 24 and so on; for the first
+    samples the last ones of the epoch. So all images are mixed in equally often, with others in every epoch, in batches
+    that are not their own, and a process that remembers what it has shown need not decode them again.
+
     Args:
         images: how many there are.
+        others: how many to mix into each sample.
         repeat: (images,) of at least 1, how often an epoch shows each image on average; whole copies and, by chance,
             one more. Every epoch is as long, and the copies within one are augmented differently.
 
@@ -159,6 +194,7 @@ class TrainBatches:
         seed: int,
         rank: int = 0,
         world_size: int = 1,
+        others: int = 0,
         repeat: np.ndarray | None = None,
     ) -> None:
         self.images = images
@@ -169,14 +205,32 @@ class TrainBatches:
         self.epoch = self.start = 0
         self.shown = images if repeat is None else math.ceil(repeat.sum() - 1e-9)  # sums of 1.0 may be a bit more
         self._ends = None if repeat is None else np.cumsum(repeat) * (self.shown / repeat.sum())
+        apart = max(1, min(_BATCHES_BACK * batch_size * world_size, self.shown // (others + 1)))
+        self._back = range(apart, apart * others + 1, apart)  # of all processes' samples
 
     def __len__(self) -> int:
-        return -(-self._share() // self.batch_size)
+        return -(-self.places // self.batch_size)
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = np.resize(self._order(), (self._share() * self.world_size, 2))[self.rank :: self.world_size]
-        for start in range(self.start * self.batch_size, len(order), self.batch_size):
-            yield [(int(i), int(epoch)) for i, epoch in order[start : start + self.batch_size]]
+    def __iter__(self) -> Iterator[list[Pick]]:
+        order = self._order()
+        for start in range(self.start * self.batch_size, self.places, self.batch_size):
+            places = range(start, min(start + self.batch_size, self.places))
+            yield [self._pick(order, place * self.world_size + self.rank) for place in places]
+
+    @property
+    def others(self) -> int:
+        """Images to mix into each sample."""
+        return len(self._back)
+
+    @property
+    def reach(self) -> int:
+        """Places of this process between a sample and the furthest that is mixed in."""
+        return -(-self.others * self._back.step // self.world_size)
+
+    @property
+    def places(self) -> int:
+        """Samples of this process in an epoch."""
+        return -(-self.shown // self.world_size)
 
     def go_to(self, epoch: int, images: int = 0, *, multiple_of: int = 1) -> None:
         """Let the next iteration be through this epoch, without the `images` that all processes have seen of it.
@@ -199,8 +253,15 @@ class TrainBatches:
         copy = np.arange(len(image)) - np.repeat(np.cumsum(counts) - counts, counts)
         return rng.permutation(np.column_stack([image, self.epoch + copy * _COPIES_APART]))
 
-    def _share(self) -> int:
-        return -(-self.shown // self.world_size)
+    def _pick(self, order: np.ndarray, sample: int) -> Pick:
+        """The key of a sample, counted over all processes."""
+        image, epoch = order[sample % self.shown].tolist()
+        others = []
+        for back in self._back:
+            other = (sample - back) % self.shown
+            is_own = other == sample - back and back % self.world_size == 0
+            others.append(Shown(int(order[other, 0]), other // self.world_size if is_own else None))
+        return Pick(image, epoch, sample // self.world_size, tuple(others))
 
 
 class EvalBatches:
@@ -241,6 +302,13 @@ class EvalBatches:
 
     def __iter__(self) -> Iterator[list[int]]:
         return iter(self.batches)
+
+
+def recent_places(batches: TrainBatches, workers: int) -> int:
+    """How many RecentImages keep for these batches: as a sample reaches back, and a loader is ahead of it."""
+    from utils.loader import most_steps
+
+    return min(batches.reach + most_steps(min(workers, cores())) * batches.batch_size, batches.places)
 
 
 def make_loader(

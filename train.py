@@ -86,7 +86,7 @@ def main(options: TrainOptions) -> None:
         log.info(line)
 
     if options.batch == AUTO:
-        boxes = max(1, train_index.most_boxes * policy.most_images)
+        boxes = max(1, train_index.most_boxes * (1 + policy.others))
         sample = LargestSample(*train_set.base_sizes().max(0).tolist(), boxes)
         wishes = {"images": len(train_set), "optimizer": options.optimizer, "ema": options.ema}
         options = replace(options, batch=find_batch(model, sample, precision, processes, **wishes))
@@ -321,7 +321,11 @@ def _loaders(
 
     share = {"rank": processes.rank, "world_size": processes.world_size}
     repeat = repeat_factors(train_set.index, options.repeat_factor) if options.repeat_factor else None
-    train_batches = TrainBatches(len(train_set), options.batch, seed=options.seed, repeat=repeat, **share)
+    train_batches = TrainBatches(
+        len(train_set), options.batch, seed=options.seed, others=train_set.policy.others, repeat=repeat, **share
+    )
+    if options.cache == "auto" and train_batches.others and not train_set.keeps_images:
+        _keep_recent(train_set, train_batches, options.workers, processes)
     valid_batches = EvalBatches(valid_set.index, valid_set.size_rule, options.batch, **share)
     if repeat is not None:
         log.info("Images shown in an epoch (--repeat-factor %g): %d", options.repeat_factor, train_batches.shown)
@@ -332,6 +336,19 @@ def _loaders(
         make_loader(valid_set, valid_batches, options.workers, processes.device),
         _sample_loader(train_set, options, processes, told),
     )
+
+
+def _keep_recent(train_set: "DetectionDataset", batches: "TrainBatches", workers: int, processes: "Processes") -> None:
+    """Give the training set, of which there is too much to keep, memory for the images that samples mix in."""
+    from datasets import recent_places
+    from torch_utils.distributed import from_first_of_machine
+    from utils.image_cache import recent_size, worth_keeping
+
+    places = recent_places(batches, workers)
+    size = recent_size(places, train_set.base_sizes())
+    if from_first_of_machine(processes, lambda: worth_keeping(size * processes.world_size)):
+        log.info("Those of the last %d samples are, to be mixed into others: up to %.2f GiB", places, size / (1 << 30))
+        train_set.keep_recent(places)
 
 
 def _sample_loader(

@@ -7,6 +7,7 @@ import argparse
 import multiprocessing
 import time
 from collections.abc import Callable, Sequence
+from itertools import chain, islice
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
@@ -18,7 +19,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from benchmarks.predecessor import FloatDataset
-from datasets import DetectionDataset, TrainBatches, make_loader
+from datasets import DetectionDataset, TrainBatches, make_loader, recent_places
 from utils.augmentation import resize_image
 from utils.augmentation_policy import AugmentationPolicy
 from utils.batch import Sample, collate
@@ -36,14 +37,15 @@ WAYS = {  # name -> our policy, the predecessor's arguments
     "--mosaic 1": (AugmentationPolicy(flip=0.5, mosaic=1.0), {"mosaic": True}),
 }
 BATCH = 8
+_START = 8 * 3 * BATCH  # samples that an epoch begins with, until a mosaic's images are those that were shown
 
 
 class Samples(Protocol):
-    """What has samples by number."""
+    """What has samples by key."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, i: int) -> object: ...
+    def __getitem__(self, key: Any) -> object: ...
 
 
 class Runner:
@@ -54,9 +56,9 @@ class Runner:
         arguments = (samples, is_ours, theirs)
         multiprocessing.get_context("fork").Process(target=_serve, args=arguments, daemon=True).start()
 
-    def milliseconds(self, numbers: Sequence[int]) -> float:
+    def milliseconds(self, keys: Sequence[Any]) -> float:
         """Per sample."""
-        self._pipe.send(numbers)
+        self._pipe.send(keys)
         return self._pipe.recv()
 
 
@@ -65,11 +67,11 @@ def _serve(samples: Samples, is_ours: bool, pipe: Connection) -> None:
     if is_ours:
         keep_memory()  # as our workers do
     while True:
-        numbers = pipe.recv()
+        keys = pipe.recv()
         started = time.perf_counter()
-        for i in numbers:
-            samples[i]
-        pipe.send((time.perf_counter() - started) / len(numbers) * 1e3)
+        for key in keys:
+            samples[key]
+        pipe.send((time.perf_counter() - started) / len(keys) * 1e3)
 
 
 def main() -> None:
@@ -86,16 +88,27 @@ def main() -> None:
     config = load_data_config(Path(options.data))
     index = open_index(config, "train", options.label_type)
     rule = SizeRule(options.imgsz, square=True)
-    numbers = np.random.default_rng(0).permutation(len(index))[: options.images].tolist()
+    # One epoch, as long as that of a data set too large to be kept: it shows the same images again and again.
+    length = _START + options.rounds * options.images
+    repeat = np.full(len(index), 1 + length / len(index))
     for name, (policy, arguments) in WAYS.items():
+        batches = TrainBatches(len(index), BATCH, seed=0, others=policy.others, repeat=repeat)
+        picks = chain.from_iterable(batches)
         ours, cached = (DetectionDataset(index, rule, policy=policy) for _ in range(2))
+        if policy.others:
+            ours.keep_recent(recent_places(batches, workers=1))
         (path,), _ = make_cache_files("ram", [cache_size(cached.base_sizes())], Path())
         cached.keep_images(path)
         theirs = FloatDataset(config.splits["train"], config.classes, options.imgsz, **arguments)
         ways = (Runner(theirs, is_ours=False), Runner(ours, is_ours=True), Runner(cached, is_ours=True))
-        for way in ways:
-            way.milliseconds(range(len(index)))  # imports; fills the cache
-        rounds = [[way.milliseconds(numbers) for way in ways] for _ in range(options.rounds)]
+        first = (range(len(index)), list(islice(picks, _START)), range(len(index)))
+        for way, keys in zip(ways, first, strict=True):
+            way.milliseconds(keys)  # imports; fills the caches
+        rounds = []
+        for _ in range(options.rounds):
+            keys = list(islice(picks, options.images))
+            theirs_too = [pick.image for pick in keys]
+            rounds.append([way.milliseconds(k) for way, k in zip(ways, (theirs_too, keys, keys), strict=True)])
         old, new, kept = (median(times) for times in zip(*rounds, strict=True))
         print(
             f"{name}: predecessor's way {old:.2f}, ours {new:.2f} ms an image, {old / new:.1f} times as fast; "
@@ -105,7 +118,7 @@ def main() -> None:
     dataset = DetectionDataset(index, rule)
     sample = dataset[0]
     print(f"bytes of a sample: {image.nbytes} and {sample.image.nbytes}, {image.nbytes / sample.image.nbytes:.1f} to 1")
-    paths = [index.path(i) for i in numbers]
+    paths = [index.path(i) for i in range(min(len(index), options.images))]
     plain, own = milliseconds_in_turns((_by_opencv, read_image), paths * options.rounds)
     print(f"decoding alone: with OpenCV {plain:.2f}, ours, with all its checks, {own:.2f} ms an image")
     images = [read_image(path) for path in paths]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import datasets
-from datasets import DetectionDataset, EvalBatches, TrainBatches, make_loader
+from datasets import DetectionDataset, EvalBatches, Pick, Shown, TrainBatches, make_loader, recent_places
 from tests.conftest import ROOT, DataSet
 from tests.utils.test_augmentation_config import EXAMPLE
 from utils.augmentation_config import parse_augmentation_config
@@ -140,6 +140,64 @@ def test_a_cache_changes_nothing_and_decodes_once(make_data, tmp_path: Path, mon
         loader.close()
 
 
+@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize(("images", "policy"), [(60, "strong"), (60, "mosaic"), (7, "strong"), (1, "mosaic")])
+def test_keeping_recent_images_changes_nothing(make_data, workers: int, images: int, policy: str) -> None:
+    index = open_train(make_data(images=images))
+    policy = POLICIES.get(policy, AugmentationPolicy(mosaic=1.0))
+    plain, keeping = (DetectionDataset(index, SizeRule(64), policy=policy, seed=1) for _ in range(2))
+    batches = [TrainBatches(images, 1, seed=1, others=policy.others) for _ in range(2)]
+    keeping.keep_recent(recent_places(batches[0], workers))
+    loaders = [make_loader(d, b, n, CPU) for d, b, n in zip((plain, keeping), batches, (0, workers), strict=True)]
+    for epoch in range(3):
+        for loader in loaders:
+            loader.batches.go_to(epoch, 5 * epoch)
+        for one, other in zip(*loaders, strict=True):
+            assert_equal(one, other)
+    loaders[1].close()
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_recent_images_are_decoded_once(make_data, monkeypatch, world: int) -> None:
+    """But for the first mosaics of an epoch, which have its last images."""
+    index = open_train(make_data(images=160))
+    policy = AugmentationPolicy(mosaic=1.0)
+    batches = TrainBatches(160, 1, seed=0, rank=world - 1, world_size=world, others=policy.others)
+    dataset = DetectionDataset(index, SizeRule(64), policy=policy)
+    dataset.keep_recent(recent_places(batches, 0))
+    decoded = []
+    monkeypatch.setattr(
+        LabelIndex, "pixels", lambda _, i: decoded.append(i) or np.zeros((*index.sizes[i], 3), np.uint8)
+    )
+    for epoch in range(2):
+        batches.go_to(epoch)
+        decoded.clear()
+        picks = [pick for batch in batches for pick in batch]
+        for pick in picks:
+            dataset[pick]
+        most = 160 // world + 8 * (1 + 2 + 3)
+        assert len(decoded) == most if epoch == 0 else most - 8 < len(decoded) <= most  # some stand where they stood
+
+
+@given(st.integers(1, 60), st.integers(1, 8), st.integers(1, 4), st.integers(1, 5))
+def test_images_are_mixed_in_equally_often(images: int, batch: int, world: int, others: int) -> None:
+    shares = [TrainBatches(images, batch, seed=0, others=others, rank=rank, world_size=world) for rank in range(world)]
+    picks = [[pick for step in share for pick in step] for share in shares]
+    real = [pick for together in zip(*picks, strict=True) for pick in together][:images]
+    counts = np.bincount([other.image for pick in real for other in pick.others], minlength=images)
+    assert (counts == others).all()
+    for pick in real:
+        of_sample = {pick.image, *(other.image for other in pick.others)}
+        assert len(of_sample) == min(1 + others, images)
+    for share, own in zip(shares, picks, strict=True):
+        for place, pick in enumerate(own):
+            assert pick.place == place
+            for other in pick.others:
+                if other.place is not None:
+                    assert 0 < place - other.place <= share.reach
+                    assert own[other.place].image == other.image
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_image_that_cannot_be_decoded_is_named_and_left_out(make_data, workers: int, caplog) -> None:
     data = make_data()
@@ -175,10 +233,10 @@ def test_base_pictures_can_be_cached(make_data, square: bool) -> None:
     """All augmentation starts from them, and none changes them: a read-only cache gives the same pixels."""
     index = open_train(make_data(images=6))
     one, other = (DetectionDataset(index, SizeRule(64, square=square), policy=EVERYTHING) for _ in range(2))
-    cache = [other._base_image(i) for i in range(6)]
+    cache = [other._base_image(Shown(i)) for i in range(6)]
     for image in cache:
         image.flags.writeable = False
-    other._base_image = cache.__getitem__
+    other._base_image = lambda shown: cache[shown.image]
     for key in [(i, epoch) for i in range(6) for epoch in range(5)]:
         fresh, cached = one[key], other[key]
         np.testing.assert_array_equal(fresh.image, cached.image)
@@ -258,22 +316,26 @@ def test_16_bit_images_do_not_go_black(make_data) -> None:
     np.testing.assert_array_equal(sample.image, image[:, :, ::-1])
 
 
-@given(st.integers(1, 50), st.integers(1, 8), st.integers(1, 4), st.integers(0, 3))
-def test_processes_share_the_batches_of_one(images: int, batch: int, world: int, epoch: int) -> None:
+def images_of(pick: Pick) -> tuple[int, ...]:
+    return pick.image, *(other.image for other in pick.others)
+
+
+@given(st.integers(1, 50), st.integers(1, 8), st.integers(1, 4), st.integers(0, 3), st.integers(0, 5))
+def test_processes_share_the_batches_of_one(images: int, batch: int, world: int, epoch: int, others: int) -> None:
     """Together they see what one process with the whole batch sees, and every process has as many steps."""
-    alone = TrainBatches(images, batch * world, seed=3)
-    shares = [TrainBatches(images, batch, seed=3, rank=rank, world_size=world) for rank in range(world)]
+    alone = TrainBatches(images, batch * world, seed=3, others=others)
+    shares = [TrainBatches(images, batch, seed=3, others=others, rank=rank, world_size=world) for rank in range(world)]
     for batches in (alone, *shares):
         batches.epoch = epoch
     parts = [list(share) for share in shares]
     assert len({len(part) for part in parts}) == 1
     assert [len(part) for part in parts] == [len(share) for share in shares]
-    seen = sorted({i for part in parts for step in part for i, _ in step})
+    seen = sorted({pick.image for part in parts for step in part for pick in step})
     assert seen == list(range(images))
     for step, whole in enumerate(alone):
-        together = [key for part in parts for key in part[step]]
-        assert set(whole) <= set(together)
-        assert all(e == epoch for _, e in together)
+        together = [pick for part in parts for pick in part[step]]
+        assert {images_of(pick) for pick in whole} <= {images_of(pick) for pick in together}
+        assert all(pick.epoch == epoch for pick in together)
 
 
 def test_every_epoch_has_its_own_order() -> None:
@@ -281,7 +343,7 @@ def test_every_epoch_has_its_own_order() -> None:
     batches = TrainBatches(20, 4, seed=0)
     orders = []
     for batches.epoch in range(3):
-        orders.append([i for step in batches for i, _ in step])
+        orders.append([pick.image for step in batches for pick in step])
         assert sorted(orders[-1]) == list(range(20))
     assert orders[0] != orders[1] != orders[2]
 

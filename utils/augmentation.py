@@ -4,7 +4,8 @@ Pictures are never changed in place: they may be shared with other samples, or w
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from itertools import islice
+from typing import NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ _MIXED = 32.0  # of mixup: a beta distribution within 0.5 +- 0.1 mostly, as in Y
 _PASTED = 5  # objects at most
 _HIDDEN = 0.05  # of a box's area that a pasted object may hide
 _TRIES = 10  # of places for a crop or a pasted object, before it is left out
+_Key = TypeVar("_Key")
 
 
 class Labelled(NamedTuple):
@@ -42,17 +44,17 @@ class Augmenter:
 
     def __call__(
         self,
-        load: Callable[[int], Labelled],
-        i: int,
-        count: int,
+        load: Callable[[_Key], Labelled],
+        keys: Sequence[_Key],
         network_size: tuple[int, int],
         rng: np.random.Generator,
     ) -> Labelled:
-        """Picture i as a training sample.
+        """A picture as a training sample.
 
         Args:
-            load: gives any of the `count` pictures at its base size.
-            network_size: of picture i; the sample is a factor within `policy.scales` times as large.
+            load: gives a picture at its base size.
+            keys: of the picture, and of the `policy.others` that may be mixed in.
+            network_size: of the picture; the sample is a factor within `policy.scales` times as large.
         """
         policy = self.policy
         # Drawn first, and those below only where a policy has them: so older samples stay as they were.
@@ -61,17 +63,17 @@ class Augmenter:
         factor = rng.uniform(low, high) if low < high else high
         height, width = scaled(network_size, factor)
         zoom = factor / high  # from the pixels of base pictures to those of the sample
+        unused = iter(keys)
         if is_mosaic:
-            others = rng.integers(count, size=3)
-            picture = mosaic([load(int(k)) for k in (i, *others)], height, width, rng, zoom=zoom)
+            picture = mosaic([load(key) for key in islice(unused, 4)], height, width, rng, zoom=zoom)
         elif _happens(policy.crop, rng):
-            picture = crop(load(i), height, width, rng)
+            picture = crop(load(next(unused)), height, width, rng)
         else:
-            picture = resize(load(i), height, width)
+            picture = resize(load(next(unused)), height, width)
         if _happens(policy.mixup, rng):
-            picture = mixup(picture, load(int(rng.integers(count))), rng)
+            picture = mixup(picture, load(next(unused)), rng)
         if _happens(policy.paste, rng):
-            picture = paste(picture, load(int(rng.integers(count))), rng, zoom=zoom)
+            picture = paste(picture, load(next(unused)), rng, zoom=zoom)
         if is_mirrored:
             picture = flip_left_right(picture)
         if self._pipeline:

@@ -29,9 +29,9 @@ class AugmentationPolicy:
     config: "AugmentationConfig | None" = None  # a user's Albumentations pipeline, in the place of `photometric`
 
     @property
-    def most_images(self) -> int:
-        """Images whose boxes a sample may have."""
-        return (4 if self.mosaic else 1) + bool(self.mixup) + bool(self.paste)
+    def others(self) -> int:
+        """Images that may be mixed into a sample."""
+        return 3 * bool(self.mosaic) + bool(self.mixup) + bool(self.paste)
 
     def lines(self) -> Iterator[str]:
         """What will happen, in words."""

@@ -97,7 +97,7 @@ class Loader:
         self.dataset, self.batches = dataset, batches
         self._told = set() if told is None else told
         self._on_gpu = device.type == "cuda"
-        self._slots = workers * _AHEAD + _IN_USE
+        self._slots = most_steps(workers)
         self._slot_bytes = -(-block_size(*largest) // mmap.PAGESIZE) * mmap.PAGESIZE  # no two slots lock one page
         self._count = workers
         self._workers: list[_Worker] = []
@@ -276,6 +276,11 @@ class Loader:
         else:
             how = f"ended with exit code {code}; its error stands above"
         return LoaderError(f"{worker.process.name}, a process that loads images, {how}")
+
+
+def most_steps(workers: int) -> int:
+    """Batches that are in work or in use at once, one after the other in order."""
+    return workers * _AHEAD + _IN_USE
 
 
 def _close(loader: "weakref.ref[Loader]") -> None:

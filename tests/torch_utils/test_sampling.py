@@ -52,7 +52,7 @@ def test_every_class_weighs_as_much_as_the_others() -> None:
 
 def epoch(batches: TrainBatches, number: int) -> list[tuple[int, int]]:
     batches.epoch = number
-    return [key for batch in batches for key in batch]
+    return [(pick.image, pick.epoch) for batch in batches for pick in batch]
 
 
 @example([1.0000000000000002], 1, 0)

@@ -194,7 +194,8 @@ def test_boxes_stay_with_their_pixels_and_labels_under_any_policy(
     augment = Augmenter(policy)
     sizes = [picture.image.shape[:2] for picture in base]
     large = [resize(picture, *augment.base_size(size)) for picture, size in zip(base, sizes, strict=True)]
-    made = [augment(large.__getitem__, 0, len(base), sizes[0], np.random.default_rng(seed)) for _ in range(2)]
+    keys = [k % len(base) for k in range(1 + policy.others)]
+    made = [augment(large.__getitem__, keys, sizes[0], np.random.default_rng(seed)) for _ in range(2)]
     np.testing.assert_array_equal(made[0].image, made[1].image)
     np.testing.assert_array_equal(made[0].boxes, made[1].boxes)
     smallest, largest = (scaled(sizes[0], factor) for factor in policy.scales)
@@ -211,7 +212,7 @@ def test_images_one_pixel_wide_or_high(shape: tuple[int, int], boxes: list) -> N
     policy = AugmentationPolicy(flip=1.0, mosaic=0.5, crop=1.0, mixup=1.0, paste=1.0, photometric=True)
     augment = Augmenter(policy)
     for seed in range(10):
-        assert_boxes_inside(augment(lambda _: thin, 0, 1, shape, np.random.default_rng(seed)))
+        assert_boxes_inside(augment(lambda _: thin, range(6), shape, np.random.default_rng(seed)))
 
 
 @given(

@@ -8,7 +8,7 @@ import pytest
 
 from utils import image_cache
 from utils.errors import UserError
-from utils.image_cache import ImageCache, cache_size, make_cache_files
+from utils.image_cache import ImageCache, RecentImages, cache_size, make_cache_files, recent_size, worth_keeping
 
 SIZES = np.array([[3, 5], [1, 1], [4, 2]])
 
@@ -50,6 +50,46 @@ def test_processes_share_it(cache: ImageCache, method: str) -> None:
     process.join()
     np.testing.assert_array_equal(cache.get(1), image(1, 7))
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(cache)).get(1), image(1, 7))
+
+
+def test_recent_images_take_each_others_place() -> None:
+    recent = RecentImages(2, SIZES)
+    assert recent.get(0, 0) is None
+    for place, i in enumerate((0, 2)):
+        recent.put(i, image(i, 10 + i), place)
+    for place, i in enumerate((0, 2)):
+        np.testing.assert_array_equal(recent.get(i, place), image(i, 10 + i))
+    with pytest.raises(ValueError, match="read-only"):
+        recent.get(0, 0)[0, 0, 0] = 1
+    assert recent.get(2, 0) is None, "another image is there"
+    recent.put(1, image(1, 7), 2)
+    assert recent.get(0, 0) is None
+    np.testing.assert_array_equal(recent.get(1, 2), image(1, 7))
+    recent.put(1, image(1, 8))
+    assert recent.get(1) is None, "an image without a place is not kept"
+
+
+def _put_recent(recent: RecentImages) -> None:
+    recent.put(1, image(1, 7), 5)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_processes_share_recent_images(monkeypatch, method: str) -> None:
+    context = multiprocessing.get_context(method)
+    monkeypatch.setattr("utils.shared_memory.multiprocessing.get_start_method", lambda: method)
+    recent = RecentImages(3, SIZES)
+    process = context.Process(target=_put_recent, args=(recent,))
+    process.start()
+    process.join()
+    np.testing.assert_array_equal(recent.get(1, 5), image(1, 7))
+
+
+def test_what_recent_images_take(monkeypatch) -> None:
+    size = recent_size(100, SIZES)
+    assert size == 100 * (8 + 3 * 5 * 3), "each as large as the largest"
+    monkeypatch.setattr(image_cache, "free_memory", lambda: 4 * size)
+    assert worth_keeping(size)
+    assert not worth_keeping(size + 1)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Changes to training images. Every random choice comes from the generator that is passed in.
 
-Pictures are never changed in place: they may be shared with other samples, or with other processes.
+Pictures are not changed in place: they may be shared with other samples, or with other processes. Those that are
+shared are read-only; others a user's transforms may change, see utils/augmentation_config.py.
 """
 
 from collections.abc import Callable, Sequence
@@ -221,7 +222,7 @@ def _filling(whole: tuple[int, int], size: tuple[int, int]) -> float:
 def _window(whole: tuple[int, int], size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int, int, int]:
     """A random part, left top right bottom, of a picture of height and width `whole`; at most all of it."""
     height, width = (min(side, most) for side, most in zip(size, whole, strict=True))
-    left, top = rng.integers((whole[1] - width + 1, whole[0] - height + 1)).tolist()
+    left, top = int(rng.integers(whole[1] - width + 1)), int(rng.integers(whole[0] - height + 1))
     return left, top, left + width, top + height
 
 

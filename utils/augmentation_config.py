@@ -45,9 +45,9 @@ class Pipeline:
     def __call__(
         self, image: np.ndarray, boxes: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """A changed copy of the image, its boxes, and which of `boxes` those are.
+        """The image changed, its boxes, and which of `boxes` those are.
 
-        Boxes that transforms cut to less than a quarter of their area are left out.
+        An image that is not read-only may be changed in place. Boxes that transforms cut to less than a quarter of their area are left out.
 
         Raises:
             DataError: a transform fails on this image, or makes something else than uint8 RGB of it.
@@ -58,7 +58,7 @@ class Pipeline:
         number = int(rng.integers(1 << 62))
         self._compose.set_random_state(rng, random.Random(number))
         cv2.setRNGSeed(number % (1 << 31))  # some transforms use OpenCV's numbers
-        data = {"image": image.copy()}  # some transforms work in place
+        data = {"image": image if image.flags.writeable else image.copy()}  # some transforms work in place
         if self._moves_boxes:
             # Not label_fields: what they do depends on whether the first image ever seen had boxes.
             data["bboxes"] = np.column_stack([boxes, np.arange(len(boxes), dtype=np.float32)])
@@ -130,6 +130,7 @@ class AugmentationConfig:
         pipelines = [Pipeline(lambda s=s: [self._transform(s)], f"{self.path}:{s.line}: {s.name}") for s in alone]
         for height, width in sizes:
             image = rng.integers(0, 256, (height, width, 3), np.uint8)
+            image.flags.writeable = False
             boxes = np.array([[0, 0, width, height]], np.float32)
             for pipeline in (*pipelines, self.pipeline()):
                 pipeline(image, boxes[:0], rng)

@@ -38,7 +38,7 @@ def augmenter(text: str) -> Augmenter:
 
 
 def apply(augment: Augmenter, picture: Labelled, seed: int) -> Labelled:
-    return augment(lambda _: picture, 0, 1, picture.image.shape[:2], np.random.default_rng(seed))
+    return augment(lambda _: picture, [0], picture.image.shape[:2], np.random.default_rng(seed))
 
 
 def test_a_pipeline_in_words() -> None:
@@ -140,3 +140,15 @@ def test_a_sample_does_not_depend_on_those_before() -> None:
         for x, y in zip(a, b, strict=True):
             np.testing.assert_array_equal(x, y)
     assert sorted(first[1].labels.tolist()) == [2, 300]
+
+
+def test_a_picture_that_others_see_is_not_changed() -> None:
+    """Some transforms work in place: the pixels of a cache are read-only, and are copied before."""
+    image = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    image.flags.writeable = False
+    before = image.copy()
+    augment = augmenter("- RandomBrightnessContrast: {p: 1}\n- CoarseDropout: {p: 1}\n- GaussNoise: {p: 1}")
+    picture = Labelled(image, np.empty((0, 4), np.float32), np.empty(0, np.int64))
+    for seed in range(10):
+        assert not np.array_equal(apply(augment, picture, seed).image, before)
+        np.testing.assert_array_equal(image, before)

@@ -3,13 +3,21 @@
 from pathlib import Path
 
 import pytest
+import torch
 
+import train
+from datasets import DetectionDataset
 from tests.test_train import FAST, assert_same_run, kill_when, run_folder
 from tests.utils.test_augmentation_config import EXAMPLE
 from torch_utils.checkpoint import save_checkpoint
+from torch_utils.distributed import Processes
 from torch_utils.resume import with_checkpoint
+from utils import image_cache
 from utils.augmentation_policy import POLICIES, AugmentationPolicy
+from utils.data_config import load_data_config
 from utils.flags import parse_options
+from utils.label_index import open_index
+from utils.size_rule import SizeRule
 from utils.train_options import TrainOptions
 
 
@@ -62,3 +70,33 @@ def test_a_mistake_in_the_transforms_is_one_line(make_data, run, tmp_path: Path)
     assert "aug.yaml:2: RandomCrop fails on an image of 80 x 64 px" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "free", "is_kept"),
+    [
+        (("--mosaic", 1), 30, True),
+        (("--mosaic", 1, "--cache", "off"), 30, False),
+        (("--aug", "light"), 30, False),
+        (("--mosaic", 1), 26, False),
+    ],
+)
+def test_images_of_the_last_samples_are_kept_where_there_is_no_room_for_all(
+    make_data, monkeypatch, caplog, more: tuple, free: int, is_kept: bool
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr(image_cache, "free_memory", lambda: 4 * free * 64 * 80 * 3)
+    config = load_data_config(make_data(images=40).yaml)
+    words = ("--data", config.path, *FAST, "--batch", 1, *more)
+    options, processes = parse_options(TrainOptions, "", list(map(str, words))), Processes(torch.device("cpu"))
+    train_set, valid_set = (
+        DetectionDataset(open_index(config, split, "pascal_voc"), SizeRule(64), policy=options.policy(None))
+        for split in ("train", "valid")
+    )
+    loaders = train._loaders(train_set, valid_set, options, processes)
+    assert train_set.keeps_images == is_kept
+    said = (
+        "Those of the last 27 samples are, to be mixed into others: up to 0.00 GiB"  # three times 8, and the loader's 3
+    )
+    assert (said in caplog.text) == is_kept
+    assert len(list(loaders.train)) == 40

@@ -347,7 +347,8 @@ def _keep_recent(train_set: "DetectionDataset", batches: "TrainBatches", workers
     places = recent_places(batches, workers)
     size = recent_size(places, train_set.base_sizes())
     if from_first_of_machine(processes, lambda: worth_keeping(size * processes.world_size)):
-        log.info("Those of the last %d samples are, to be mixed into others: up to %.2f GiB", places, size / (1 << 30))
+        gib = size / (1 << 30)
+        log.info("Those of the last %d samples are kept, to be mixed into others: up to %.2f GiB", places, gib)
         train_set.keep_recent(places)
 
 

@@ -95,8 +95,6 @@ def test_images_of_the_last_samples_are_kept_where_there_is_no_room_for_all(
     )
     loaders = train._loaders(train_set, valid_set, options, processes)
     assert train_set.keeps_images == is_kept
-    said = (
-        "Those of the last 27 samples are, to be mixed into others: up to 0.00 GiB"  # three times 8, and the loader's 3
-    )
-    assert (said in caplog.text) == is_kept
+    said = "Those of the last 27 samples are kept, to be mixed into others: up to 0.00 GiB"
+    assert (said in caplog.text) == is_kept, "three times 8, and the 3 of the loader"
     assert len(list(loaders.train)) == 40

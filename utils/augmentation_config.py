@@ -47,7 +47,8 @@ class Pipeline:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The image changed, its boxes, and which of `boxes` those are.
 
-        An image that is not read-only may be changed in place. Boxes that transforms cut to less than a quarter of their area are left out.
+        An image that is not read-only may be changed in place. Boxes that transforms cut to less than a quarter of
+        their area are left out.
 
         Raises:
             DataError: a transform fails on this image, or makes something else than uint8 RGB of it.

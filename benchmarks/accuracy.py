@@ -21,6 +21,7 @@ RECIPES = {  # name -> flags of train.py, all that recipes differ in
     "default": (),
     "stock": ("--detector", "torchvision"),
     "bf16": ("--precision", "bf16"),
+    "mosaic": ("--mosaic", "0.5"),
     "average": ("--ema",),
     "cosine": ("--ema", "--schedule", "cosine"),
 }

@@ -37,6 +37,7 @@ WAYS = {  # name -> our policy, the predecessor's arguments
     "--mosaic 1": (AugmentationPolicy(flip=0.5, mosaic=1.0), {"mosaic": True}),
 }
 BATCH = 8
+_REPEATED = 5  # times that a part of the way is measured
 _START = 8 * 3 * BATCH  # samples that an epoch begins with, until a mosaic's images are those that were shown
 
 
@@ -75,13 +76,13 @@ def _serve(samples: Samples, is_ours: bool, pipe: Connection) -> None:
 
 
 def main() -> None:
-    """Interleave both ways, print medians and ratios."""
+    """Interleave the ways, print medians, and the medians of the rounds' ratios."""
     parser = argparse.ArgumentParser(description="Images per second of one core, ours against the predecessor's way.")
     parser.add_argument("--data", required=True, help="a data set with Pascal VOC labels")
     parser.add_argument("--label-type", default="pascal_voc", choices=LABEL_TYPES)
     parser.add_argument("--imgsz", type=int, default=640)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--images", type=int, default=60, help="images a round")
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--images", type=int, default=20, help="images a round")
     options = parser.parse_args()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
@@ -109,23 +110,24 @@ def main() -> None:
             keys = list(islice(picks, options.images))
             theirs_too = [pick.image for pick in keys]
             rounds.append([way.milliseconds(k) for way, k in zip(ways, (theirs_too, keys, keys), strict=True)])
-        old, new, kept = (median(times) for times in zip(*rounds, strict=True))
+        old, new, kept = np.array(rounds).T
         print(
-            f"{name}: predecessor's way {old:.2f}, ours {new:.2f} ms an image, {old / new:.1f} times as fast; "
-            f"with --cache ram {kept:.2f}, {old / kept:.1f} times"
+            f"{name}: predecessor's way {median(old):.2f}, ours {median(new):.2f} ms an image, {median(old / new):.1f} "
+            f"times as fast; with --cache ram {median(kept):.2f}, {median(old / kept):.1f} times",
+            flush=True,
         )
     image, _ = FloatDataset(config.splits["train"], config.classes, options.imgsz)[0]
     dataset = DetectionDataset(index, rule)
     sample = dataset[0]
     print(f"bytes of a sample: {image.nbytes} and {sample.image.nbytes}, {image.nbytes / sample.image.nbytes:.1f} to 1")
-    paths = [index.path(i) for i in range(min(len(index), options.images))]
-    plain, own = milliseconds_in_turns((_by_opencv, read_image), paths * options.rounds)
+    paths = [index.path(i) for i in range(min(len(index), 60))]
+    plain, own = milliseconds_in_turns((_by_opencv, read_image), paths * _REPEATED)
     print(f"decoding alone: with OpenCV {plain:.2f}, ours, with all its checks, {own:.2f} ms an image")
     images = [read_image(path) for path in paths]
-    plain, own = milliseconds_in_turns((_taller_by_opencv, _taller), images * options.rounds)
+    plain, own = milliseconds_in_turns((_taller_by_opencv, _taller), images * _REPEATED)
     print(f"resizing alone, to 4/3 of the height: with OpenCV {plain:.2f}, ours {own:.2f} ms an image")
     print(f"collate: {collate_milliseconds([sample] * BATCH):.3f} ms an image, in the worker")
-    own, torchs = main_process_milliseconds(dataset, options.rounds)
+    own, torchs = main_process_milliseconds(dataset, _REPEATED)
     print(f"main process, with a worker: {own:.3f} ms of CPU an image; with torch's DataLoader {torchs:.3f}")
 
 

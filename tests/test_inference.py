@@ -51,6 +51,7 @@ def test_one_image_with_weights_alone(weights: Path, pictures: Path, run, tmp_pa
     assert drawn.shape == (200, 300, 3)
     assert not np.array_equal(drawn, cv2.imread(str(pictures / "a.v2.jpg")))
     assert "at 64 px (longer side at most 1333)" in done.stdout
+    assert "\n1 image, " in done.stdout
     run("inference.py", "--weights", weights, "--input", pictures / "a.v2.jpg")
     assert (tmp_path / "outputs/inference/res_2/a.v2.jpg").is_file()
 

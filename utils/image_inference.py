@@ -20,6 +20,7 @@ from utils.errors import DataError, UserError
 from utils.image_results import ImageResults
 from utils.images import read_image
 from utils.machine import cores
+from utils.markup import counted
 from utils.memory import memory_watch
 from utils.options import InferenceOptions, SliceOptions
 from utils.prefetch import prefetched
@@ -93,7 +94,8 @@ def use_on_images(
             is_over=lambda: signals.signal is not None,
         )
     images_done, found = results.counts
-    log.info("%d images, %d detections, %.3f s an image", images_done, found, done.seconds / max(1, images_done))
+    counts = f"{counted(images_done, 'image')}, {counted(found, 'detection')}"
+    log.info("%s, %.3f s an image", counts, done.seconds / max(1, images_done))
     left_out = f"{len(done.unreadable)} of {len(files)} images were left out: " + "; ".join(done.unreadable)
     if signals.signal is not None:
         if done.unreadable:

@@ -55,7 +55,7 @@ class DetectionDataset:
     """The images of an index, each resized once by the size rule, and augmented where a policy says so.
 
     `dataset[i]` is image i as epoch 0 sees it, `dataset[i, epoch]` as that epoch does, with any images mixed in; a Pick
-    names these. What is random about a sample depends on seed, epoch and Pick alone: not on workers, places or what was
+    names these. What is random about a sample depends on seed, epoch and its images alone: not on workers, or what was
     loaded before.
 
     An image that cannot be decoded is named in the sample's faults. With a policy, for training, the next image stands
@@ -103,21 +103,21 @@ class DetectionDataset:
     def plain(self) -> "DetectionDataset":
         """The same images without augmentation; from the same cache, if it has them at their network size."""
         plain = DetectionDataset(self.index, self.size_rule)
-        if np.array_equal(plain.base_sizes(), self.base_sizes()):
+        if self.keeps_images and np.array_equal(plain.base_sizes(), self.base_sizes()):
             plain._cache = self._cache
         return plain
 
     @property
     def keeps_images(self) -> bool:
-        """Whether some of them are decoded once only."""
-        return self._cache is not None
+        """Whether each is decoded once only."""
+        return isinstance(self._cache, ImageCache)
 
     def keep_images(self, path: str) -> None:
         """Keep images at their base size in a file for an ImageCache, once they are made."""
         self._cache = ImageCache(path, self.base_sizes())
 
     def keep_recent(self, places: int) -> None:
-        """Keep those of so many places of an order alone, see RecentImages."""
+        """Keep those of so many places of an order alone, see RecentImages; OSError where there is no memory."""
         self._cache = RecentImages(places, self.base_sizes())
 
     def try_policy(self) -> None:
@@ -170,9 +170,9 @@ class TrainBatches:
     with a batch `world_size` times as large; the last batch is short, and some images fill up so that every process
     has as many.
 
-    Images to mix in are those of the same order that were shown 8 global batches ago, 16, 24 and so on; for the first
-    samples the last ones of the epoch. So all images are mixed in equally often, with others in every epoch, in batches
-    that are not their own, and a process that remembers what it has shown need not decode them again.
+    Images to mix in are those of the same order that were shown 8 global batches ago, 16, 24 and so on, less far apart
+    where an epoch is too short for that; for its first samples the last ones. So all are mixed in equally often, with
+    others in every epoch, and a process that remembers what it has shown need not decode them again.
 
     Args:
         images: how many there are.
@@ -205,7 +205,8 @@ class TrainBatches:
         self.epoch = self.start = 0
         self.shown = images if repeat is None else math.ceil(repeat.sum() - 1e-9)  # sums of 1.0 may be a bit more
         self._ends = None if repeat is None else np.cumsum(repeat) * (self.shown / repeat.sum())
-        apart = max(1, min(_BATCHES_BACK * batch_size * world_size, self.shown // (others + 1)))
+        whole, most = batch_size * world_size, self.shown // (others + 1)
+        apart = min(_BATCHES_BACK, most // whole) * whole or max(1, most)
         self._back = range(apart, apart * others + 1, apart)  # of all processes' samples
 
     def __len__(self) -> int:
@@ -221,6 +222,11 @@ class TrainBatches:
     def others(self) -> int:
         """Images to mix into each sample."""
         return len(self._back)
+
+    @property
+    def others_are_own(self) -> bool:
+        """Whether they are images that this process itself has shown, but for those of the first samples."""
+        return self.others > 0 and self._back.step % self.world_size == 0
 
     @property
     def reach(self) -> int:
@@ -259,7 +265,7 @@ class TrainBatches:
         others = []
         for back in self._back:
             other = (sample - back) % self.shown
-            is_own = other == sample - back and back % self.world_size == 0
+            is_own = other == sample - back and self.others_are_own
             others.append(Shown(int(order[other, 0]), other // self.world_size if is_own else None))
         return Pick(image, epoch, sample // self.world_size, tuple(others))
 
@@ -305,9 +311,14 @@ class EvalBatches:
 
 
 def recent_places(batches: TrainBatches, workers: int) -> int:
-    """How many RecentImages keep for these batches: as a sample reaches back, and a loader is ahead of it."""
+    """How many RecentImages keep for a loader of so many workers: as a sample reaches back, and it is ahead of that.
+
+    0 where no process shows the images that it mixes in: there are several, and their batches are large for the data.
+    """
     from utils.loader import most_steps
 
+    if not batches.others_are_own:
+        return 0
     return min(batches.reach + most_steps(min(workers, cores())) * batches.batch_size, batches.places)
 
 

@@ -20,7 +20,7 @@ from utils.train_options import TrainOptions
 if TYPE_CHECKING:  # heavy imports wait until they are needed, so that --help answers at once
     import torch
 
-    from datasets import DetectionDataset, TrainBatches
+    from datasets import DetectionDataset, Pick, TrainBatches
     from models.rcnn.detector import FasterRCNN
     from torch_utils.distributed import Processes
     from torch_utils.optimization import Schedule
@@ -324,7 +324,7 @@ def _loaders(
     train_batches = TrainBatches(
         len(train_set), options.batch, seed=options.seed, others=train_set.policy.others, repeat=repeat, **share
     )
-    if options.cache == "auto" and train_batches.others and not train_set.keeps_images:
+    if options.cache == "auto":
         _keep_recent(train_set, train_batches, options.workers, processes)
     valid_batches = EvalBatches(valid_set.index, valid_set.size_rule, options.batch, **share)
     if repeat is not None:
@@ -339,17 +339,23 @@ def _loaders(
 
 
 def _keep_recent(train_set: "DetectionDataset", batches: "TrainBatches", workers: int, processes: "Processes") -> None:
-    """Give the training set, of which there is too much to keep, memory for the images that samples mix in."""
+    """Give a training set of which there is too much to keep memory for the images that samples mix in."""
     from datasets import recent_places
-    from torch_utils.distributed import from_first_of_machine
+    from torch_utils.distributed import count_on_machine
     from utils.image_cache import recent_size, worth_keeping
 
     places = recent_places(batches, workers)
     size = recent_size(places, train_set.base_sizes())
-    if from_first_of_machine(processes, lambda: worth_keeping(size * processes.world_size)):
-        gib = size / (1 << 30)
-        log.info("Those of the last %d samples are kept, to be mixed into others: up to %.2f GiB", places, gib)
+    everyones = size * count_on_machine(processes)
+    if places == 0 or train_set.keeps_images or not worth_keeping(everyones):
+        return
+    try:
         train_set.keep_recent(places)
+    except OSError as error:
+        log.warning("No memory for the images that samples mix in (%s): they are decoded again", error.strerror)
+        return
+    gib = everyones / (1 << 30)
+    log.info("Those of the last %d samples are kept, to be mixed into others: up to %.2f GiB", places, gib)
 
 
 def _sample_loader(
@@ -368,16 +374,14 @@ def _sample_loader(
     return make_loader(train_set.plain(), batches, workers, processes.device, told=told)
 
 
-def _draw_first_samples(
-    train_set: "DetectionDataset", keys: Iterable[tuple[int, int]], folder: Path, *, window: bool
-) -> None:
+def _draw_first_samples(train_set: "DetectionDataset", picks: "Iterable[Pick]", folder: Path, *, window: bool) -> None:
     """A picture of the first training samples, augmented and resized as the network will see them."""
     from utils.batch import collate
     from utils.display import show
     from utils.images import write_image
     from utils.pictures import TRAIN_BATCH, batch_picture
 
-    samples = [train_set[key] for key in islice(keys, _DRAWN)]
+    samples = [train_set[pick] for pick in islice(picks, _DRAWN)]
     picture = batch_picture(collate(samples), train_set.index.classes)
     write_image(folder / TRAIN_BATCH, picture)
     if window:

@@ -2,7 +2,9 @@ import json
 import random
 import shutil
 from dataclasses import replace
+from itertools import chain, islice
 from pathlib import Path
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -23,6 +25,7 @@ from utils.data_config import load_data_config
 from utils.errors import DataError
 from utils.image_cache import cache_size, make_cache_files
 from utils.label_index import LabelIndex, open_index
+from utils.loader import most_steps
 from utils.options import CheckOptions
 from utils.size_rule import SizeRule
 
@@ -196,6 +199,45 @@ def test_images_are_mixed_in_equally_often(images: int, batch: int, world: int, 
                 if other.place is not None:
                     assert 0 < place - other.place <= share.reach
                     assert own[other.place].image == other.image
+
+
+@given(st.integers(1, 400), st.integers(1, 8), st.integers(1, 3), st.integers(1, 5), st.integers(0, 5))
+def test_no_recent_image_is_overwritten_while_it_may_be_read(
+    images: int, batch: int, world: int, others: int, workers: int
+) -> None:
+    """Among the samples that a loader has in work at once no two places share memory."""
+    share = TrainBatches(images, batch, seed=0, others=others, world_size=world)
+    with mock.patch("datasets.cores", return_value=workers):
+        places = recent_places(share, workers)
+    steps = list(share)
+    if not places:
+        assert world > 1
+        assert all(other.place is None for step in steps for pick in step for other in pick.others)
+        return
+    for first in range(len(steps)):
+        of_slot = {}
+        for pick in chain.from_iterable(steps[first : first + most_steps(workers)]):
+            for image, place in (Shown(pick.image, pick.place), *pick.others):
+                if place is not None:
+                    assert of_slot.setdefault(place % places, (image, place)) == (image, place)
+
+
+@pytest.mark.parametrize(
+    ("images", "batch", "world", "others", "step"),
+    [(10_000, 64, 8, 3, 4), (900, 16, 4, 3, 3), (118_287, 64, 8, 5, 8), (2_001, 16, 4, 5, 5)],
+)
+def test_images_to_mix_in_are_whole_batches_apart(images: int, batch: int, world: int, others: int, step: int) -> None:
+    """A process has so shown them itself."""
+    share = TrainBatches(images, batch, seed=0, rank=1, others=others, world_size=world)
+    assert share.others_are_own
+    assert share.reach == others * step * batch
+    *_, last = chain.from_iterable(islice(share, len(share) - 1))
+    assert [last.place - other.place for other in last.others] == [k * step * batch for k in range(1, others + 1)]
+
+
+def test_images_to_mix_in_of_less_than_a_batch_each() -> None:
+    assert TrainBatches(20, 8, seed=0, others=3).reach == 3 * 5
+    assert recent_places(TrainBatches(300, 64, seed=0, others=3, world_size=8), 0) == 0
 
 
 @pytest.mark.parametrize("workers", [0, 1])

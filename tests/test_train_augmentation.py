@@ -1,12 +1,13 @@
 """train.py with policies, as users run it."""
 
+import errno
 from pathlib import Path
 
 import pytest
 import torch
 
 import train
-from datasets import DetectionDataset
+from datasets import DetectionDataset, TrainBatches
 from tests.test_train import FAST, assert_same_run, kill_when, run_folder
 from tests.utils.test_augmentation_config import EXAMPLE
 from torch_utils.checkpoint import save_checkpoint
@@ -16,6 +17,7 @@ from utils import image_cache
 from utils.augmentation_policy import POLICIES, AugmentationPolicy
 from utils.data_config import load_data_config
 from utils.flags import parse_options
+from utils.image_cache import RecentImages
 from utils.label_index import open_index
 from utils.size_rule import SizeRule
 from utils.train_options import TrainOptions
@@ -94,7 +96,21 @@ def test_images_of_the_last_samples_are_kept_where_there_is_no_room_for_all(
         for split in ("train", "valid")
     )
     loaders = train._loaders(train_set, valid_set, options, processes)
-    assert train_set.keeps_images == is_kept
+    assert isinstance(train_set._cache, RecentImages) == is_kept
     said = "Those of the last 27 samples are kept, to be mixed into others: up to 0.00 GiB"
     assert (said in caplog.text) == is_kept, "three times 8, and the 3 of the loader"
     assert len(list(loaders.train)) == 40
+
+
+def test_no_memory_for_images_of_the_last_samples_is_no_error(make_data, monkeypatch, caplog) -> None:
+    def without_memory(*_) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(DetectionDataset, "keep_recent", without_memory)
+    config = load_data_config(make_data().yaml)
+    train_set = DetectionDataset(open_index(config, "train", "pascal_voc"), SizeRule(64))
+    batches = TrainBatches(4, 1, seed=0, others=3)
+    train._keep_recent(train_set, batches, 0, Processes(torch.device("cpu")))
+    assert (
+        "No memory for the images that samples mix in (Cannot allocate memory): they are decoded again" in caplog.text
+    )

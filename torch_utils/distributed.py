@@ -180,6 +180,11 @@ def from_first_of_machine(processes: Processes, make: Callable[[], Value]) -> Va
     return everyone[first]
 
 
+def count_on_machine(processes: Processes) -> int:
+    """How many there are on this one's machine; all ask at once."""
+    return gathered(processes, socket.gethostname()).count(socket.gethostname())
+
+
 def highest(processes: Processes, number: int) -> int:
     """The highest of all processes' numbers, in all of them; asked between hosts, so that no GPU is waited for."""
     if not processes.several:

@@ -59,7 +59,8 @@ class RecentImages:
     """The uint8 images of the last places of an order, in memory that the workers of one loader share.
 
     A place takes the memory of the one `places` before it. That may not happen while somebody reads there: `places` is
-    more than a sample reaches back and workers are ahead of each other. Images without a place are not kept.
+    as many as a sample reaches back and workers are ahead of each other, and an iteration begins when those before it
+    have ended. Images without a place are not kept.
 
     Args:
         places: how many.
@@ -81,8 +82,10 @@ class RecentImages:
         """Keep an image until others have taken its place. Two workers may do so at once: they write the same."""
         if place is None:
             return
+        there, slot = self._there(), place % self._places
+        there[slot] = 0  # who is ended while it writes leaves no image half another's
         self._pixels(i, place)[:] = image
-        self._there()[place % self._places] = i + 1
+        there[slot] = i + 1
 
     def _there(self) -> np.ndarray:
         """(places,) int64: which image, counted from 1."""

@@ -142,8 +142,11 @@ def test_a_sample_does_not_depend_on_those_before() -> None:
     assert sorted(first[1].labels.tolist()) == [2, 300]
 
 
-def test_a_picture_that_others_see_is_not_changed() -> None:
+def test_only_a_picture_that_others_see_is_copied() -> None:
     """Some transforms work in place: the pixels of a cache are read-only, and are copied before."""
+    untouched = parse("- HorizontalFlip: {p: 0}").pipeline()
+    image, no_boxes = np.zeros((8, 8, 3), np.uint8), np.empty((0, 4), np.float32)
+    assert np.shares_memory(untouched(image, no_boxes, np.random.default_rng(0))[0], image)
     image = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
     image.flags.writeable = False
     before = image.copy()

@@ -69,6 +69,16 @@ def test_recent_images_take_each_others_place() -> None:
     assert recent.get(1) is None, "an image without a place is not kept"
 
 
+def test_an_image_that_is_half_written_is_not_there() -> None:
+    """A worker was ended in the middle."""
+    recent = RecentImages(1, SIZES)
+    recent.put(0, image(0, 10), 0)
+    with pytest.raises(ValueError, match="broadcast"):
+        recent.put(1, np.zeros((9, 9, 3), np.uint8), 0)
+    assert recent.get(0, 0) is None
+    assert recent.get(1, 0) is None
+
+
 def _put_recent(recent: RecentImages) -> None:
     recent.put(1, image(1, 7), 5)
 

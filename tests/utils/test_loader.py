@@ -13,7 +13,7 @@ import torch
 from tests.conftest import ROOT
 from utils.batch import Batch, Sample
 from utils.errors import DataError, UserError
-from utils.loader import Loader, LoaderError
+from utils.loader import Loader, LoaderError, most_steps
 from utils.shared_memory import SharedBlock
 
 CPU = torch.device("cpu")
@@ -58,6 +58,25 @@ def test_workers_change_nothing(workers: int, largest: tuple[int, int, int]) -> 
         for one, other in zip(alone, others, strict=True):
             assert_same(one, other)
     others.close()
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_steps_in_work_are_one_after_the_other_and_at_most_so_many(workers: int, monkeypatch) -> None:
+    """On which RecentImages rely: a worker is never further ahead of another."""
+    given, give = [], Loader._give
+
+    def noting(self: Loader, worker: object, step: int, *more: object) -> None:
+        given.append(step)
+        give(self, worker, step, *more)
+
+    monkeypatch.setattr(Loader, "_give", noting)
+    made, ahead = loader(workers, count=240), 0
+    for step, _ in enumerate(made):
+        ahead = max(ahead, given[-1] + 1 - step)
+        time.sleep(0.02 * (step % 10 == 0))  # the workers get as far ahead as they can
+    made.close()
+    assert given == list(range(80))
+    assert 2 * workers <= ahead <= most_steps(workers)
 
 
 def test_a_batch_is_good_while_the_next_is_made() -> None:

@@ -39,8 +39,8 @@ class CacheOptions(Options):
         "--cache",
         default="auto",
         choices=CACHES,
-        help="keep resized images: in memory where they fit into a quarter of what is free, else those that mosaics need "
-        "(auto), in memory, on disk",
+        help="keep resized images: in memory where they fit into a quarter of what is free, and if not, those that "
+        "mosaics need (auto); in memory; on disk",
     )
 
 

@@ -98,11 +98,12 @@ def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """The image at a new size; itself, where that is its size."""
     if image.shape[:2] == (height, width):
         return image
-    row = image[0].size
-    if image.shape[1] == width and row % 4 == 0 and image.flags.c_contiguous:
-        # No pixel needs those beside it, and OpenCV is faster with four channels than with three.
-        resized = cv2.resize(image.reshape(-1, row // 4, 4), (row // 4, height), interpolation=cv2.INTER_LINEAR)
-        return resized.reshape(height, width, -1)
+    if image.shape[1] == width and image.flags.c_contiguous:
+        from utils.row_blending import blend_rows  # importing Numba takes a second
+
+        resized = np.empty((height, *image.shape[1:]), np.uint8)
+        blend_rows(image.reshape(len(image), -1), resized.reshape(height, -1))
+        return resized
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
@@ -118,7 +119,8 @@ def flip_left_right(picture: Labelled) -> Labelled:
     width = np.float32(picture.image.shape[1])
     x1, y1, x2, y2 = picture.boxes.T
     boxes = np.stack([width - x2, y1, width - x1, y2], 1)
-    return picture._replace(image=cv2.flip(picture.image, 1), boxes=boxes)
+    image = picture.image
+    return picture._replace(image=cv2.flip(image, 1, dst=image if image.flags.writeable else None), boxes=boxes)
 
 
 def crop(picture: Labelled, height: int, width: int, rng: np.random.Generator) -> Labelled:

@@ -85,13 +85,9 @@ class Pipeline:
 def photometric() -> list[Any]:
     """Blur, grey, brightness and contrast, colour jitter and gamma; boxes stay as they are."""
     A = _albumentations()
-    return [
-        A.OneOf([A.Blur(blur_limit=3), A.MotionBlur(blur_limit=3)], p=0.2),
-        A.ToGray(p=0.1),
-        A.RandomBrightnessContrast(p=0.3),
-        A.ColorJitter(p=0.3),
-        A.RandomGamma(p=0.3),
-    ]
+    from utils.colour_twist import ColourTwist
+
+    return [A.OneOf([A.Blur(blur_limit=3), A.MotionBlur(blur_limit=3)], p=0.2), ColourTwist(p=1)]
 
 
 class Step(NamedTuple):

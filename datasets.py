@@ -82,7 +82,8 @@ class DetectionDataset:
         pick = Pick(*key) if isinstance(key, tuple) else Pick(key)
         i = pick.image
         rng = np.random.default_rng([self.seed, pick.epoch, i])
-        others = pick.others or map(Shown, rng.integers(len(self), size=self._augment.policy.others).tolist())
+        wanted = self._augment.policy.others
+        others = pick.others or (map(Shown, rng.integers(len(self), size=wanted).tolist()) if wanted else ())
         height, width = self.index.sizes[i].tolist()
         network_size = self.size_rule.network_size(height, width)
         faults: list[str] = []

@@ -110,17 +110,17 @@ def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:
 def resize(picture: Labelled, height: int, width: int) -> Labelled:
     """The image at a new size, boxes with it."""
     old_height, old_width = picture.image.shape[:2]
+    if (old_height, old_width) == (height, width):
+        return picture
     scale = np.array([width / old_width, height / old_height] * 2, np.float32)
     return picture._replace(image=resize_image(picture.image, height, width), boxes=picture.boxes * scale)
 
 
 def flip_left_right(picture: Labelled) -> Labelled:
-    """The mirror image."""
-    width = np.float32(picture.image.shape[1])
-    x1, y1, x2, y2 = picture.boxes.T
-    boxes = np.stack([width - x2, y1, width - x1, y2], 1)
-    image = picture.image
-    return picture._replace(image=cv2.flip(image, 1, dst=image if image.flags.writeable else None), boxes=boxes)
+    """The mirror image, in the memory of the picture's where that is not read-only."""
+    image, boxes = picture.image, picture.boxes.copy()
+    boxes[:, ::2] = np.float32(image.shape[1]) - picture.boxes[:, 2::-2]
+    return Labelled(cv2.flip(image, 1, dst=image if image.flags.writeable else None), boxes, picture.labels)
 
 
 def crop(picture: Labelled, height: int, width: int, rng: np.random.Generator) -> Labelled:
@@ -132,7 +132,7 @@ def crop(picture: Labelled, height: int, width: int, rng: np.random.Generator) -
     whole = picture.image.shape[:2]
     target = np.array([0, 0, width, height], np.float32)
     for _ in range(_TRIES):
-        window = _window(whole, scaled(whole, rng.uniform(*_CROP)), rng)
+        window = _window(whole, scaled(whole, rng.uniform(*_CROP)), *rng.random(2).tolist())
         boxes, visible = through(picture.boxes, np.array(window, np.float32), target)
         if visible.any() or not len(visible):
             return Labelled(_seen(picture.image, window, height, width), boxes, picture.labels[visible])
@@ -148,16 +148,18 @@ def mosaic(
     part that fills the quarter, which makes objects about 0.3 to 0.7 times as large, and `zoom`. Boxes cut to less
     than a quarter of their area are left out.
     """
-    cx, cy = (round(side * rng.uniform(*_CENTRE)) for side in (width, height))
+    numbers = rng.random(14).tolist()  # at once: a call for each would take as long as a tile
+    cx, cy = (round(side * _between(_CENTRE, number)) for side, number in zip((width, height), numbers, strict=False))
     canvas = np.empty((height, width, 3), np.uint8)
     quarters = ((0, 0, cx, cy), (cx, 0, width, cy), (0, cy, cx, height), (cx, cy, width, height))
     used, windows, targets = [], [], []
-    for tile, (left, top, right, bottom) in zip(tiles, quarters, strict=True):
+    for k, (tile, (left, top, right, bottom)) in enumerate(zip(tiles, quarters, strict=True)):
         if left == right or top == bottom:  # the picture is one pixel wide or high
             continue
         whole, quarter = tile.image.shape[:2], (bottom - top, right - left)
         filling = _filling(whole, quarter)
-        window = _window(whole, scaled(quarter, 1 / rng.uniform(filling, max(filling, zoom))), rng)
+        magnified, *place = numbers[2 + 3 * k : 5 + 3 * k]
+        window = _window(whole, scaled(quarter, 1 / _between((filling, max(filling, zoom)), magnified)), *place)
         _show(tile.image, window, canvas[top:bottom, left:right])
         used.append(tile)
         windows.append(window)
@@ -178,7 +180,7 @@ def mixup(picture: Labelled, other: Labelled, rng: np.random.Generator) -> Label
     """
     height, width = size = picture.image.shape[:2]
     whole = other.image.shape[:2]
-    window = _window(whole, scaled(size, 1 / _filling(whole, size)), rng)
+    window = _window(whole, scaled(size, 1 / _filling(whole, size)), *rng.random(2).tolist())
     weight = rng.beta(_MIXED, _MIXED)
     image = cv2.addWeighted(picture.image, weight, _seen(other.image, window, height, width), 1 - weight, 0)
     boxes, visible = through(other.boxes, np.array(window, np.float32), np.array([0, 0, width, height], np.float32))
@@ -221,10 +223,19 @@ def _filling(whole: tuple[int, int], size: tuple[int, int]) -> float:
     return max(size[0] / whole[0], size[1] / whole[1])
 
 
-def _window(whole: tuple[int, int], size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """A random part, left top right bottom, of a picture of height and width `whole`; at most all of it."""
-    height, width = (min(side, most) for side, most in zip(size, whole, strict=True))
-    left, top = int(rng.integers(whole[1] - width + 1)), int(rng.integers(whole[0] - height + 1))
+def _between(limits: tuple[float, float], number: float) -> float:
+    """From the lower limit, where the number is 0, to the upper one, where it is 1."""
+    return limits[0] + (limits[1] - limits[0]) * number
+
+
+def _window(whole: tuple[int, int], size: tuple[int, int], x: float, y: float) -> tuple[int, int, int, int]:
+    """A part, left top right bottom, of a picture of height and width `whole`; at most all of it.
+
+    Args:
+        x, y: random numbers from 0 to below 1, where it lies.
+    """
+    height, width = min(size[0], whole[0]), min(size[1], whole[1])
+    left, top = int(x * (whole[1] - width + 1)), int(y * (whole[0] - height + 1))
     return left, top, left + width, top + height
 
 
@@ -244,10 +255,10 @@ def through(boxes: np.ndarray, windows: np.ndarray, targets: np.ndarray) -> tupl
     """Boxes as windows, (4,) or one a box, become targets: the parts worth keeping (M, 4), and of which boxes (N,)."""
     scale = (targets[..., 2:] - targets[..., :2]) / (windows[..., 2:] - windows[..., :2])
     corners = (boxes.reshape(-1, 2, 2) - windows[..., None, :2]) * scale[..., None, :] + targets[..., None, :2]
-    areas = (corners[:, 1] - corners[:, 0]).prod(1)
-    cut = corners.clip(targets[..., None, :2], targets[..., None, 2:])
-    sides = cut[:, 1] - cut[:, 0]
-    visible = (sides >= MIN_SIDE).all(1) & (sides.prod(1) >= MIN_VISIBLE * areas)
+    cut = np.minimum(np.maximum(corners, targets[..., None, :2]), targets[..., None, 2:])
+    (width, height), (cut_width, cut_height) = (corners[:, 1] - corners[:, 0]).T, (cut[:, 1] - cut[:, 0]).T
+    is_kept = cut_width * cut_height >= MIN_VISIBLE * (width * height)
+    visible = is_kept & (np.minimum(cut_width, cut_height) >= MIN_SIDE)
     return cut[visible].reshape(-1, 4), visible
 
 

@@ -27,7 +27,11 @@ class ColourTwist(A.ImageOnlyTransform):
     ColorTwist does (https://docs.nvidia.com/deeplearning/dali), where HSV takes two conversions of the picture.
     """
 
-    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    def get_params_dependent_on_data(
+        self,
+        params: dict[str, Any],  # noqa: ARG002 - Albumentations' signature
+        data: dict[str, Any],
+    ) -> dict[str, Any]:
         """What to do: `matrix` (3, 4) float64 and `curve` (256,) uint8, None where nothing is to be done."""
         random, uniform = self.py_random.random, self.py_random.uniform
         matrix = _UNCHANGED

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 _KEPT = 50  # characters of a name in that of its temporary file: a name has at most 255 bytes
+_TO_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)  # which no pipe keeps waiting
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
 
 
@@ -19,7 +20,27 @@ def file_size(path: Path) -> int:
     Raises:
         OSError: there is none, or it is a folder, a pipe, which waits for ever, or a device, which has no end.
     """
-    status = path.stat()
+    return _size(path.stat(), path)
+
+
+def read_file(path: Path) -> bytes:
+    """The content of a file that ends, in few calls: one is read for every sample.
+
+    Raises:
+        OSError: as file_size.
+    """
+    file = os.open(path, _TO_READ)
+    try:
+        size = _size(os.fstat(file), path)
+        data = os.read(file, size)
+        while len(data) < size and (more := os.read(file, size - len(data))):  # some systems give it in parts
+            data += more
+        return data
+    finally:
+        os.close(file)
+
+
+def _size(status: os.stat_result, path: Path) -> int:
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "it is no regular file", str(path))
     return status.st_size

@@ -14,7 +14,7 @@ import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
 from utils.errors import DataError
-from utils.files import file_size, write_bytes
+from utils.files import file_size, read_file, write_bytes
 from utils.image_structure import JpegHeader, exif_orientation, fault, is_jpeg, jpeg_header, png_exif
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm"})
@@ -102,8 +102,7 @@ def read_image(path: Path, *, as_stored: bool = False) -> np.ndarray:
         DamagedImageError: it is cut off, or cannot be decoded.
     """
     try:
-        file_size(path)
-        data = path.read_bytes()  # imread cannot open every unicode path on Windows
+        data = read_file(path)  # imread cannot open every unicode path on Windows
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except OSError as error:

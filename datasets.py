@@ -15,18 +15,20 @@ import numpy as np
 
 from utils.augmentation import Augmenter, Labelled, resize_image, scaled
 from utils.augmentation_policy import AugmentationPolicy
+from utils.counted_random import CountedRandom
 from utils.errors import DataError
 from utils.image_cache import ImageCache, RecentImages
+from utils.images import DamagedImageError
 from utils.label_index import LabelIndex
 from utils.machine import cores
 from utils.options import CheckOptions, ConvertOptions
+from utils.sample import DAMAGED, Sample
 from utils.script import run_commands
 from utils.size_rule import SizeRule, padded
 
 if TYPE_CHECKING:  # heavy imports wait until they are needed, so that --help answers at once
     import torch
 
-    from utils.batch import Sample
     from utils.loader import Loader
 
 _MOST_DAMAGED = 16  # images in a row that stand in for another: the disk is at fault then
@@ -68,20 +70,18 @@ class DetectionDataset:
         self.index = index
         self.size_rule = size_rule
         self.policy = policy
-        self.seed = seed
+        self._random = CountedRandom(seed)
         self._augment = Augmenter(policy or AugmentationPolicy())
         self._cache: ImageCache | RecentImages | None = None
+        import utils.row_blending  # noqa: F401 - before workers are forked: they need not do it again
 
     def __len__(self) -> int:
         return len(self.index)
 
-    def __getitem__(self, key: int | tuple[int, int] | Pick) -> "Sample":
-        from utils.batch import DAMAGED, Sample
-        from utils.images import DamagedImageError
-
+    def __getitem__(self, key: int | tuple[int, int] | Pick) -> Sample:
         pick = Pick(*key) if isinstance(key, tuple) else Pick(key)
         i = pick.image
-        rng = np.random.default_rng([self.seed, pick.epoch, i])
+        rng = self._random.at(pick.epoch, i)
         wanted = self._augment.policy.others
         others = pick.others or (map(Shown, rng.integers(len(self), size=wanted).tolist()) if wanted else ())
         height, width = self.index.sizes[i].tolist()
@@ -142,8 +142,6 @@ class DetectionDataset:
 
     def _load_or_next(self, shown: Shown, faults: list[str]) -> Labelled:
         """An image, or the next that can be decoded; `faults` gets what was wrong."""
-        from utils.images import DamagedImageError
-
         tries = min(_MOST_DAMAGED, len(self))
         for k in range(tries):
             try:

@@ -20,13 +20,14 @@ from tests.conftest import ROOT, DataSet
 from tests.utils.test_augmentation_config import EXAMPLE
 from utils.augmentation_config import parse_augmentation_config
 from utils.augmentation_policy import POLICIES, AugmentationPolicy
-from utils.batch import DAMAGED, Batch
+from utils.batch import Batch
 from utils.data_config import load_data_config
 from utils.errors import DataError
 from utils.image_cache import cache_size, make_cache_files
 from utils.label_index import LabelIndex, open_index
 from utils.loader import most_steps
 from utils.options import CheckOptions
+from utils.sample import DAMAGED
 from utils.size_rule import SizeRule
 
 CPU = torch.device("cpu")

@@ -16,7 +16,7 @@ from torch_utils.loss_watch import LossWatch, Update
 from torch_utils.precision import Precision
 from torch_utils.training_state import LOSS_TERMS, EpochSoFar
 from torch_utils.update import Updater
-from utils.batch import DAMAGED, Batch
+from utils.batch import Batch
 from utils.detections import Detections
 from utils.errors import UserError
 from utils.label_index import LabelIndex
@@ -24,6 +24,7 @@ from utils.loader import Loader
 from utils.machine import resident_memory
 from utils.memory import memory_watch
 from utils.progress import StepMeter
+from utils.sample import DAMAGED
 
 _MORE_DATA = (
     "More than 30 % of an epoch was spent waiting for data: more --workers, up to one a core, or a --cache (ram, disk) "

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from torch_utils.distributed import Processes, from_main, gathered
 from torch_utils.training_state import LOSS_TERMS
-from utils.batch import DAMAGED
 from utils.errors import UserError
 from utils.label_index import LabelIndex
+from utils.sample import DAMAGED
 
 _LOOK_INTERVAL = 50  # updates between two looks at a GPU's flags, which wait for it; the same in all processes
 log = logging.getLogger(__name__)

@@ -19,11 +19,12 @@ from torch.onnx.errors import OnnxExporterError
 from models.errors import ModelError
 from models.onnx_graph import INPUTS, OUTPUTS, STRIDE, OnnxGraph
 from models.rcnn.detector import FasterRCNN
-from utils.batch import Batch, Sample, collate
+from utils.batch import Batch, collate
 from utils.detections import Detections
 from utils.errors import UserError
 from utils.onnx_detector import OnnxDetector, on_canvas
 from utils.onnx_file import MOST_BYTES, OnnxMetadata
+from utils.sample import Sample
 from utils.size_rule import Canvas, SizeRule
 from utils.torch_detector import TorchDetector
 

@@ -59,13 +59,13 @@ class Augmenter:
         """
         policy = self.policy
         # Drawn first, and those below only where a policy has them: so older samples stay as they were.
-        is_mosaic, is_mirrored = rng.random(2) < (policy.mosaic, policy.flip)
+        mosaic_number, flip_number = rng.random(2).tolist()
         low, high = policy.scales
         factor = rng.uniform(low, high) if low < high else high
         height, width = scaled(network_size, factor)
         zoom = factor / high  # from the pixels of base pictures to those of the sample
         unused = iter(keys)
-        if is_mosaic:
+        if mosaic_number < policy.mosaic:
             picture = mosaic([load(key) for key in islice(unused, 4)], height, width, rng, zoom=zoom)
         elif _happens(policy.crop, rng):
             picture = crop(load(next(unused)), height, width, rng)
@@ -75,7 +75,7 @@ class Augmenter:
             picture = mixup(picture, load(next(unused)), rng)
         if _happens(policy.paste, rng):
             picture = paste(picture, load(next(unused)), rng, zoom=zoom)
-        if is_mirrored:
+        if flip_number < policy.flip:
             picture = flip_left_right(picture)
         if self._pipeline:
             image, boxes, kept = self._pipeline(picture.image, picture.boxes, rng)

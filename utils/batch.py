@@ -2,26 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from utils.sample import Sample
 from utils.size_rule import padded
-
-DAMAGED = -1  # image id of a sample whose image cannot be decoded
-
-
-class Sample(NamedTuple):
-    """One image at its network size, with its boxes in that size's pixels."""
-
-    image: np.ndarray  # (H, W, 3) uint8 RGB
-    original_size: tuple[int, int]  # height, width before the resize
-    image_id: int  # or DAMAGED
-    boxes: np.ndarray  # (N, 4) float32, x1 y1 x2 y2
-    labels: np.ndarray  # (N,) int
-    faults: tuple[str, ...] = ()  # what was wrong with images that others stand in for
 
 
 @dataclass(frozen=True)

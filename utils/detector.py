@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from utils.augmentation import Labelled, resize
-from utils.batch import Batch, Sample, collate
+from utils.batch import Batch, collate
 from utils.detections import Detections
 from utils.errors import DataError
 from utils.images import read_image
+from utils.sample import Sample
 from utils.size_rule import Canvas, SizeRule, padded
 
 ImageLike = np.ndarray | str | Path  # (H, W, 3) uint8 RGB, or the path of an image file

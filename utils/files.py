@@ -23,7 +23,7 @@ def file_size(path: Path) -> int:
     return _size(path.stat(), path)
 
 
-def read_file(path: Path) -> bytes:
+def read_file(path: str | Path) -> bytes:
     """The content of a file that ends, in few calls: one is read for every sample.
 
     Raises:
@@ -40,7 +40,7 @@ def read_file(path: Path) -> bytes:
         os.close(file)
 
 
-def _size(status: os.stat_result, path: Path) -> int:
+def _size(status: os.stat_result, path: str | Path) -> int:
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "it is no regular file", str(path))
     return status.st_size

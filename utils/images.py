@@ -87,7 +87,7 @@ def _opened(source: Path | io.BytesIO) -> Image.Image:
     return image
 
 
-def read_image(path: Path, *, as_stored: bool = False) -> np.ndarray:
+def read_image(path: str | Path, *, as_stored: bool = False) -> np.ndarray:
     """Decode an image file.
 
     Args:

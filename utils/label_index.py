@@ -83,7 +83,7 @@ class LabelIndex:
             DataError: the file is missing or cannot be opened.
             DamagedImageError: it cannot be decoded, or not to the size that its header had when the labels were read.
         """
-        path, (height, width) = self.path(i), self.sizes[i]
+        path, (height, width) = self.files.text(i), self.sizes[i].tolist()
         image = read_image(path, as_stored=bool(self.as_stored[i]))
         if image.shape[:2] != (height, width):
             found = f"{image.shape[1]}x{image.shape[0]}"

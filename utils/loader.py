@@ -26,9 +26,10 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from utils.batch import Batch, Sample, block_size, collate
+from utils.batch import Batch, block_size, collate
 from utils.errors import UserError
 from utils.machine import keep_memory
+from utils.sample import Sample
 from utils.shared_memory import SharedBlock
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,8 @@ from models.builder import BackboneSpec, build_fasterrcnn
 from models.create_fasterrcnn_model import create_model
 from models.errors import ModelError
 from models.norms import UncountedBatchNorm2d, with_synchronized_batchnorm
-from utils.batch import Batch, Sample, collate
+from utils.batch import Batch, collate
+from utils.sample import Sample
 
 TRAINED = (  # one of each kind; test_every_model.py has all
     "fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2", "fasterrcnn_mobilenetv3_large_320_fpn",

@@ -3,7 +3,8 @@ import torch
 from torch import Tensor, nn
 
 from torch_utils.six_views import SixViews
-from utils.batch import Batch, Sample, collate
+from utils.batch import Batch, collate
+from utils.sample import Sample
 
 
 class Heads(nn.Module):

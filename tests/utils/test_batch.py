@@ -3,7 +3,8 @@ import pickle
 import numpy as np
 import torch
 
-from utils.batch import Batch, Sample, block_size, collate
+from utils.batch import Batch, block_size, collate
+from utils.sample import Sample
 
 
 def sample(height: int, width: int, boxes: int, image_id: int = 0) -> Sample:

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from tests.conftest import ROOT
-from utils.batch import Batch, Sample
+from utils.batch import Batch
 from utils.errors import DataError, UserError
 from utils.loader import Loader, LoaderError, most_steps
+from utils.sample import Sample
 from utils.shared_memory import SharedBlock
 
 CPU = torch.device("cpu")

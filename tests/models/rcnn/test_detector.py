@@ -13,7 +13,8 @@ from models.rcnn.layers import Float32Predictor
 from models.rcnn.losses import ClassifierLoss, set_classifier_loss
 from models.rcnn.stock import float_images, targets_of
 from tests.models.test_builder import batch_of
-from utils.batch import Sample, collate
+from utils.batch import collate
+from utils.sample import Sample
 
 NANO = "fasterrcnn_nano"
 

@@ -15,7 +15,8 @@ from models.rcnn.detector import FasterRCNN
 from models.rcnn.losses import ClassifierLoss, set_classifier_loss
 from models.rcnn.sampling import sampled, steady_keys
 from models.rcnn.stock import as_torchvision, float_images, targets_of
-from utils.batch import Batch, Sample, collate
+from utils.batch import Batch, collate
+from utils.sample import Sample
 
 SINGLE, PYRAMID, V2 = (
     "fasterrcnn_mini_darknet_nano_head",

@@ -73,7 +73,7 @@ class DetectionDataset:
         self._random = CountedRandom(seed)
         self._augment = Augmenter(policy or AugmentationPolicy())
         self._cache: ImageCache | RecentImages | None = None
-        import utils.row_blending  # noqa: F401 - before workers are forked: they need not do it again
+        import utils.pixel_rows  # noqa: F401 - before workers are forked: they need not do it again
 
     def __len__(self) -> int:
         return len(self.index)

@@ -99,7 +99,7 @@ def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:
     if image.shape[:2] == (height, width):
         return image
     if image.shape[1] == width and image.flags.c_contiguous:
-        from utils.row_blending import blend_rows  # importing Numba takes a second
+        from utils.pixel_rows import blend_rows  # importing Numba takes a second
 
         resized = np.empty((height, *image.shape[1:]), np.uint8)
         blend_rows(image.reshape(len(image), -1), resized.reshape(height, -1))
@@ -118,9 +118,13 @@ def resize(picture: Labelled, height: int, width: int) -> Labelled:
 
 def flip_left_right(picture: Labelled) -> Labelled:
     """The mirror image, in the memory of the picture's where that is not read-only."""
-    image, boxes = picture.image, picture.boxes.copy()
+    from utils.pixel_rows import mirror_rows
+
+    image, boxes = np.ascontiguousarray(picture.image), picture.boxes.copy()
     boxes[:, ::2] = np.float32(image.shape[1]) - picture.boxes[:, 2::-2]
-    return Labelled(cv2.flip(image, 1, dst=image if image.flags.writeable else None), boxes, picture.labels)
+    mirrored = image if image.flags.writeable else np.empty_like(image)
+    mirror_rows(image.reshape(len(image), -1), mirrored.reshape(len(image), -1))
+    return Labelled(mirrored, boxes, picture.labels)
 
 
 def crop(picture: Labelled, height: int, width: int, rng: np.random.Generator) -> Labelled:

@@ -1,11 +1,11 @@
-"""Rows of pixels blended, as a resize of the height alone needs it; OpenCV takes several times as long."""
+"""Loops over rows of pixels, compiled by Numba, where OpenCV takes two to four times as long."""
 
 from collections.abc import Callable
 
 import numpy as np
-from numba import njit, types, uint8, uint16, void
+from numba import njit, types, uint8, uint16, uintp, void
 
-_ROWS = types.Array(types.uint8, 2, "C")
+_OUT = types.Array(types.uint8, 2, "C")
 _SOURCE = types.Array(types.uint8, 2, "C", readonly=True)
 
 
@@ -13,9 +13,9 @@ def _compiled(loop: Callable[..., None]) -> Callable[..., None]:
     """Machine code, kept for the next process where there is a folder for it: beside this file, or the user's own."""
     options = {"boundscheck": False, "error_model": "numpy", "nogil": True}
     try:
-        return njit(void(_SOURCE, _ROWS), cache=True, **options)(loop)
-    except (OSError, RuntimeError):  # numba's answer where it may write nowhere
-        return njit(void(_SOURCE, _ROWS), **options)(loop)
+        return njit(void(_SOURCE, _OUT), cache=True, **options)(loop)
+    except (OSError, RuntimeError):  # Numba's answer where it may write nowhere
+        return njit(void(_SOURCE, _OUT), **options)(loop)
 
 
 @_compiled
@@ -45,3 +45,26 @@ def blend_rows(source: np.ndarray, out: np.ndarray) -> None:
             p = uint16(first[x] * a + (first[x] * b >> 3))
             q = uint16(second[x] * c + (second[x] * d >> 3))
             row[x] = uint8((uint16(p >> 6) + uint16(q >> 6) + uint16(2)) >> 2)
+
+
+@_compiled
+def mirror_rows(source: np.ndarray, out: np.ndarray) -> None:
+    """Fill `out` with the rows of `source`, the last pixel first; both may be the same.
+
+    Args:
+        source, out: (H, 3 W) uint8, three bytes a pixel.
+    """
+    height, length = source.shape
+    row = np.empty(length, np.uint8)
+    for y in range(height):
+        pixels, mirrored = source[y], out[y]
+        for x in range(length):
+            row[x] = pixels[x]
+        for pixel in range(length // 3):
+            # Indices without a sign are not looked at for negative ones, which would keep the loop from going through
+            # many pixels at once.
+            to = uintp(3) * uintp(pixel)
+            end = uintp(length) - to
+            mirrored[to] = row[end - uintp(3)]
+            mirrored[to + uintp(1)] = row[end - uintp(2)]
+            mirrored[to + uintp(2)] = row[end - uintp(1)]

@@ -1,7 +1,7 @@
 """Changes to training images. Every random choice comes from the generator that is passed in.
 
-Pictures are not changed in place: they may be shared with other samples, or with other processes. Those that are
-shared are read-only; others a user's transforms may change, see utils/augmentation_config.py.
+An image that is read-only is shared with other samples, or with other processes. Any other is the sample's own, and a
+flip or a user's transforms (utils/augmentation_config.py) may change it in place.
 """
 
 from collections.abc import Callable, Sequence

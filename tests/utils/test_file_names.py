@@ -23,6 +23,13 @@ def test_bytes_that_are_not_utf8_are_kept() -> None:
     assert os.fsencode(Files(Path("x"), [os.fsdecode(b"\xff.jpg")])[-1]) == b"x/\xff.jpg"
 
 
+@given(st.lists(st.from_regex(r"[abü]+(/[abü]+)*\.jpg", fullmatch=True), min_size=1))
+def test_the_text_of_a_path_is_that_of_its_path(names: list[str]) -> None:
+    for folder in (Path("x/y"), Path("/x")):
+        files = Files(folder, names)
+        assert [files.text(i) for i in range(len(files))] == [str(path) for path in files]
+
+
 def test_files_below_a_folder(tmp_path: Path) -> None:
     for name in ("b.txt", "a/c.txt", "a/a/d.txt", ".git/e.txt", "a/._c.txt", "f.jpg", "g.txt/h.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

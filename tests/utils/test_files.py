@@ -5,7 +5,30 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import full_disk
-from utils.files import remove_leftovers, write_atomically, write_bytes, write_text
+from utils.files import read_file, remove_leftovers, write_atomically, write_bytes, write_text
+
+
+def test_a_file_is_read_to_its_end_however_many_parts_it_comes_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, content = tmp_path / "ü [1].jpg", bytes(range(256)) * 9
+    path.write_bytes(content)
+    assert read_file(path) == read_file(str(path)) == content
+    read = os.read
+    monkeypatch.setattr(os, "read", lambda file, size: read(file, min(size, 100)))
+    assert read_file(path) == content
+    path.write_bytes(b"")
+    assert read_file(path) == b""
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+def test_no_folder_pipe_or_device_is_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(OSError, match="no regular file"):
+            read_file(path)
+    with pytest.raises(FileNotFoundError):
+        read_file(tmp_path / "nothing")
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:

@@ -73,7 +73,8 @@ class DetectionDataset:
         self._random = CountedRandom(seed)
         self._augment = Augmenter(policy or AugmentationPolicy())
         self._cache: ImageCache | RecentImages | None = None
-        import utils.pixel_rows  # noqa: F401 - before workers are forked: they need not do it again
+        if policy or size_rule.square:
+            import utils.pixel_rows  # noqa: F401 - before workers are forked: they need not do it again
 
     def __len__(self) -> int:
         return len(self.index)
@@ -156,10 +157,19 @@ class DetectionDataset:
             return kept
         height, width = self.index.sizes[shown.image].tolist()
         size = self._augment.base_size(self.size_rule.network_size(height, width))
-        image = resize_image(self.index.pixels(shown.image), *size)
+        image = _resized(self.index.pixels(shown.image), *size)
         if self._cache is not None:
             self._cache.put(shown.image, image, shown.place)
         return image
+
+
+def _resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """As resize_image, in a third of the time where the height alone changes, as of 640 x 480 px for 640 x 640."""
+    if image.shape[1] != width or image.shape[0] == height:
+        return resize_image(image, height, width)
+    from utils.pixel_rows import stretched
+
+    return stretched(image, height)
 
 
 class TrainBatches:

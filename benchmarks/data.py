@@ -20,7 +20,6 @@ from torch.utils.data import DataLoader
 
 from benchmarks.predecessor import FloatDataset
 from datasets import DetectionDataset, TrainBatches, make_loader, recent_places
-from utils.augmentation import resize_image
 from utils.augmentation_policy import AugmentationPolicy
 from utils.batch import collate
 from utils.data_config import load_data_config
@@ -29,6 +28,7 @@ from utils.images import read_image
 from utils.label_index import open_index
 from utils.machine import keep_memory
 from utils.options import LABEL_TYPES
+from utils.pixel_rows import stretched
 from utils.sample import Sample
 from utils.size_rule import SizeRule
 
@@ -154,8 +154,7 @@ def _taller_by_opencv(image: np.ndarray) -> np.ndarray:
 
 
 def _taller(image: np.ndarray) -> np.ndarray:
-    height, width = image.shape[:2]
-    return resize_image(image, height * 4 // 3, width)
+    return stretched(image, len(image) * 4 // 3)
 
 
 def main_process_milliseconds(dataset: DetectionDataset, rounds: int) -> tuple[float, float]:

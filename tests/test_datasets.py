@@ -18,6 +18,7 @@ import datasets
 from datasets import DetectionDataset, EvalBatches, Pick, Shown, TrainBatches, make_loader, recent_places
 from tests.conftest import ROOT, DataSet
 from tests.utils.test_augmentation_config import EXAMPLE
+from utils.augmentation import resize_image
 from utils.augmentation_config import parse_augmentation_config
 from utils.augmentation_policy import POLICIES, AugmentationPolicy
 from utils.batch import Batch
@@ -471,3 +472,11 @@ def test_check_draws_the_demo_and_makes_the_folders_of_its_results(tmp_path: Pat
     datasets.check_command(CheckOptions(data=config, json="deep/check.json", html="pages/check.html"))
     assert json.loads((tmp_path / "deep/check.json").read_text())["splits"]["train"]["images"] == 280
     assert (tmp_path / "pages/check.html").is_file()
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 60), st.sampled_from([None, 7, 32]))
+def test_images_of_a_data_set_are_resized_as_all_others(old: int, width: int, height: int, other: int | None) -> None:
+    image = np.random.default_rng(old).integers(0, 256, (old, width, 3), np.uint8)
+    size = height, other or width
+    difference = np.abs(datasets._resized(image, *size).astype(int) - resize_image(image, *size))
+    assert difference.max() <= 1  # 0 on x86, see tests/utils/test_pixel_rows.py

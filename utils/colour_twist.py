@@ -11,7 +11,7 @@ _GREY, _BRIGHTNESS_CONTRAST, _JITTER, _GAMMA = 0.1, 0.3, 0.3, 0.3  # probabiliti
 # The defaults of Albumentations' RandomBrightnessContrast, ColorJitter and RandomGamma.
 _MORE_OR_LESS = 0.2
 _ANY_HUE = 0.5  # of a turn, to both sides
-_ROWS_APART = 8  # of those whose mean is the picture's
+_ROWS_APART = 7  # of the rows whose mean stands for the picture's; a JPEG's blocks have 8
 _WHITE = 255.0
 _LUMA = np.array([0.299, 0.587, 0.114])  # of red, green and blue: ITU-R BT.601
 _RGB_TO_YIQ = np.array([_LUMA, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])  # NTSC, FCC 1953
@@ -23,8 +23,9 @@ class ColourTwist(A.ImageOnlyTransform):
     """Grey, brightness and contrast, colour jitter and gamma, in this order, each with a probability of its own.
 
     As Albumentations' ToGray, RandomBrightnessContrast, ColorJitter and RandomGamma with their defaults, but that
-    values are cut to 0..255 once, after all that is linear, and that the hue is turned in YIQ: by a matrix, as DALI's
-    ColorTwist does (https://docs.nvidia.com/deeplearning/dali), where HSV takes two conversions of the picture.
+    values are cut to 0..255 once, after all that is linear; that contrast is about the mean of every seventh row; and
+    that the hue is turned in YIQ: by a matrix, as DALI's ColorTwist does (https://docs.nvidia.com/deeplearning/dali),
+    where HSV takes two conversions of the picture.
     """
 
     def get_params_dependent_on_data(

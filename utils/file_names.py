@@ -53,6 +53,7 @@ class Files(Sequence[Path]):
     def __init__(self, folder: Path, names: Iterable[str]) -> None:
         self.folder = folder
         self.names = names if isinstance(names, Names) else Names(names)
+        self._prefix = os.fspath(folder / "_")[:-1]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -69,7 +70,7 @@ class Files(Sequence[Path]):
 
     def text(self, i: int) -> str:
         """The path of file i, in a third of the time that a Path takes."""
-        return f"{self.folder}{os.sep}{self.names[i]}"
+        return self._prefix + self.names[i].replace("/", os.sep)
 
 
 def find_files(folder: Path, wanted: Callable[[str], bool]) -> list[str]:

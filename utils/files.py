@@ -10,40 +10,34 @@ from pathlib import Path
 from typing import BinaryIO
 
 _KEPT = 50  # characters of a name in that of its temporary file: a name has at most 255 bytes
-_TO_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)  # which no pipe keeps waiting
+_PART = 1 << 16  # bytes of a file, asked for at once
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
 
 
-def file_size(path: Path) -> int:
+def file_size(path: str | Path) -> int:
     """Bytes of a file that ends.
 
     Raises:
         OSError: there is none, or it is a folder, a pipe, which waits for ever, or a device, which has no end.
     """
-    return _size(path.stat(), path)
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return status.st_size
 
 
 def read_file(path: str | Path) -> bytes:
-    """The content of a file that ends, in few calls: one is read for every sample.
+    """The content of a file that ends, in few calls, for one is read for every sample.
 
     Raises:
         OSError: as file_size.
     """
-    file = os.open(path, _TO_READ)
+    most = max(file_size(path) + 1, _PART)  # some file systems say 0, or give a file in parts
+    file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:
-        size = _size(os.fstat(file), path)
-        data = os.read(file, size)
-        while len(data) < size and (more := os.read(file, size - len(data))):  # some systems give it in parts
-            data += more
-        return data
+        return b"".join(iter(lambda: os.read(file, most), b""))
     finally:
         os.close(file)
-
-
-def _size(status: os.stat_result, path: str | Path) -> int:
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
-    return status.st_size
 
 
 @contextmanager

@@ -25,7 +25,7 @@ def test_bytes_that_are_not_utf8_are_kept() -> None:
 
 @given(st.lists(st.from_regex(r"[abü]+(/[abü]+)*\.jpg", fullmatch=True), min_size=1))
 def test_the_text_of_a_path_is_that_of_its_path(names: list[str]) -> None:
-    for folder in (Path("x/y"), Path("/x")):
+    for folder in (Path("x/y"), Path("/x"), Path("."), Path("/")):
         files = Files(folder, names)
         assert [files.text(i) for i in range(len(files))] == [str(path) for path in files]
 

@@ -15,7 +15,7 @@ def test_a_file_is_read_to_its_end_however_many_parts_it_comes_in(
     path.write_bytes(content)
     assert read_file(path) == read_file(str(path)) == content
     read = os.read
-    monkeypatch.setattr(os, "read", lambda file, size: read(file, min(size, 100)))
+    monkeypatch.setattr(os, "read", lambda file, size: read(file, min(size, 100)))  # as some file systems do
     assert read_file(path) == content
     path.write_bytes(b"")
     assert read_file(path) == b""

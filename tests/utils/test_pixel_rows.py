@@ -27,7 +27,7 @@ def noise(height: int, width: int, seed: int, *, read_only: bool = False, part: 
 
 
 @given(SIDES, SIDES, SIDES, SEEDS, st.booleans(), st.booleans())
-@example(2, 3, 13838, 0, False, False)
+@example(2, 3, 30252, 0, False, False)  # weights must be float32, as OpenCV's are: seen from 8192 rows on
 @example(80, 7, 40, 0, False, False)
 def test_a_stretched_image_has_opencvs_pixels(
     old: int, width: int, new: int, seed: int, read_only: bool, part: bool

@@ -4,6 +4,7 @@ torchrun and `python -m torch.distributed.launch --use_env` set RANK, LOCAL_RANK
 variables of its own; one process alone needs none of this, and every function here then does the obvious.
 """
 
+import atexit
 import functools
 import os
 import socket
@@ -23,7 +24,7 @@ from utils.loader import Loader
 
 Value = TypeVar("Value")
 
-_FREEING = 0.2  # s, in which gloo's threads surely have freed the last message
+_FREEING = 0.5  # s, in which gloo's threads surely have freed the last message
 _HEARING = 1.0  # s in which the main process has told its error; a launcher ends all once one has left
 _BY_ENVIRONMENT = "env://"  # of --dist-url: by MASTER_ADDR and MASTER_PORT
 _TIMEOUT = timedelta(minutes=10)  # a rank that hears nothing for so long gives up; PyTorch's default is 30
@@ -111,6 +112,7 @@ def join_processes(device_wish: str | None, dist_url: str, world_size: int) -> P
             f"the {world_size} processes cannot meet at --dist-url {url} ({str(error).splitlines()[0]}): "
             "start them with torchrun, which says where"
         ) from None
+    atexit.register(_let_free)
     return Processes(device, rank, world_size)
 
 
@@ -123,15 +125,21 @@ def _number(variable: str, default: int) -> int:
 
 
 def leave_processes() -> None:
-    """Say goodbye, so that nobody waits for this process.
-
-    The group's end waits for gloo's threads with Python's lock held, and freeing the tensors of a message takes that
-    lock too: whoever ends it right after a collective may wait for ever (seen with torch 2.7.1).
-    """
+    """Say goodbye, so that nobody waits for this process; one that leaves by an error need not."""
     if dist.is_initialized():
         dist.barrier()
-        time.sleep(_FREEING)
+        _let_free()
         dist.destroy_process_group()
+
+
+def _let_free() -> None:
+    """Give gloo's threads time to free the tensors of the last message, while the group is there.
+
+    They take Python's lock for it. The group's end waits for them with that lock held, so right after a collective it
+    may wait for ever; and an interpreter that ends meanwhile is aborted by them (both seen with torch 2.7.1).
+    """
+    if dist.is_initialized():
+        time.sleep(_FREEING)
 
 
 def from_main(processes: Processes, make: Callable[[], Value]) -> Value:

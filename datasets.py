@@ -137,9 +137,11 @@ class DetectionDataset:
         image = self._base_image(shown)
         height, width = self.index.sizes[i].tolist()
         rows = self.index.rows(i)
-        wanted = ~self.index.ignored[rows]
+        boxes, labels, ignored = self.index.boxes[rows], self.index.labels[rows], self.index.ignored[rows]
+        if np.count_nonzero(ignored):
+            boxes, labels = boxes[~ignored], labels[~ignored]
         scale = np.array([image.shape[1] / width, image.shape[0] / height] * 2, np.float32)
-        return Labelled(image, self.index.boxes[rows][wanted] * scale, self.index.labels[rows][wanted])
+        return Labelled(image, boxes * scale, labels)
 
     def _load_or_next(self, shown: Shown, faults: list[str]) -> Labelled:
         """An image, or the next that can be decoded; `faults` gets what was wrong."""

@@ -44,7 +44,8 @@ class Names(Sequence[str]):
         if not -len(self) <= i < len(self):
             raise IndexError(i)
         i %= len(self)
-        return self._letters[self._ends[i] : self._ends[i + 1]].decode("utf-8", "surrogatepass")
+        start, end = self._ends[i : i + 2].tolist()
+        return self._letters[start:end].decode("utf-8", "surrogatepass")
 
 
 class Files(Sequence[Path]):

@@ -32,10 +32,13 @@ def read_file(path: str | Path) -> bytes:
     Raises:
         OSError: as file_size.
     """
-    most = max(file_size(path) + 1, _PART)  # some file systems say 0, or give a file in parts
+    size = file_size(path)
     file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:
-        return b"".join(iter(lambda: os.read(file, most), b""))
+        data = os.read(file, size + 1)
+        if len(data) == size > 0:
+            return data
+        return data + b"".join(iter(lambda: os.read(file, _PART), b""))  # some file systems say 0, or give it in parts
     finally:
         os.close(file)
 

@@ -18,7 +18,7 @@ SCANS = "a JPEG of more than 100 scans, which would take minutes to decode: save
 TOO_MUCH = "a TIFF whose directory asks for more than the file has: save it anew or remove it"
 _JPEG, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 _JPEG_MARKER = re.compile(rb"\xff[^\xff]")  # what is in between is skipped, as decoders do
-_JPEG_SEGMENT, _JPEG_SIZE = struct.Struct(">xBH"), struct.Struct(">HH")
+_JPEG_SEGMENT, _JPEG_SIZE = struct.Struct(">BBH"), struct.Struct(">HH")
 _MOST_SEGMENTS = 10_000  # of 64 kB, before the first scan
 _MOST_SCANS = 100  # a progressive file has about 10
 _MOST_CHUNKS = 100_000  # of a PNG: 800 MB in pieces of 8 kB
@@ -79,15 +79,16 @@ def jpeg_header(data: bytes | mmap.mmap) -> JpegHeader:
     at, pixels, exif = 2, 0, []
     components, is_progressive = 0, False
     for _ in range(_MOST_SEGMENTS):
-        found = _JPEG_MARKER.search(data, at)
-        if found is None or found.start() + 4 > len(data):
+        if at + _JPEG_SEGMENT.size > len(data):
             break
-        at = found.start()
-        marker, length = _JPEG_SEGMENT.unpack_from(data, at)
-        if marker == _SOS:
+        prefix, marker, length = _JPEG_SEGMENT.unpack_from(data, at)
+        if prefix != 0xFF or marker == 0xFF:  # something in between
+            found = _JPEG_MARKER.search(data, at)
+            at = found.start() if found else len(data)
+        elif marker == _SOS:
             has_all = not is_progressive and sum(data[at + 4 : at + 5]) >= components
             return JpegHeader(_fault_of_scans(data, at, has_all), pixels, exif)
-        if marker <= 0x01 or 0xD0 <= marker <= 0xD9:  # without a length
+        elif marker <= 0x01 or 0xD0 <= marker <= 0xD9:  # without a length
             at += 2
         else:
             if marker in _FRAMES and at + 9 <= len(data):

@@ -114,7 +114,7 @@ class LabelIndex:
 
     def rows(self, i: int) -> slice:
         """Where image i's boxes lie in boxes, labels and ignored."""
-        return slice(self.offsets[i], self.offsets[i + 1])
+        return slice(*self.offsets[i : i + 2].tolist())
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def convert(config: DataConfig, label_type: str, target: str, folder: Path, *, d
     indexes = {name: open_index(config, name, label_type, drop_unknown=drop_unknown) for name in config.splits}
     for name, index in indexes.items():
         index.log_summary(name)
-    return write_splits(config, indexes, target, folder)
+    return write_splits(config, indexes, target, folder, flat=target != COCO)
 
 
 def check_new_folder(config: DataConfig, folder: Path) -> None:
@@ -65,7 +65,9 @@ def check_new_folder(config: DataConfig, folder: Path) -> None:
         raise UserError(f"{folder} is not empty ({there[0]} is in it): choose another folder, or empty this one")
 
 
-def write_splits(config: DataConfig, indexes: Mapping[str, LabelIndex], target: str, folder: Path) -> Path:
+def write_splits(
+    config: DataConfig, indexes: Mapping[str, LabelIndex], target: str, folder: Path, *, flat: bool = False
+) -> Path:
     """Write splits, images copied byte for byte, and the YAML for them.
 
     FOLDER/train/images, FOLDER/train/labels (for COCO FOLDER/train/annotations.json), the same of valid and test, and
@@ -74,6 +76,7 @@ def write_splits(config: DataConfig, indexes: Mapping[str, LabelIndex], target: 
     Args:
         config: of the data set; what it says beside the folders is in the new one too.
         target: of LABEL_TYPES.
+        flat: images in folders of images/ go into images/ itself: some tools for YOLO and VOC look there alone.
 
     Returns:
         The path of data_config.yaml.
@@ -84,7 +87,9 @@ def write_splits(config: DataConfig, indexes: Mapping[str, LabelIndex], target: 
     paths: dict[str, str] = {}
     try:
         for name, index in indexes.items():
-            copy = _Copy(index, _own_names(index, target), folder / name / "images", folder / name / _LABELS[target])
+            names = _flat_names(index.files.names, name) if flat else index.files.names
+            own = names if target == COCO else _own_names(names)
+            copy = _Copy(index, own, folder / name / "images", folder / name / _LABELS[target])
             _copy_images(copy, name)
             _WRITE[target](copy)
             paths |= {f"{name.upper()}_DIR_IMAGES": str(copy.images), f"{name.upper()}_DIR_LABELS": str(copy.labels)}
@@ -113,15 +118,25 @@ class _Copy(NamedTuple):
         return path
 
 
-def _own_names(index: LabelIndex, target: str) -> Sequence[str]:
-    """Names of the images, changed where a.jpg and a.png would share a label file."""
-    if target == COCO:
-        return index.files.names
-    taken = set(map(stem, index.files.names))
-    if len(taken) == len(index):
-        return index.files.names
-    names, seen = [], set()
-    for name in index.files.names:
+def _flat_names(names: Sequence[str], split_name: str) -> Sequence[str]:
+    """Names without their folders, or with "_" for "/" where two images would then share a label file."""
+    if not any("/" in name for name in names):
+        return names
+    last = [PurePosixPath(name).name for name in names]
+    same = len({stem(name).casefold() for name in last}) < len(last)
+    flat = [name.replace("/", "_") for name in names] if same else last
+    example = next(i for i, name in enumerate(names) if "/" in name)
+    log.info("%s: images are written into one folder, %s as %s", split_name, names[example], flat[example])
+    return flat
+
+
+def _own_names(names: Sequence[str]) -> Sequence[str]:
+    """Names of images, changed where a.jpg and a.png would share a label file."""
+    taken = set(map(stem, names))
+    if len(taken) == len(names):
+        return names
+    own, seen = [], set()
+    for name in names:
         start, suffix = stem(name), PurePosixPath(name).suffix
         new, number = start, 1
         while new in seen or (new != start and new in taken):
@@ -130,8 +145,8 @@ def _own_names(index: LabelIndex, target: str) -> Sequence[str]:
         if new != start:
             log.warning("%s is written as %s%s, to have a label file of its own", name, new, suffix)
         seen.add(new)
-        names.append(new + suffix)
-    return names
+        own.append(new + suffix)
+    return own
 
 
 def _copy_images(copy: _Copy, split_name: str) -> None:

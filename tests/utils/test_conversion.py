@@ -103,9 +103,9 @@ def test_nothing_is_overwritten(make_data, tmp_path: Path) -> None:
 def test_a_file_that_vanishes_is_named(make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = make_data()
 
-    def convert_later(config, indexes, target, folder):
+    def convert_later(config, indexes, target, folder, **options):
         (data.root / "train/images/train_2.jpg").unlink()
-        return write_splits(config, indexes, target, folder)
+        return write_splits(config, indexes, target, folder, **options)
 
     monkeypatch.setattr("utils.conversion.write_splits", convert_later)
     with pytest.raises(UserError, match=r"train_2\.jpg: No such file or directory: .*yolo is not complete, remove it"):
@@ -129,26 +129,77 @@ def test_images_that_would_share_a_label_file_get_one_each(
     assert list(index_of(coco, "coco").files.names)[:2] == ["train_0.JPEG", "train_0.jpg"]
 
 
-@pytest.mark.parametrize(("first", "second"), [*itertools.permutations(LABEL_TYPES, 2)])
-def test_folders_in_folders(make_data, tmp_path: Path, first: str, second: str) -> None:
-    """Two images of one name in different folders, as tools that turn images/ into labels/ expect them."""
-    data = make_data()
-    for number in range(4):
-        for kind, suffix in (("images", "jpg"), ("labels", "xml")):
-            path = data.root / "train" / kind / f"train_{number}.{suffix}"
-            new = path.parent / f"{'ab'[number % 2]}/deep/{number // 2}.{suffix}"
+def into_folders(data: DataSet, *names: str) -> None:
+    """Move the first images of train/, and their labels, to `names`."""
+    for number, name in enumerate(names):
+        for kind, suffix in (("images", ".jpg"), ("labels", ".xml")):
+            path = data.root / "train" / kind / f"train_{number}{suffix}"
+            new = (path.parent / name).with_suffix(suffix)
             new.parent.mkdir(parents=True, exist_ok=True)
             path.rename(new)
-    before = index_of(data.yaml, "pascal_voc")
-    assert list(before.files.names) == ["a/deep/0.jpg", "a/deep/1.jpg", "b/deep/0.jpg", "b/deep/1.jpg"]
-    there = convert(load_data_config(data.yaml), "pascal_voc", first, tmp_path / "there")
-    back = convert(load_data_config(there), first, second, tmp_path / "back")
-    assert_same(before, index_of(back, second))
-    suffix = {"pascal_voc": ".xml", "yolo": ".txt"}.get(second)
-    if suffix:
-        images, labels = tmp_path / "back/train/images", tmp_path / "back/train/labels"
-        found = sorted(path.relative_to(labels).with_suffix(".jpg") for path in labels.rglob(f"*{suffix}"))
-        assert found == sorted(path.relative_to(images) for path in images.rglob("*.jpg"))
+
+
+def converted(data: DataSet, folder: Path, *targets: str) -> tuple[LabelIndex, LabelIndex]:
+    """train/ as it is, and after conversion into one form after the other."""
+    config, label_type = data.yaml, "pascal_voc"
+    for target in targets:
+        config = convert(load_data_config(config), label_type, target, folder / target)
+        label_type = target
+    return index_of(data.yaml, "pascal_voc"), index_of(config, label_type)
+
+
+def test_coco_keeps_folders_in_folders(make_data, tmp_path: Path) -> None:
+    data = make_data()
+    into_folders(data, "a/deep/0.jpg", "b/deep/0.jpg", "a/deep/1.jpg")
+    assert_same(*converted(data, tmp_path, "coco"))
+
+
+@pytest.mark.parametrize("target", ["pascal_voc", "yolo"])
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["a/0.jpg", "b/1.jpg", "c.jpg"], ["0.jpg", "1.jpg", "c.jpg", "train_3.jpg"]),
+        (["a/0.jpg", "b/0.jpg", "c.jpg"], ["a_0.jpg", "b_0.jpg", "c.jpg", "train_3.jpg"]),
+        (["a/x.jpg", "b/X.jpg"], ["a_x.jpg", "b_X.jpg", "train_2.jpg", "train_3.jpg"]),
+        (["a/b_c.jpg", "a_b/c.jpg", "c.jpg"], ["a_b_c.jpg", "a_b_c_jpg.jpg", "c.jpg", "train_3.jpg"]),
+    ],
+    ids=["other names", "same names", "other case", "same names once joined"],
+)
+def test_voc_and_yolo_get_one_folder(
+    make_data, tmp_path: Path, caplog: pytest.LogCaptureFixture, target: str, names: list[str], expected: list[str]
+) -> None:
+    caplog.set_level(logging.INFO)
+    data = make_data()
+    into_folders(data, *names)
+    before, after = converted(data, tmp_path, "coco", target)
+    assert list(after.files.names) == expected
+    assert f"train: images are written into one folder, {names[0]} as {expected[0]}" in caplog.text
+    assert "valid: images are written" not in caplog.text
+    for i, name in enumerate(before.files.names):
+        k = expected.index(expected[names.index(name)] if name in names else name)
+        np.testing.assert_array_equal(before.pixels(i), after.pixels(k))
+        np.testing.assert_array_equal(before.boxes[before.rows(i)], after.boxes[after.rows(k)])
+        np.testing.assert_array_equal(before.labels[before.rows(i)], after.labels[after.rows(k)])
+    labels = {path.stem for path in (tmp_path / target / "train/labels").iterdir()}
+    assert labels == {Path(name).stem for name in expected}
+
+
+@pytest.mark.parametrize("target", LABEL_TYPES)
+def test_supervision_finds_images_of_folders_in_folders(make_data, tmp_path: Path, target: str) -> None:
+    supervision = pytest.importorskip("supervision")
+    data = make_data()
+    into_folders(data, "a/0.jpg", "b/0.jpg", "c/1.jpg")
+    before, _ = converted(data, tmp_path, target)
+    train = tmp_path / target / "train"
+    images, labels = str(train / "images"), str(train / "labels")
+    read = {
+        "pascal_voc": lambda: supervision.DetectionDataset.from_pascal_voc(images, labels),
+        "yolo": lambda: supervision.DetectionDataset.from_yolo(images, labels, str(tmp_path / target / "data.yaml")),
+        "coco": lambda: supervision.DetectionDataset.from_coco(images, str(train / "annotations.json")),
+    }[target]()
+    assert len(read) == 4
+    found = np.concatenate([detections.xyxy for _, _, detections in read])
+    np.testing.assert_allclose(np.sort(found, 0), np.sort(before.boxes, 0), atol=1e-3)
 
 
 @pytest.mark.parametrize("target", LABEL_TYPES)

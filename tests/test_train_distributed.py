@@ -162,7 +162,8 @@ def test_the_end_of_one_is_the_end_of_all(make_data, tmp_path: Path, where: str,
 
 
 def test_what_all_processes_complain_of_is_told_once(make_data, tmp_path: Path) -> None:
-    done = two(tmp_path, "--data", "nowhere.yaml", *FAST)
+    slow = "import atexit, time\nif rank == '0':\n    atexit.register(time.sleep, 5)\n"
+    done = two(tmp_path, "--data", "nowhere.yaml", *FAST, code=slow)
     assert done.returncode != 0
     assert done.stderr.count("error: nowhere.yaml") == 1, done.stderr
 

@@ -3,7 +3,7 @@
 import os
 import time
 
-_FIRST_WORD = 4.0  # s that the first of several processes has to tell what all found, before its launcher ends them
+_FIRST_WORD = 15.0  # s for the first of several processes to tell what all found and leave; its launcher then ends them
 USAGE = 2  # exit code of a mistake that the user can put right, as argparse has it
 
 

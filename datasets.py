@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # heavy imports wait until they are needed, so that --help an
 
 _MOST_DAMAGED = 16  # images in a row that stand in for another: the disk is at fault then
 _COPIES_APART = 1 << 20  # epochs, more than a run has
-_BATCHES_BACK = 8  # to an image that is mixed in: so many workers can be at work on those between
+BATCHES_BACK = 8  # to an image that is mixed in: so many workers can be at work on those between
 log = logging.getLogger("datasets")
 
 
@@ -217,7 +217,7 @@ class TrainBatches:
         self.shown = images if repeat is None else math.ceil(repeat.sum() - 1e-9)  # sums of 1.0 may be a bit more
         self._ends = None if repeat is None else np.cumsum(repeat) * (self.shown / repeat.sum())
         whole, most = batch_size * world_size, self.shown // (others + 1)
-        apart = min(_BATCHES_BACK, most // whole) * whole or max(1, most)
+        apart = min(BATCHES_BACK, most // whole) * whole or max(1, most)
         self._back = range(apart, apart * others + 1, apart)  # of all processes' samples
 
     def __len__(self) -> int:

@@ -19,7 +19,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from benchmarks.predecessor import FloatDataset
-from datasets import DetectionDataset, TrainBatches, make_loader, recent_places
+from datasets import BATCHES_BACK, DetectionDataset, TrainBatches, make_loader, recent_places
 from utils.augmentation_policy import AugmentationPolicy
 from utils.batch import collate
 from utils.data_config import load_data_config
@@ -39,7 +39,7 @@ WAYS = {  # name -> our policy, the predecessor's arguments
 }
 BATCH = 8
 _REPEATED = 5  # times that a part of the way is measured
-_START = 8 * 3 * BATCH  # samples that an epoch begins with, until a mosaic's images are those that were shown
+_START = BATCHES_BACK * 3 * BATCH  # samples until a mosaic's images are those that were shown
 
 
 class Samples(Protocol):

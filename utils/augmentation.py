@@ -58,7 +58,7 @@ class Augmenter:
             network_size: of the picture; the sample is a factor within `policy.scales` times as large.
         """
         policy = self.policy
-        # Drawn first, and those below only where a policy has them: so older samples stay as they were.
+        # Drawn in any case, and those below only where a policy has them: another policy leaves these two as they are.
         mosaic_number, flip_number = rng.random(2).tolist()
         low, high = policy.scales
         factor = rng.uniform(low, high) if low < high else high
@@ -116,7 +116,7 @@ def resize(picture: Labelled, height: int, width: int) -> Labelled:
 
 
 def flip_left_right(picture: Labelled) -> Labelled:
-    """The mirror image, in the memory of the picture's where that is not read-only."""
+    """The mirror image, in the memory of the picture's own where utils/pixel_rows.py can."""
     from utils.pixel_rows import mirrored
 
     boxes = picture.boxes.copy()

@@ -10,10 +10,11 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -70,6 +71,11 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     report = yield
     report.sections = [(title, encodable(text)) for title, text in report.sections]
     return report
+
+
+def heavy_among(values: Iterable[Any], heavy: Collection[Any]) -> list[Any]:
+    """Parameters of a test, of which some are marked as heavy."""
+    return [pytest.param(value, marks=pytest.mark.heavy) if value in heavy else value for value in values]
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from tests.conftest import ROOT
 from tests.utils.test_label_index import to_coco, to_yolo
 from torch_utils.checkpoint import load_checkpoint, save_checkpoint
 
-FAST = ("--model", "fasterrcnn_nano", "--imgsz", "64", "--batch", "2", "--device", "cpu", "--workers", "0")
+FAST = ("--model", "fasterrcnn_nano", "--imgsz", "32", "--batch", "2", "--device", "cpu", "--workers", "0")
 ENGINE = ("--ema", "--accumulate", 2, "--clip-grad", 1, "--repeat-factor", 0.9, "--class-weights", "balanced")
 RUN_FILES = {
     "best_model.pth", "last_model.pth", "last_model_state.pth", "opt.yaml", "results.csv", "train.log", "map.png",
@@ -110,7 +110,7 @@ def test_checkpoints_have_the_predecessors_keys_and_load_safely(make_data, run, 
     assert best["epoch"] == 1
     assert 0 <= best["best_threshold"] <= 1
     assert list(best["class_thresholds"]) == best["classes"][1:]
-    assert best["size_rule"] == {"size": 64, "max_size": 1333, "square": False}
+    assert best["size_rule"] == {"size": 32, "max_size": 1333, "square": False}
     assert len(last["train_loss_list"]) == 2
 
 
@@ -234,9 +234,9 @@ def test_resume_refuses_another_optimizer_in_one_line(make_data, run, tmp_path: 
 
 def test_resume_takes_a_typed_learning_rate(make_data, run, tmp_path: Path) -> None:
     """Fault of the predecessor: resuming ignored --lr."""
-    run("train.py", "--data", make_data().yaml, *FAST, "--name", "a", "--epochs", 4, "--lr", 0.01)
+    run("train.py", "--data", make_data().yaml, *FAST, "--name", "a", "--epochs", 1, "--lr", 0.01)
     last = run_folder(tmp_path, "a") / "last_model.pth"
-    resumed = run("train.py", "-r", "-w", last, "--epochs", 5, "--lr", 0.0025)
+    resumed = run("train.py", "-r", "-w", last, "--epochs", 2, "--lr", 0.0025)
     assert "lr: 0.002500" in resumed.stdout
     assert {g["lr"] for g in load_checkpoint(last)["optimizer_state_dict"]["param_groups"]} == {0.0025}
 
@@ -273,6 +273,7 @@ def test_weights_without_resume_start_a_new_run_with_other_classes(make_data, ru
     assert load_checkpoint(run_folder(tmp_path, "b") / "best_model.pth")["classes"][-1] == "blue"
 
 
+@pytest.mark.heavy
 def test_an_existing_name_is_not_overwritten(make_data, run, tmp_path: Path) -> None:
     """Fault of the predecessor: an existing --name was silently overwritten."""
     data = make_data()
@@ -393,6 +394,7 @@ def test_nc_off_by_one_and_empty_folder(make_data, run) -> None:
     assert (done.returncode, "--data is missing" in done.stderr) == (2, True)
 
 
+@pytest.mark.heavy
 def test_two_processes_on_cpus(make_data, run, tmp_path: Path) -> None:
     """Fault of the predecessor: multi-GPU runs could not be tried on CPUs, and every rank wrote files."""
     data = make_data(images=6)

@@ -142,9 +142,9 @@ def ended_soon(folder: Path, processes: int = 2) -> bool:
 @pytest.mark.parametrize(
     ("where", "how", "rank"),
     [
-        ("step", "killed", 1),
         ("evaluation", "raised", 1),
-        ("waiting", "killed", 1),
+        pytest.param("step", "killed", 1, marks=pytest.mark.heavy),
+        pytest.param("waiting", "killed", 1, marks=pytest.mark.heavy),
         pytest.param("step", "killed", 0, marks=pytest.mark.slow),
         pytest.param("step", "raised", 1, marks=pytest.mark.slow),
         pytest.param("evaluation", "killed", 0, marks=pytest.mark.slow),
@@ -211,6 +211,7 @@ def test_srun_needs_no_torchrun(make_data, tmp_path: Path) -> None:
     assert len(load_checkpoint(run_folder(tmp_path, "a") / "last_model.pth")["rng"]) == 2
 
 
+@pytest.mark.heavy
 def test_without_a_launcher_the_others_notice_a_death(make_data, tmp_path: Path) -> None:
     """srun without --kill-on-bad-exit ends nobody."""
     code = DYING.format(where="step", how="killed", rank=1)

@@ -18,7 +18,7 @@ SCRIPT = ROOT / "examples" / "onnx_minimal.py"
 PICTURE = ROOT / "example_test_data" / "image_1.jpg"
 
 
-@pytest.mark.parametrize("square", [False, True])
+@pytest.mark.parametrize("square", [False, pytest.param(True, marks=pytest.mark.heavy)])
 def test_it_finds_what_the_detector_finds(tmp_path: Path, square: bool) -> None:
     file = export(tmp_path, square=square)
     image = read_image(PICTURE)

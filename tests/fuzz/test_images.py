@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.fuzz.guard import answer, fuzz, is_one_line
+from tests.fuzz.guard import answer, fuzz, is_one_line, mutations
 from tests.fuzz.mutations import damage_bytes
 from utils.image_notes import image_notes
 from utils.images import read_header, read_image
 
-COUNT = 2500  # of each format
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 17, 3), np.uint8)).resize((34, 24))
 
 
@@ -118,10 +117,13 @@ def check_image(path: Path, as_stored: bool) -> None:
 
 
 @pytest.mark.parametrize("suffix", SAMPLES)
-def test_damaged_images_are_read_or_refused(tmp_path: Path, capfd: pytest.CaptureFixture, suffix: str) -> None:
+@mutations(2500)
+def test_damaged_images_are_read_or_refused(
+    tmp_path: Path, capfd: pytest.CaptureFixture, suffix: str, count: int
+) -> None:
     fuzz(
         tmp_path / f"a{suffix}",
-        COUNT,
+        count,
         lambda number: damaged_image(suffix, number),
         lambda path, number: check_image(path, number % 2 == 0),
     )

@@ -18,6 +18,7 @@ from models.create_fasterrcnn_model import create_model
 from models.custom_resnet import ResidualBlock
 from models.errors import ModelError
 from models.regnet import regnet_y_400mf
+from tests.conftest import heavy_among
 from tests.models.test_builder import batch_of
 from tests.models.test_create_fasterrcnn_model import PREDECESSOR
 
@@ -42,6 +43,7 @@ TABLE = {  # parameters at 21 classes and of the backbone; channels, side of the
     "regnet_y_400mf": (28_914_748, 3_903_144, 440, 10, 1024),
     "vgg16": (43_969_780, 14_723_136, 512, 10, 1024),
 }
+LARGE = {"convnext_base", "convnext_small", "efficientnet_b4", "resnet101", "resnet152", "vgg16"}  # seconds each
 FILES = {
     "squeezenet1_0": "squeezenet1_0-b66bff10.pth",
     "squeezenet1_1": "squeezenet1_1-b8a52dc0.pth",
@@ -92,7 +94,7 @@ def test_keys_order_counts_and_maps_are_the_predecessors(name: str) -> None:
     assert spec.strides == (16 if side == 19 else 320 // side,)  # SqueezeNets lose a row without padding
 
 
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("name", heavy_among(TABLE, LARGE))
 def test_every_model_trains_and_detects(name: str) -> None:
     torch.manual_seed(0)
     model = create_model[f"fasterrcnn_{name}"](3, pretrained=False, options=SMALL_HEAD).train()

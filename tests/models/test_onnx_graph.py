@@ -55,6 +55,7 @@ def test_any_size(name: str) -> None:
     assert (found.alone, found.boxes > 20) == (0, True), found
 
 
+@pytest.mark.heavy
 def test_half_precision() -> None:
     model = lively("fasterrcnn_nano")
     pair = Pair(model, "fasterrcnn_nano", Canvas(128, 128), half=True)
@@ -80,6 +81,7 @@ def test_several_images_a_call() -> None:
         to_onnx(model, None, batch=3)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "options",
     [{"class_agnostic": True}, {"detections": 300, "nms": 0.9, "proposals": 2000}, {"head_width": 64}],

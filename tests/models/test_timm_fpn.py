@@ -10,6 +10,7 @@ from models.create_fasterrcnn_model import create_model as registry
 from models.errors import ModelError, WeightsNotHereError
 from models.norms import batch_norms
 from models.timm_fpn import create_model, names
+from tests.conftest import heavy_among
 from tests.models.test_builder import batch_of
 from tests.models.test_torchvision_fpn import check_declarations, weights_folder  # noqa: F401
 
@@ -39,12 +40,18 @@ TESTED = {  # a small net of each way in which nets give maps, and the strides o
 }
 
 
+LARGE = {  # seconds of CPU time each
+    "csatv2", "efficientvit_m0", "inception_v3", "mvitv2_tiny", "tresnet_m", "vit_small_patch14_dinov2",
+    "vit_small_patch32_224", "xcit_nano_12_p16_224",
+}  # fmt: skip
+
+
 def on_meta(name: str, **options):
     with torch.device("meta"):
         return create_model(name, 3, pretrained=False, **options)
 
 
-@pytest.mark.parametrize("name", TESTED)
+@pytest.mark.parametrize("name", heavy_among(TESTED, LARGE))
 def test_a_net_gives_what_is_declared(name: str) -> None:
     model = on_meta(name)
     assert model.spec.levels == TESTED[name]

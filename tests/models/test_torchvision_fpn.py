@@ -16,6 +16,7 @@ from models.errors import ModelError
 from models.norms import batch_norms
 from models.simple_feature_pyramid import ChannelLayerNorm
 from models.torchvision_fpn import create_model, names
+from tests.conftest import heavy_among
 from tests.models.test_builder import batch_of
 
 FAMILIES = (
@@ -24,6 +25,7 @@ FAMILIES = (
     "resnext50_32x4d", "shufflenet_v2_x0_5", "squeezenet1_0", "squeezenet1_1", "swin_b", "swin_t", "swin_v2_t", "vgg11",
     "vgg11_bn",
 )  # fmt: skip
+LARGE = {"densenet121", "swin_b", "swin_v2_t", "inception_v3"}  # seconds of CPU time each
 LAST_OF_EACH_STRIDE = {
     "resnet18": ["layer1", "layer2", "layer3", "layer4"],
     "densenet121": ["features.denseblock1", "features.denseblock2", "features.denseblock3", "features.norm5"],
@@ -60,7 +62,7 @@ def check_declarations(model: nn.Module) -> None:
     assert model.spec.frozen_stages < len(model.spec.stages)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", heavy_among(FAMILIES, LARGE))
 def test_a_net_of_every_family_gives_what_is_declared(name: str) -> None:
     check_declarations(on_meta(name))
 
@@ -209,6 +211,7 @@ def test_published_weights_are_loaded(weights_folder: Path, name: str, file: str
     }
 
 
+@pytest.mark.heavy
 def test_old_files_of_densenets_have_dots_where_todays_have_none(weights_folder: Path) -> None:
     net = get_model("densenet121")
     old = {k.replace("norm1", "norm.1").replace("conv2.", "conv.2."): v for k, v in net.state_dict().items()}

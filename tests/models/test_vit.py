@@ -215,6 +215,7 @@ def test_autocast_runs_in_bfloat16() -> None:
     assert (half - expected).norm() < 0.02 * expected.norm()
 
 
+@pytest.mark.heavy
 def test_compiles_and_exports_without_a_break() -> None:
     net = small_vit().eval()
     images = torch.randn(1, 3, 96, 256)
@@ -225,7 +226,7 @@ def test_compiles_and_exports_without_a_break() -> None:
     torch.testing.assert_close(exported(images), expected)
 
 
-@pytest.mark.parametrize("dynamo", [False, True])
+@pytest.mark.parametrize("dynamo", [False, pytest.param(True, marks=pytest.mark.heavy)])
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
 def test_onnx_runs_it(dynamo: bool, tmp_path) -> None:
     """Fault: ONNX rounds a negative quotient towards 0, Python down, so the number of windows was wrong."""

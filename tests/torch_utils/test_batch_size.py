@@ -134,6 +134,7 @@ def test_other_errors_of_a_step_are_not_taken_for_full_memory() -> None:
         find_batch(model, SAMPLE, Precision(CPU), Processes(CPU), images=9, optimizer="SGD", ema=False)
 
 
+@pytest.mark.heavy
 def test_a_run_with_the_batch_that_was_found_is_one_with_that_number(
     make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

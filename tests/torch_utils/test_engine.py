@@ -114,6 +114,7 @@ def test_two_processes_measure_what_one_does(tmp_path: Path, model: FasterRCNN) 
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.heavy
 def test_every_process_evaluates_the_network_that_is_saved(tmp_path: Path) -> None:
     """Each process has batch norm statistics of its own after a step; only the main one's are saved."""
     data = write_data_set(tmp_path, images=1, size=(32, 32), splits=("train", "valid"))
@@ -171,6 +172,7 @@ def measured(index, processes):
 """
 
 
+@pytest.mark.heavy
 def test_an_odd_number_of_images_has_one_map_whatever_the_processes(tmp_path: Path) -> None:
     data = write_data_set(tmp_path, images=7, size=(64, 80), splits=("valid",))
     done = run_two(

@@ -252,6 +252,7 @@ def run_toy(batches, **options):
 """
 
 
+@pytest.mark.heavy
 def test_two_processes_train_as_one_with_all_their_images(tmp_path: Path) -> None:
     """Two of batch 2, and two of batch 1 that accumulate 2, against one of batch 4."""
     model = Toy()

@@ -128,6 +128,7 @@ print("equal")
 """
 
 
+@pytest.mark.heavy
 def test_the_kernel_keeps_what_torchvision_keeps() -> None:
     """In Triton's interpreter, which shows what the kernel computes, not that a GPU's compiler takes it."""
     pytest.importorskip("triton")

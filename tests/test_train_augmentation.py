@@ -69,7 +69,7 @@ def test_a_mistake_in_the_transforms_is_one_line(make_data, run, tmp_path: Path)
     (tmp_path / "aug.yaml").write_text("- HorizontalFlip\n- RandomCrop: {height: 100, width: 10}")
     done = run("train.py", "--data", make_data().yaml, *FAST, "--aug-config", "aug.yaml")
     assert done.returncode == 2
-    assert "aug.yaml:2: RandomCrop fails on an image of 80 x 64 px" in done.stderr
+    assert "aug.yaml:2: RandomCrop fails on an image of 40 x 32 px" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert not (tmp_path / "outputs").exists()
 

@@ -21,12 +21,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from utils.label_writers import write_voc
 from utils.printable import encodable
 
-settings.register_profile("shared machine", deadline=None)
+settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared machine")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what runs behind them; scripts would heed it
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -34,6 +34,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # there are as many workers as cores: t
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the scripts that are run
     torch.set_num_threads(1)
 
+HANG = 300  # s: what takes longer is stuck, on any machine
 ROOT = Path(__file__).resolve().parent.parent
 CLASSES = ["__background__", "red", "green"]
 CLOSED_PORT = "http://127.0.0.1:9"  # a proxy that refuses: scripts that we run have no network either
@@ -151,7 +152,7 @@ class ScriptServer:
         command: Sequence[object],
         printed: tuple[Path, Path],
         *,
-        timeout: int = 300,
+        timeout: int = HANG,
         kill_after: float | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> tuple[int, float]:
@@ -183,7 +184,7 @@ def script_server() -> ScriptServer:
 
 
 def run_script(
-    folder: Path, script: str, *arguments: object, timeout: int = 300, **environment: str
+    folder: Path, script: str, *arguments: object, timeout: int = HANG, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a script of the project in `folder`, as a user would: run_script(folder, "train.py", "-h").
 

@@ -14,7 +14,7 @@ import pytest
 
 import inference_video
 import sahi_inference
-from tests.conftest import ROOT, squares
+from tests.conftest import HANG, ROOT, squares
 from tests.some_checkpoint import write_checkpoint
 from tests.videos import is_faststart, read_back, write_video
 from utils.errors import UserError
@@ -85,12 +85,12 @@ def test_a_signal_leaves_a_playable_video_and_the_log(weights: Path, tmp_path: P
     script = [sys.executable, ROOT / "inference_video.py"]
     words = [*script, "-w", weights, "-i", ".", "-o", "out", "-d", "cpu", "--log-json"]
     with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + HANG
         video = tmp_path / "out" / f"{tmp_path.name}.mp4"
         while time.monotonic() < deadline and not (video.exists() and video.stat().st_size > 2000):
             time.sleep(0.05)
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=HANG)
     assert process.returncode == 128 + number, err
     assert f"stopped by {number.name}" in err
     assert "Traceback" not in err
@@ -106,7 +106,7 @@ def test_standard_input(weights: Path, tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mkv", frames(8))
     words = [sys.executable, ROOT / "inference_video.py", "-w", weights, "-i", "-", "-o", "out", "-d", "cpu"]
     with path.open("rb") as file:
-        done = subprocess.run(words, cwd=tmp_path, stdin=file, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(words, cwd=tmp_path, stdin=file, capture_output=True, text=True, timeout=HANG)
     assert done.returncode == 0, done.stderr
     assert len(read_back(tmp_path / "out/stdin.mp4")[0]) == 8
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from tests.conftest import ROOT
+from tests.conftest import HANG, ROOT
 from tests.utils.test_label_index import to_coco, to_yolo
 from torch_utils.checkpoint import load_checkpoint, save_checkpoint
 
@@ -149,7 +149,7 @@ def kill_when(cwd: Path, arguments: tuple, folder: Path, text: str) -> None:
         [sys.executable, ROOT / "train.py", *map(str, arguments)],
         cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     ) as process:  # fmt: skip
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + HANG
         while process.poll() is None and time.monotonic() < deadline:
             log = folder / "train.log"
             if log.is_file() and text in log.read_text():
@@ -401,7 +401,7 @@ def test_two_processes_on_cpus(make_data, run, tmp_path: Path) -> None:
     launch = ("-m", "torch.distributed.launch", "--standalone", "--nproc_per_node=2", "--use_env", ROOT / "train.py")
     done = subprocess.run(
         [sys.executable, *map(str, launch), "--data", str(data.yaml), *FAST, "--epochs", "2", "--name", "two", "--ema"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=300,
+        cwd=tmp_path, capture_output=True, text=True, timeout=HANG,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Number of training samples: 6") == 1

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, DataSet, ScriptServer
+from tests.conftest import HANG, ROOT, DataSet, ScriptServer
 from tests.test_train import FAST, assert_same_run, run_folder
 from torch_utils.checkpoint import load_checkpoint
 
@@ -82,7 +82,7 @@ def start(tmp_path: Path, *arguments: object, launcher: tuple = (), **more: obje
 
 def wait_for(folder: Path, text: str) -> None:
     """Wait until the run's log has the text."""
-    log, deadline = folder / "train.log", time.monotonic() + 200
+    log, deadline = folder / "train.log", time.monotonic() + HANG
     while not (log.is_file() and text in log.read_text()):
         assert time.monotonic() < deadline, f"no {text} in {log}"
         time.sleep(0.01)
@@ -100,7 +100,7 @@ def test_a_signal_saves_the_run_in_mid_epoch(make_data, run, tmp_path: Path) -> 
     folder = run_folder(tmp_path, "a")
     wait_for(folder, "Epoch: [0]")
     os.killpg(process.pid, signal.SIGTERM)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=HANG)
     assert process.returncode == 128 + signal.SIGTERM, errors
     assert "stopped by SIGTERM. The run is in outputs/training/a/last_model.pth: go on with python train.py" in errors
     assert "Traceback" not in errors
@@ -121,7 +121,7 @@ def test_several_processes_stop_together_and_another_number_goes_on(make_data, r
     folder = run_folder(tmp_path, "a")
     wait_for(folder, "Epoch: [0]")
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=HANG)
     assert process.returncode != 0
     assert errors.count("stopped by SIGTERM. The run is in outputs/training/a/last_model.pth") == 1, errors
     seen = load_checkpoint(folder / "last_model.pth", whole_run=True)["epoch_under_way"]["images"]
@@ -144,7 +144,7 @@ def test_a_full_disk_ends_the_run_and_leaves_the_last_checkpoint(make_data, run,
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     process = start(tmp_path, "-r", "-w", last, "--epochs", 3, "--cache", "off", preexec_fn=no_room)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=HANG)
     assert process.returncode == 2, errors
     (line,) = errors.splitlines()
     assert "last_model" in line
@@ -160,7 +160,7 @@ def test_data_that_vanish_end_the_run_with_what_is_safe(make_data, tmp_path: Pat
     process = start(tmp_path, *long_command(data), "--epochs", 50, "--name", "a", "--cache", "off")
     wait_for(run_folder(tmp_path, "a"), "Epoch: [0]")
     data.root.rename(tmp_path / "elsewhere")
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=HANG)
     assert process.returncode == 2, errors
     (line,) = errors.splitlines()
     assert "no such file. The run is in outputs/training/a/last_model.pth: go on with python train.py" in line

@@ -9,7 +9,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from tests.conftest import ROOT
+from tests.conftest import HANG, ROOT
 from tests.test_train import FAST, run_folder
 
 
@@ -21,7 +21,7 @@ def test_a_killed_worker_ends_the_run_with_the_cause(make_data, tmp_path: Path) 
         [sys.executable, ROOT / "train.py", *map(str, arguments)],
         cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
-        deadline, log = time.monotonic() + 120, tmp_path / "outputs/training/a/train.log"
+        deadline, log = time.monotonic() + HANG, tmp_path / "outputs/training/a/train.log"
         while process.poll() is None and time.monotonic() < deadline:
             if log.is_file() and "Epoch: [1]" in log.read_text():
                 break
@@ -30,7 +30,7 @@ def test_a_killed_worker_ends_the_run_with_the_cause(make_data, tmp_path: Path) 
         assert workers
         for worker in workers[:2]:  # those of the training split
             worker.kill()
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=HANG)
     assert process.returncode == 2
     assert errors.startswith("error: loader ")
     assert "a process that loads images, was ended by signal SIGKILL" in errors

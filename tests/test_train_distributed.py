@@ -14,14 +14,14 @@ import torch
 
 import train
 from models.rcnn import sampling
-from tests.conftest import ROOT
+from tests.conftest import HANG, ROOT
 from tests.test_train import FAST, RUN_FILES, run_folder
 from tests.test_train_data import damage
 from torch_utils.checkpoint import load_checkpoint
 from utils.flags import parse_options
 from utils.train_options import TrainOptions
 
-SOON = 30  # s from a death to the end of the last process
+SOON = 120  # s from a death to the end of the last process
 START = """
 import os, train
 from utils.script import run_script
@@ -48,7 +48,7 @@ def two(folder: Path, *arguments: object, code: str = "") -> subprocess.Complete
     launch = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", script)
     return subprocess.run(
         [sys.executable, *map(str, (*launch, *arguments))],
-        cwd=folder, env=environment(), capture_output=True, text=True, timeout=300,
+        cwd=folder, env=environment(), capture_output=True, text=True, timeout=HANG,
     )  # fmt: skip
 
 
@@ -204,7 +204,7 @@ def as_srun(folder: Path, code: str, *arguments: object) -> list[subprocess.Pope
 @pytest.mark.heavy
 def test_srun_needs_no_torchrun(make_data, tmp_path: Path) -> None:
     processes = as_srun(tmp_path, "", "--data", make_data().yaml, *FAST, "--epochs", 1, "--name", "a")
-    (output, errors), (silence, more) = (process.communicate(timeout=200) for process in processes)
+    (output, errors), (silence, more) = (process.communicate(timeout=HANG) for process in processes)
     assert [process.returncode for process in processes] == [0, 0], errors + more
     assert "Results are in outputs/training/a" in output
     assert silence == ""
@@ -216,7 +216,7 @@ def test_without_a_launcher_the_others_notice_a_death(make_data, tmp_path: Path)
     """srun without --kill-on-bad-exit ends nobody."""
     code = DYING.format(where="step", how="killed", rank=1)
     processes = as_srun(tmp_path, code, "--data", make_data(images=12).yaml, *FAST, "--name", "a")
-    (_, errors), _ = (process.communicate(timeout=200) for process in processes)
+    (_, errors), _ = (process.communicate(timeout=HANG) for process in processes)
     assert time.time() - float((tmp_path / "ended_at").read_text()) < SOON
     assert [process.returncode for process in processes] == [1, -signal.SIGKILL], errors
     assert "Traceback" in errors

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from models.dinov3 import WEIGHTS, WEIGHTS_PAGE, build
-from tests.conftest import ROOT
+from tests.conftest import HANG, ROOT
 from tests.models.test_dinov3 import randomised
 
 REPOSITORY = str(ROOT / "dinov3")
@@ -61,7 +61,7 @@ def test_it_loads_from_any_folder_whatever_models_is_there(official, tmp_path: P
         "assert 'models' not in sys.modules\n"
         "print(sum(p.double().sum() for p in net.parameters()).item())\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=HANG)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) == pytest.approx(sum(p.double().sum() for p in net.parameters()).item())
 

@@ -13,7 +13,7 @@ import pytest
 
 from utils.errors import DataError
 
-SECONDS = 15  # of one read; a hang, not a slow machine
+SECONDS = 60  # of one read; a hang, not a slow machine
 _MEMORY = 1536 << 20  # bytes of address space on top of what the process has
 _MESSAGE = 2000  # characters, without the path
 _UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # control characters, line ends, half characters

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import ROOT
+from tests.conftest import HANG, ROOT
 from torch_utils.distributed import Processes, from_main, gathered, join_processes, pick_device
 from utils.errors import UserError
 
@@ -90,7 +90,7 @@ def run_two(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", script],
         env={"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, timeout=100,
+        capture_output=True, text=True, timeout=HANG,
     )  # fmt: skip
 
 

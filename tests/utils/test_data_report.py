@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from models.builder import ANCHOR_SIZES, ASPECT_RATIOS
+from tests.conftest import HANG
 from tests.utils.test_data_check import GOOD, SAMPLES, SIZE, Folder, voc
 from utils.anchors import Anchors
 from utils.data_charts import Scale, heat_map, histogram, octaves, steps
@@ -325,7 +326,7 @@ def browser(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
             "--enable-logging=stderr",
         ]
         command += [f"--user-data-dir={tmp_path / 'profile'}", *flags, page.as_uri()]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        return subprocess.run(command, capture_output=True, text=True, timeout=HANG, check=True)
 
     return show
 

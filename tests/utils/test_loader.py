@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import ROOT
+from tests.conftest import HANG, ROOT
 from utils.batch import Batch
 from utils.errors import DataError, UserError
 from utils.loader import Loader, LoaderError, most_steps
@@ -245,7 +245,7 @@ def _is_alive(pid: int) -> bool:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks into /proc")
 def test_no_worker_outlives_a_killed_main_process() -> None:
-    done = subprocess.run([sys.executable, "-c", _ORPHANS], cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", _ORPHANS], cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=HANG)
     assert done.returncode == -signal.SIGKILL
     pids, until = list(map(int, done.stdout.split())), time.monotonic() + 15
     assert len(pids) == 2
@@ -264,7 +264,7 @@ def test_where_processes_are_spawned() -> None:
         "    made = loader(2)\n"
         "    print(sum(int(batch.images.sum()) for batch in made), sum(int(b.images.sum()) for b in loader(0)))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=HANG)
     one, other = done.stdout.split()
     assert (done.returncode, one) == (0, other), done.stderr
     assert set(done.stderr.splitlines()) == {"b.jpg: cut off; it is left out"}

@@ -11,7 +11,7 @@ from torchvision.ops import nms
 
 from models.rcnn import nms as ours
 from models.rcnn.nms import by_fix_point, on_cpu, rounded_down, suppress
-from tests.conftest import ROOT
+from tests.conftest import HANG, ROOT
 
 SETS = st.lists(
     st.lists(st.tuples(*[st.integers(0, 12)] * 2, *[st.integers(0, 9)] * 2, st.booleans()), min_size=5, max_size=5),
@@ -134,6 +134,6 @@ def test_the_kernel_keeps_what_torchvision_keeps() -> None:
     pytest.importorskip("triton")
     command = [sys.executable, "-c", KERNEL]  # a process of its own: Triton asks for the interpreter when imported
     done = subprocess.run(
-        command, cwd=ROOT, env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True, timeout=120
+        command, cwd=ROOT, env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True, timeout=HANG
     )
     assert done.stdout == "equal\n", done.stderr

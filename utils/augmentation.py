@@ -149,6 +149,8 @@ def mosaic(
     part that fills the quarter, which makes objects about 0.3 to 0.7 times as large, and `zoom`. Boxes cut to less
     than a quarter of their area are left out.
     """
+    from utils.pixel_rows import show
+
     numbers = rng.random(14).tolist()  # at once: a call for each would take as long as a tile
     cx, cy = (round(side * _between(_CENTRE, number)) for side, number in zip((width, height), numbers, strict=False))
     canvas = np.empty((height, width, 3), np.uint8)
@@ -161,10 +163,11 @@ def mosaic(
         filling = _filling(whole, quarter)
         magnified, *place = numbers[2 + 3 * k : 5 + 3 * k]
         window = _window(whole, scaled(quarter, 1 / _between((filling, max(filling, zoom)), magnified)), *place)
-        _show(tile.image, window, canvas[top:bottom, left:right])
+        target = left, top, right, bottom
+        show(tile.image, window, canvas, target)
         used.append(tile)
         windows.append(window)
-        targets.append((left, top, right, bottom))
+        targets.append(target)
     tile_of_box = np.repeat(np.arange(len(used)), [len(tile.boxes) for tile in used])
     boxes, visible = through(
         np.concatenate([tile.boxes for tile in used]),
@@ -195,6 +198,8 @@ def paste(picture: Labelled, other: Labelled, rng: np.random.Generator, *, zoom:
 
     What else is seen in a pasted rectangle comes with its box. Source: https://arxiv.org/abs/1902.07296.
     """
+    from utils.pixel_rows import show
+
     image, boxes, labels = picture.image.copy(), picture.boxes, picture.labels
     size, (other_height, other_width) = image.shape[:2], other.image.shape[:2]
     objects = np.flatnonzero((other.boxes[:, 2:] - other.boxes[:, :2] >= MIN_SIDE).all(1))
@@ -214,7 +219,7 @@ def paste(picture: Labelled, other: Labelled, rng: np.random.Generator, *, zoom:
         if not visible[k]:  # it became too small
             continue
         x, y = corners[free[0]]
-        _show(other.image, window, image[y : y + height, x : x + width])
+        show(other.image, window, image, (x, y, x + width, y + height))
         boxes, labels = np.concatenate([boxes, pasted]), np.concatenate([labels, other.labels[visible]])
     return Labelled(image, boxes, labels)
 
@@ -244,12 +249,6 @@ def _seen(image: np.ndarray, window: tuple[int, int, int, int], height: int, wid
     """What is in the window, at height x width: nothing but that is resized."""
     left, top, right, bottom = window
     return resize_image(image[top:bottom, left:right], height, width)
-
-
-def _show(image: np.ndarray, window: tuple[int, int, int, int], part: np.ndarray) -> None:
-    """As _seen, in a part of another picture, with nothing in between to be copied."""
-    left, top, right, bottom = window
-    cv2.resize(image[top:bottom, left:right], part.shape[1::-1], dst=part, interpolation=cv2.INTER_LINEAR)
 
 
 def through(boxes: np.ndarray, windows: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.conftest import ROOT
-from utils.pixel_rows import mirrored, stretched
+from utils.pixel_rows import Box, mirrored, show, stretched
 
 SIDES = st.integers(1, 80)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -46,6 +46,39 @@ def test_an_image_of_one_value_keeps_it(value: int) -> None:
         assert (stretched(np.full((7, 5, 3), value, np.uint8), height) == value).all()
 
 
+@st.composite
+def part_of(draw: st.DrawFn, height: int, width: int) -> Box:
+    """Left, top, right, bottom, of at least one pixel."""
+    left, top = draw(st.integers(0, width - 1)), draw(st.integers(0, height - 1))
+    return left, top, draw(st.integers(left + 1, width)), draw(st.integers(top + 1, height))
+
+
+@given(st.data(), SIDES, SIDES, SIDES, SIDES, SEEDS, st.booleans(), st.booleans())
+def test_a_part_shown_in_another_picture_has_opencvs_pixels_there_alone(
+    data: st.DataObject, height: int, width: int, new: int, wide: int, seed: int, read_only: bool, part: bool
+) -> None:
+    image, picture = noise(height, width, seed, read_only=read_only, part=part), noise(new, wide, seed + 1)
+    left, top, right, bottom = window = data.draw(part_of(height, width))
+    x1, y1, x2, y2 = target = data.draw(part_of(new, wide))
+    expected, before = picture.copy(), image.copy()
+    seen = cv2.resize(image[top:bottom, left:right], (x2 - x1, y2 - y1), interpolation=cv2.INTER_LINEAR)
+    expected[y1:y2, x1:x2] = seen
+    show(image, window, picture, target)
+    difference = np.abs(picture.astype(int) - expected)
+    assert difference.max() <= (0 if (bottom - top, right - left) == (y2 - y1, x2 - x1) else 1)
+    difference[y1:y2, x1:x2] = 0
+    assert not difference.any()
+    np.testing.assert_array_equal(image, before)
+
+
+@pytest.mark.parametrize("value", [0, 1, 127, 254, 255])
+def test_a_part_of_one_value_keeps_it(value: int) -> None:
+    image, picture = np.full((7, 5, 3), value, np.uint8), np.empty((40, 30, 3), np.uint8)
+    for side in range(1, 30):
+        show(image, (0, 0, 5, 7), picture, (0, 0, side, side))
+        assert (picture[:side, :side] == value).all()
+
+
 @given(SIDES, SIDES, SEEDS, st.booleans(), st.booleans())
 def test_a_mirror_image_is_made_in_place_where_nobody_else_sees_it(
     height: int, width: int, seed: int, read_only: bool, part: bool
@@ -60,10 +93,10 @@ def test_a_mirror_image_is_made_in_place_where_nobody_else_sees_it(
 
 
 def fresh(cache: Path) -> None:
-    """A process of its own that uses both, with machine code kept in `cache`."""
+    """A process of its own that uses them, with machine code kept in `cache`."""
     code = """
 import numpy as np
-from utils.pixel_rows import mirrored, stretched
+from utils.pixel_rows import Box, mirrored, show, stretched
 assert mirrored(stretched(np.ones((2, 2, 3), np.uint8), 5)).all()
 """
     environment = os.environ | {"NUMBA_CACHE_DIR": str(cache)}
@@ -86,7 +119,7 @@ def test_it_runs_where_no_folder_can_be_written_to(monkeypatch: pytest.MonkeyPat
     from utils import pixel_rows
 
     monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
-    compiled = pixel_rows._compiled(pixel_rows._mirror.py_func)
+    compiled = pixel_rows._compiled(pixel_rows._SOURCE, pixel_rows._OUT)(pixel_rows._mirror.py_func)
     image = noise(4, 5, 0)
     out = np.empty_like(image)
     compiled(image.reshape(4, -1), out.reshape(4, -1))

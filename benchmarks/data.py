@@ -22,13 +22,13 @@ from benchmarks.predecessor import FloatDataset
 from datasets import BATCHES_BACK, DetectionDataset, TrainBatches, make_loader, recent_places
 from utils.augmentation_policy import AugmentationPolicy
 from utils.batch import collate
+from utils.compiled_loops import stretched
 from utils.data_config import load_data_config
 from utils.image_cache import cache_size, make_cache_files
 from utils.images import read_image
 from utils.label_index import open_index
 from utils.machine import keep_memory
 from utils.options import LABEL_TYPES
-from utils.pixel_rows import stretched
 from utils.sample import Sample
 from utils.size_rule import SizeRule
 

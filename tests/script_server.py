@@ -39,7 +39,7 @@ IMPORTED = (
     "utils.demo_data",
     "utils.image_inference",
     "utils.pictures",
-    "utils.pixel_rows",
+    "utils.compiled_loops",
     "utils.plots",
     "utils.sliced_detector",
     "utils.video_inference",

@@ -479,4 +479,4 @@ def test_images_of_a_data_set_are_resized_as_all_others(old: int, width: int, he
     image = np.random.default_rng(old).integers(0, 256, (old, width, 3), np.uint8)
     size = height, other or width
     difference = np.abs(datasets._resized(image, *size).astype(int) - resize_image(image, *size))
-    assert difference.max() <= 1  # 0 on x86, see tests/utils/test_pixel_rows.py
+    assert difference.max() <= 1  # 0 on x86, see tests/utils/test_compiled_loops.py

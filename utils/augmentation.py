@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from utils.augmentation_config import Pipeline, photometric
-from utils.augmentation_policy import MIN_SIDE, MIN_VISIBLE, AugmentationPolicy
+from utils.augmentation_policy import MIN_SIDE, AugmentationPolicy
 
 _CENTRE = (0.3, 0.7)  # where the four tiles of a mosaic meet, as a fraction of each side
 _CROP = (0.5, 1.0)  # sides of a crop, as a fraction of the picture's
@@ -116,8 +116,8 @@ def resize(picture: Labelled, height: int, width: int) -> Labelled:
 
 
 def flip_left_right(picture: Labelled) -> Labelled:
-    """The mirror image, in the memory of the picture's own where utils/pixel_rows.py can."""
-    from utils.pixel_rows import mirrored
+    """The mirror image, in the memory of the picture's own where utils/compiled_loops.py can."""
+    from utils.compiled_loops import mirrored
 
     boxes = picture.boxes.copy()
     boxes[:, ::2] = np.float32(picture.image.shape[1]) - picture.boxes[:, 2::-2]
@@ -130,11 +130,12 @@ def crop(picture: Labelled, height: int, width: int, rng: np.random.Generator) -
     Boxes cut to less than a quarter of their area are left out. A part without boxes of a picture that has some is not
     taken; after a few tries the whole picture is.
     """
+    from utils.compiled_loops import through
+
     whole = picture.image.shape[:2]
-    target = np.array([0, 0, width, height], np.float32)
     for _ in range(_TRIES):
         window = _window(whole, scaled(whole, rng.uniform(*_CROP)), *rng.random(2).tolist())
-        boxes, visible = through(picture.boxes, np.array(window, np.float32), target)
+        boxes, visible = through(picture.boxes, [window], [(0, 0, width, height)], [len(picture.boxes)])
         if visible.any() or not len(visible):
             return Labelled(_seen(picture.image, window, height, width), boxes, picture.labels[visible])
     return resize(picture, height, width)
@@ -149,7 +150,7 @@ def mosaic(
     part that fills the quarter, which makes objects about 0.3 to 0.7 times as large, and `zoom`. Boxes cut to less
     than a quarter of their area are left out.
     """
-    from utils.pixel_rows import show
+    from utils.compiled_loops import show, through
 
     numbers = rng.random(14).tolist()  # at once: a call for each would take as long as a tile
     cx, cy = (round(side * _between(_CENTRE, number)) for side, number in zip((width, height), numbers, strict=False))
@@ -168,12 +169,8 @@ def mosaic(
         used.append(tile)
         windows.append(window)
         targets.append(target)
-    tile_of_box = np.repeat(np.arange(len(used)), [len(tile.boxes) for tile in used])
-    boxes, visible = through(
-        np.concatenate([tile.boxes for tile in used]),
-        np.array(windows, np.float32)[tile_of_box],
-        np.array(targets, np.float32)[tile_of_box],
-    )
+    counts = [len(tile.boxes) for tile in used]
+    boxes, visible = through(np.concatenate([tile.boxes for tile in used]), windows, targets, counts)
     return Labelled(canvas, boxes, np.concatenate([tile.labels for tile in used])[visible])
 
 
@@ -182,12 +179,14 @@ def mixup(picture: Labelled, other: Labelled, rng: np.random.Generator) -> Label
 
     Source: mixup for detection, https://arxiv.org/abs/1902.04103.
     """
+    from utils.compiled_loops import through
+
     height, width = size = picture.image.shape[:2]
     whole = other.image.shape[:2]
     window = _window(whole, scaled(size, 1 / _filling(whole, size)), *rng.random(2).tolist())
     weight = rng.beta(_MIXED, _MIXED)
     image = cv2.addWeighted(picture.image, weight, _seen(other.image, window, height, width), 1 - weight, 0)
-    boxes, visible = through(other.boxes, np.array(window, np.float32), np.array([0, 0, width, height], np.float32))
+    boxes, visible = through(other.boxes, [window], [(0, 0, width, height)], [len(other.boxes)])
     return Labelled(
         image, np.concatenate([picture.boxes, boxes]), np.concatenate([picture.labels, other.labels[visible]])
     )
@@ -198,7 +197,7 @@ def paste(picture: Labelled, other: Labelled, rng: np.random.Generator, *, zoom:
 
     What else is seen in a pasted rectangle comes with its box. Source: https://arxiv.org/abs/1902.07296.
     """
-    from utils.pixel_rows import show
+    from utils.compiled_loops import show, through
 
     image, boxes, labels = picture.image.copy(), picture.boxes, picture.labels
     size, (other_height, other_width) = image.shape[:2], other.image.shape[:2]
@@ -215,11 +214,12 @@ def paste(picture: Labelled, other: Labelled, rng: np.random.Generator, *, zoom:
         free = np.flatnonzero((_hidden(boxes, places) <= _HIDDEN).all(1))
         if not len(free):
             continue
-        pasted, visible = through(other.boxes, np.array(window, np.float32), places[free[0]])
+        x, y = corners[free[0]].tolist()
+        target = x, y, x + width, y + height
+        pasted, visible = through(other.boxes, [window], [target], [len(other.boxes)])
         if not visible[k]:  # it became too small
             continue
-        x, y = corners[free[0]]
-        show(other.image, window, image, (x, y, x + width, y + height))
+        show(other.image, window, image, target)
         boxes, labels = np.concatenate([boxes, pasted]), np.concatenate([labels, other.labels[visible]])
     return Labelled(image, boxes, labels)
 
@@ -249,17 +249,6 @@ def _seen(image: np.ndarray, window: tuple[int, int, int, int], height: int, wid
     """What is in the window, at height x width: nothing but that is resized."""
     left, top, right, bottom = window
     return resize_image(image[top:bottom, left:right], height, width)
-
-
-def through(boxes: np.ndarray, windows: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes as windows, (4,) or one a box, become targets: the parts worth keeping (M, 4), and of which boxes (N,)."""
-    scale = (targets[..., 2:] - targets[..., :2]) / (windows[..., 2:] - windows[..., :2])
-    corners = (boxes.reshape(-1, 2, 2) - windows[..., None, :2]) * scale[..., None, :] + targets[..., None, :2]
-    cut = np.minimum(np.maximum(corners, targets[..., None, :2]), targets[..., None, 2:])
-    (width, height), (cut_width, cut_height) = (corners[:, 1] - corners[:, 0]).T, (cut[:, 1] - cut[:, 0]).T
-    is_kept = cut_width * cut_height >= MIN_VISIBLE * (width * height)
-    visible = is_kept & (np.minimum(cut_width, cut_height) >= MIN_SIDE)
-    return cut[visible].reshape(-1, 4), visible
 
 
 def _hidden(boxes: np.ndarray, places: np.ndarray) -> np.ndarray:

@@ -11,7 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.conftest import ROOT
-from utils.pixel_rows import Box, mirrored, show, stretched
+from utils.augmentation_policy import MIN_SIDE, MIN_VISIBLE
+from utils.compiled_loops import Box, mirrored, show, stretched, through
 
 SIDES = st.integers(1, 80)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -79,6 +80,26 @@ def test_a_part_of_one_value_keeps_it(value: int) -> None:
         assert (picture[:side, :side] == value).all()
 
 
+@given(st.data(), st.lists(st.integers(0, 4), min_size=1, max_size=4), SEEDS)
+def test_boxes_go_where_the_pixels_of_a_window_do(data: st.DataObject, counts: list[int], seed: int) -> None:
+    windows, targets = ([data.draw(part_of(80, 60)) for _ in counts] for _ in range(2))
+    rng = np.random.default_rng(seed)
+    boxes = np.concatenate([low := rng.random((sum(counts), 2)) * 60, low + rng.random(low.shape) * 40], 1)
+    boxes = boxes.astype(np.float32)
+    boxes.flags.writeable = False
+    window, target = (np.repeat(np.array(frames, np.float32), counts, axis=0) for frames in (windows, targets))
+    scale = (target[:, 2:] - target[:, :2]) / (window[:, 2:] - window[:, :2])
+    corners = (boxes.reshape(-1, 2, 2) - window[:, None, :2]) * scale[:, None] + target[:, None, :2]
+    whole = (corners[:, 1] - corners[:, 0]).prod(1)
+    cut = corners.clip(target[:, None, :2], target[:, None, 2:])
+    sides = cut[:, 1] - cut[:, 0]
+    expected = (sides.prod(1) >= MIN_VISIBLE * whole) & (sides >= MIN_SIDE).all(1)
+    kept, visible = through(boxes, windows, targets, counts)
+    assert kept.dtype == np.float32
+    np.testing.assert_array_equal(visible, expected)
+    np.testing.assert_array_equal(kept, cut[expected].reshape(-1, 4))
+
+
 @given(SIDES, SIDES, SEEDS, st.booleans(), st.booleans())
 def test_a_mirror_image_is_made_in_place_where_nobody_else_sees_it(
     height: int, width: int, seed: int, read_only: bool, part: bool
@@ -96,7 +117,8 @@ def fresh(cache: Path) -> None:
     """A process of its own that uses them, with machine code kept in `cache`."""
     code = """
 import numpy as np
-from utils.pixel_rows import Box, mirrored, show, stretched
+from utils.augmentation_policy import MIN_SIDE, MIN_VISIBLE
+from utils.compiled_loops import Box, mirrored, show, stretched, through
 assert mirrored(stretched(np.ones((2, 2, 3), np.uint8), 5)).all()
 """
     environment = os.environ | {"NUMBA_CACHE_DIR": str(cache)}
@@ -116,10 +138,11 @@ def test_machine_code_is_kept_and_damaged_files_of_it_do_no_harm(tmp_path: Path)
 def test_it_runs_where_no_folder_can_be_written_to(monkeypatch: pytest.MonkeyPatch) -> None:
     from numba.core import caching
 
-    from utils import pixel_rows
+    from utils import compiled_loops
 
     monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
-    compiled = pixel_rows._compiled(pixel_rows._SOURCE, pixel_rows._OUT)(pixel_rows._mirror.py_func)
+    arguments = compiled_loops._SOURCE, compiled_loops._OUT
+    compiled = compiled_loops._compiled(*arguments)(compiled_loops._mirror.py_func)
     image = noise(4, 5, 0)
     out = np.empty_like(image)
     compiled(image.reshape(4, -1), out.reshape(4, -1))

@@ -45,7 +45,9 @@ def mirrored(image: np.ndarray) -> np.ndarray:
 
 
 def show(image: np.ndarray, window: Box, picture: np.ndarray, target: Box) -> None:
-    """Fill a part of a picture with a part of an image, as cv2.resize with INTER_LINEAR does, to one level.
+    """Fill a part of a picture with a part of an image, as cv2.resize with INTER_LINEAR does, to two levels.
+
+    One is the most in photographs; two are where neighbours are as different as in noise.
 
     Args:
         image: (H, W, 3) uint8.
@@ -57,14 +59,17 @@ def show(image: np.ndarray, window: Box, picture: np.ndarray, target: Box) -> No
 
 
 def through(
-    boxes: np.ndarray, windows: Sequence[Box], targets: Sequence[Box], counts: Sequence[int]
+    boxes: np.ndarray,
+    windows: Sequence[Box] | np.ndarray,
+    targets: Sequence[Box] | np.ndarray,
+    counts: Sequence[int] | np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Boxes as windows become targets, each cut to its target; without those of which too little is left.
 
     Args:
         boxes: (N, 4) float32.
-        windows, targets: see show.
-        counts: how many of the boxes, in their order, are seen through each window.
+        windows, targets: (W, 4), see show.
+        counts: (W,), how many of the boxes, in their order, are seen through each window.
 
     Returns:
         (M, 4) float32 boxes, at least MIN_SIDE wide and high and at least MIN_VISIBLE of what they were before the cut,

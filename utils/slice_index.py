@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.augmentation import through
+from utils.compiled_loops import through
 from utils.file_names import Files
 from utils.label_index import LabelIndex
 from utils.slicing import Slices
@@ -43,7 +43,7 @@ def slice_index(index: LabelIndex, slices: Slices, *, empty: float = 0.1, seed: 
     """Every image, and the slices of those that are larger than one.
 
     A slice has the boxes of which it shows at least a quarter of the area, cut at its border and at least 2 px wide and
-    high, as after any other cut (`through` of utils/augmentation.py). Without one to train on it is left out, for it
+    high, as after any other cut (`through` of utils/compiled_loops.py). Without one to train on it is left out, for it
     may show a part of an object; but of the slices that no box touches, chance draws some.
 
     Args:
@@ -100,8 +100,7 @@ def _cut(boxes: np.ndarray, grid: np.ndarray) -> _Cut:
     sides = np.minimum(boxes[:, 2:], grid[:, None, 2:]) - np.maximum(boxes[:, :2], grid[:, None, :2])
     touching = (sides > 0).all(2)
     window, box = np.nonzero(touching)
-    windows = grid[window].astype(np.float32)
-    cut, visible = through(boxes[box], windows, windows - windows[:, [0, 1, 0, 1]])
+    cut, visible = through(boxes[box], grid, grid - grid[:, [0, 1, 0, 1]], touching.sum(1))
     return _Cut(window[visible], box[visible], cut, touching.any(1))
 
 

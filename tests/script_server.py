@@ -5,6 +5,7 @@ files for stdout and stderr; `kill_after` seconds, or null; `timeout`. Answers w
 a signal, and how long it took. A child does what the script does, to the end of its interpreter.
 """
 
+import atexit
 import gc
 import importlib
 import json
@@ -34,12 +35,12 @@ IMPORTED = (
     "torch_utils.run",
     "torch_utils.six_views",
     "torch_utils.validation",
+    "utils.compiled_loops",
     "utils.data_check",
     "utils.data_report",
     "utils.demo_data",
     "utils.image_inference",
     "utils.pictures",
-    "utils.compiled_loops",
     "utils.plots",
     "utils.sliced_detector",
     "utils.video_inference",
@@ -48,6 +49,9 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 for module in IMPORTED:
     importlib.import_module(module)
 gc.freeze()  # else each child's garbage collector goes through all of it, and copies the pages: four seconds of six
+triton = sys.modules.get("triton._C.libtriton")
+if triton and type(triton.ir.location).__module__ == "nanobind":  # which says on stderr that what is frozen leaks
+    atexit.register(gc.unfreeze)  # 1.5 seconds
 
 
 def become(request: dict) -> None:

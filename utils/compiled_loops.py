@@ -1,4 +1,4 @@
-"""What many training samples need, as loops compiled by Numba: OpenCV and NumPy take 1.2 to 10 times as long.
+"""What many training samples need, as loops compiled by Numba: OpenCV and NumPy take 1.2 to 5 times as long.
 
 Importing this takes a second, and 100 MB: for a few images OpenCV is the better choice.
 """
@@ -47,7 +47,7 @@ def mirrored(image: np.ndarray) -> np.ndarray:
 def show(image: np.ndarray, window: Box, picture: np.ndarray, target: Box) -> None:
     """Fill a part of a picture with a part of an image, as cv2.resize with INTER_LINEAR does, to two levels.
 
-    One is the most in photographs; two are where neighbours are as different as in noise.
+    One was the most in photographs (docs/results.md); two are where neighbours are as different as in noise.
 
     Args:
         image: (H, W, 3) uint8.

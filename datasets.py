@@ -13,23 +13,23 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from utils.augmentation import Augmenter, Labelled, resize_image, scaled
-from utils.augmentation_policy import AugmentationPolicy
-from utils.counted_random import CountedRandom
+from utils.augment.policy import AugmentationPolicy
+from utils.augment.transforms import Augmenter, Labelled, resize_image, scaled
+from utils.cli.options import CheckOptions, ConvertOptions
+from utils.cli.script import run_commands
 from utils.errors import DataError
-from utils.image_cache import ImageCache, RecentImages
-from utils.images import DamagedImageError
-from utils.label_index import LabelIndex
+from utils.images.image_files import DamagedImageError
+from utils.labels.index import LabelIndex
+from utils.loading.image_cache import ImageCache, RecentImages
+from utils.loading.sample import DAMAGED, Sample
+from utils.loading.sample_rng import CountedRandom
+from utils.loading.size_rule import SizeRule, padded
 from utils.machine import cores
-from utils.options import CheckOptions, ConvertOptions
-from utils.sample import DAMAGED, Sample
-from utils.script import run_commands
-from utils.size_rule import SizeRule, padded
 
 if TYPE_CHECKING:  # heavy imports wait until they are needed, so that --help answers at once
     import torch
 
-    from utils.loader import Loader
+    from utils.loading.loader import Loader
 
 _MOST_DAMAGED = 16  # images in a row that stand in for another: the disk is at fault then
 _COPIES_APART = 1 << 20  # epochs, more than a run has
@@ -74,7 +74,7 @@ class DetectionDataset:
         self._augment = Augmenter(policy or AugmentationPolicy())
         self._cache: ImageCache | RecentImages | None = None
         if policy or size_rule.square:
-            import utils.compiled_loops  # noqa: F401 - before workers are forked: they need not do it again
+            import utils.augment.kernels  # noqa: F401 - before workers are forked: they need not do it again
 
     def __len__(self) -> int:
         return len(self.index)
@@ -169,7 +169,7 @@ def _resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """As resize_image, in a third of the time where the height alone changes, as of 640 x 480 px for 640 x 640."""
     if image.shape[1] != width or image.shape[0] == height:
         return resize_image(image, height, width)
-    from utils.compiled_loops import stretched
+    from utils.augment.kernels import stretched
 
     return stretched(image, height)
 
@@ -326,7 +326,7 @@ def recent_places(batches: TrainBatches, workers: int) -> int:
 
     0 where no process shows the images that it mixes in: there are several, and their batches are large for the data.
     """
-    from utils.loader import most_steps
+    from utils.loading.loader import most_steps
 
     if not batches.others_are_own:
         return 0
@@ -342,7 +342,7 @@ def make_loader(
     told: set[str] | None = None,
 ) -> "Loader":
     """A loader whose workers, at most one a core, live as long as it does; `told` as Loader has it."""
-    from utils.loader import Loader
+    from utils.loading.loader import Loader
 
     largest = (min(batches.batch_size, len(dataset)), *dataset.base_sizes().max(0).tolist())
     return Loader(dataset, batches, largest=largest, workers=min(workers, cores()), device=device, told=told)
@@ -350,9 +350,9 @@ def make_loader(
 
 def convert_command(options: ConvertOptions) -> None:
     """Write a data set in another label format: images copied, labels written anew."""
-    from utils.conversion import convert
-    from utils.data_config import load_data_config
-    from utils.demo_data import make_demo
+    from utils.data_tools.convert import convert
+    from utils.data_tools.demo import make_demo
+    from utils.labels.data_config import load_data_config
     from utils.logs import setup_logging
 
     setup_logging()
@@ -367,15 +367,15 @@ def check_command(options: CheckOptions) -> None:
     """Say what is wrong with a data set, and what a training does about it; exit code 2 if none would start."""
     import json
 
-    from utils.conversion import check_new_folder
-    from utils.data_check import check_data
-    from utils.data_config import load_data_config
-    from utils.data_report import write_report
-    from utils.demo_data import make_demo
+    from utils.data_tools.check import check_data
+    from utils.data_tools.convert import check_new_folder
+    from utils.data_tools.demo import make_demo
+    from utils.data_tools.repair import mend_data
+    from utils.data_tools.report import write_report
     from utils.errors import DataError
     from utils.files import write_text
+    from utils.labels.data_config import load_data_config
     from utils.logs import setup_logging
-    from utils.mending import mend_data
     from utils.run_folder import given_folder
 
     setup_logging()

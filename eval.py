@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.errors import ModelError
+from models.rcnn.errors import ModelError
+from utils.cli.options import EvalOptions
+from utils.cli.script import run_script
+from utils.cli.train_options import TrainOptions
 from utils.errors import UserError
-from utils.options import EvalOptions
-from utils.script import run_script
-from utils.train_options import TrainOptions
 
 if TYPE_CHECKING:  # heavy imports wait until they are needed, so that --help answers at once
     import numpy as np
@@ -21,9 +21,9 @@ if TYPE_CHECKING:  # heavy imports wait until they are needed, so that --help an
 
     from torch_utils.distributed import Processes
     from torch_utils.engine import Evaluation
-    from torch_utils.precision import Precision
-    from utils.label_index import LabelIndex
-    from utils.size_rule import Canvas, SizeRule
+    from torch_utils.training.precision import Precision
+    from utils.labels.index import LabelIndex
+    from utils.loading.size_rule import Canvas, SizeRule
 
 log = logging.getLogger("eval")
 
@@ -46,11 +46,11 @@ class _Subject:
 def main(options: EvalOptions) -> None:
     """Evaluate on one split; numbers, curves, pictures and a page of all go to the output folder."""
     from torch_utils.distributed import from_main, join_processes, leave_processes
-    from utils.data_config import load_data_config
-    from utils.demo_data import make_demo
-    from utils.label_index import open_index
+    from utils.data_tools.demo import make_demo
+    from utils.detect.onnx_file import is_onnx
+    from utils.labels.data_config import load_data_config
+    from utils.labels.index import open_index
     from utils.logs import setup_logging
-    from utils.onnx_file import is_onnx
 
     processes = join_processes(options.device, "env://", 1)
     setup_logging(quiet=not processes.is_main)
@@ -99,8 +99,8 @@ def _network(options: EvalOptions, processes: "Processes") -> _Subject:
     from torch_utils.checkpoint import load_checkpoint
     from torch_utils.distributed import share_faults
     from torch_utils.engine import evaluate
+    from torch_utils.evaluation.tta import SixViews
     from torch_utils.predict import size_rule_in_use
-    from torch_utils.six_views import SixViews
 
     checkpoint = load_checkpoint(Path(options.weights)) if options.weights else None
     trained_with = TrainOptions(batch=_BATCH).over(checkpoint.get("options", {}) if checkpoint else {})
@@ -128,10 +128,10 @@ def _network(options: EvalOptions, processes: "Processes") -> _Subject:
 def _detector(options: EvalOptions, processes: "Processes") -> _Subject:
     """A file of export.py, or any detector on slices: measured through the interface that inference has, in fp32."""
     from torch_utils.checkpoint import load_checkpoint
-    from torch_utils.detector_eval import evaluate_detector
+    from torch_utils.evaluation.detector_eval import evaluate_detector
     from torch_utils.predict import load_detector
-    from utils.onnx_file import is_onnx
-    from utils.sliced_detector import sliced
+    from utils.detect.onnx_file import is_onnx
+    from utils.slicing.sliced_detector import sliced
 
     what = "--slice" if options.slice else options.weights
     if options.tta:
@@ -158,7 +158,7 @@ def _detector(options: EvalOptions, processes: "Processes") -> _Subject:
 
 def _precision(device: "torch.device", trained_with: TrainOptions) -> "Precision":
     """That of the training; fp32, and a line about it, where this device has not got it."""
-    from torch_utils.precision import Precision, pick_precision
+    from torch_utils.training.precision import Precision, pick_precision
 
     try:
         return pick_precision(device, trained_with.precision, amp=trained_with.amp)
@@ -176,9 +176,9 @@ def _write(
     results: Path | None,
 ) -> None:
     """Everything that an evaluation leaves behind."""
-    from torch_utils.evaluation_files import REPORT, truth_file, write_coco_results, write_evaluation
-    from torch_utils.voc_eval import voc_metrics
-    from utils.pictures import write_prediction_pictures
+    from torch_utils.evaluation.evaluation_files import REPORT, truth_file, write_coco_results, write_evaluation
+    from torch_utils.evaluation.voc_eval import voc_metrics
+    from utils.visualize.pictures import write_prediction_pictures
 
     numbers = {}
     if options.voc_ap:
@@ -202,7 +202,7 @@ def _write(
 
 def _results_file(wish: str | None) -> Path | None:
     """The file of --save-json, before an hour is spent on it."""
-    from torch_utils.evaluation_files import truth_file
+    from torch_utils.evaluation.evaluation_files import truth_file
 
     if wish is None:
         return None

@@ -10,16 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.errors import ModelError
+from models.rcnn.errors import ModelError
+from utils.cli.options import ExportOptions
+from utils.cli.script import run_script
 from utils.errors import DataError, UserError
-from utils.options import ExportOptions
-from utils.script import run_script
 
 if TYPE_CHECKING:  # heavy imports wait until they are needed, so that --help answers at once
     import numpy as np
 
     from models.create_fasterrcnn_model import OpenedDetector
-    from utils.size_rule import Canvas, SizeRule
+    from utils.loading.size_rule import Canvas, SizeRule
 
 log = logging.getLogger("export")
 
@@ -34,11 +34,11 @@ def main(options: ExportOptions) -> None:
     from torch_utils.checkpoint import load_checkpoint
     from torch_utils.distributed import pick_device
     from torch_utils.onnx_export import content_of, operators, to_onnx
-    from utils.data_config import load_data_config
+    from utils.detect.onnx_file import OnnxMetadata
     from utils.files import write_atomically
+    from utils.labels.data_config import load_data_config
+    from utils.loading.size_rule import Canvas
     from utils.logs import setup_logging
-    from utils.onnx_file import OnnxMetadata
-    from utils.size_rule import Canvas
     from utils.version import VERSION
 
     setup_logging()
@@ -78,7 +78,7 @@ def main(options: ExportOptions) -> None:
 
 def _file(out: str) -> Path:
     """Where --out leads, before minutes are spent on it."""
-    from utils.onnx_file import SUFFIX, is_onnx
+    from utils.detect.onnx_file import SUFFIX, is_onnx
 
     path = Path(out)
     if not is_onnx(path):
@@ -92,7 +92,7 @@ def _file(out: str) -> Path:
 
 def _input_size(options: ExportOptions, opened: "OpenedDetector") -> "SizeRule | Canvas":
     """The one size of the graph's input, or with --dynamic the rule of the training."""
-    from utils.size_rule import STRIDE, Canvas, SizeRule
+    from utils.loading.size_rule import STRIDE, Canvas, SizeRule
 
     rule = SizeRule(**opened.size_rule)
     if options.dynamic:
@@ -127,7 +127,7 @@ def _folders(checkpoint: Any) -> list[Path]:
 
 def _images(wish: Sequence[str] | None, folders: Sequence[Path]) -> "Iterator[np.ndarray]":
     """--check, or the example and the first images of the first of the folders that is there."""
-    from utils.images import list_images, read_image
+    from utils.images.image_files import list_images, read_image
 
     if wish is not None:
         yield from (read_image(Path(name)) for name in wish)
@@ -147,8 +147,8 @@ def _check(
 ) -> None:  # fmt: skip
     """UserError unless onnxruntime finds in the images what PyTorch finds."""
     from torch_utils.onnx_export import EXACT, HALF, PADDED_ALONE, compare, seconds
-    from utils.onnx_detector import OnnxDetector
-    from utils.torch_detector import TorchDetector
+    from utils.detect.onnx_detector import OnnxDetector
+    from utils.detect.torch_detector import TorchDetector
 
     other = OnnxDetector(path, device, content=content, must=must)
     one = TorchDetector(opened.model, other.facts, device)

@@ -3,15 +3,15 @@
 python inference.py --weights outputs/training/smoke_training/best_model.pth --input images/
 """
 
-from models.errors import ModelError
-from utils.options import InferenceOptions
-from utils.script import run_script
+from models.rcnn.errors import ModelError
+from utils.cli.options import InferenceOptions
+from utils.cli.script import run_script
 
 
 def main(options: InferenceOptions) -> None:
     """Draw, and on request tabulate, label and cut out, what the detector finds in each image."""
     from torch_utils.predict import detector_of
-    from utils.image_inference import images_of, use_on_images
+    from utils.inference.image_inference import images_of, use_on_images
     from utils.logs import setup_logging
 
     setup_logging()

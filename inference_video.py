@@ -3,16 +3,16 @@
 python inference_video.py --weights outputs/training/smoke_training/best_model.pth --input video.mp4
 """
 
-from models.errors import ModelError
-from utils.options import VideoOptions
-from utils.script import run_script
+from models.rcnn.errors import ModelError
+from utils.cli.options import VideoOptions
+from utils.cli.script import run_script
 
 
 def main(options: VideoOptions) -> None:
     """Write the video with what the detector finds in each frame."""
     from torch_utils.predict import detector_of
     from utils.logs import setup_logging
-    from utils.video_inference import use_on_video, video_of
+    from utils.video.video_inference import use_on_video, video_of
 
     setup_logging()
     video = video_of(options)

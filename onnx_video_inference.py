@@ -3,7 +3,7 @@
 python onnx_video_inference.py --input video.mp4 --weights weights/model.onnx
 """
 
-from utils.script import run_other_script
+from utils.cli.script import run_other_script
 
 if __name__ == "__main__":
     run_other_script("inference_video", weights=".onnx", remedy="export.py makes one of a checkpoint")

@@ -3,15 +3,15 @@
 python sahi_inference.py --weights outputs/training/smoke_training/best_model.pth --input images/
 """
 
-from models.errors import ModelError
-from utils.options import SahiOptions
-from utils.script import run_script
+from models.rcnn.errors import ModelError
+from utils.cli.options import SahiOptions
+from utils.cli.script import run_script
 
 
 def main(options: SahiOptions) -> None:
     """Draw, and on request tabulate, label and cut out, what the detector finds in the slices of each image."""
     from torch_utils.predict import detector_of
-    from utils.image_inference import images_of, use_on_images
+    from utils.inference.image_inference import images_of, use_on_images
     from utils.logs import setup_logging
 
     setup_logging()

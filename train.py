@@ -11,11 +11,11 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.errors import ModelError
+from models.rcnn.errors import ModelError
+from utils.cli.flags import AUTO
+from utils.cli.script import run_script
+from utils.cli.train_options import TrainOptions
 from utils.errors import UserError
-from utils.flags import AUTO
-from utils.script import run_script
-from utils.train_options import TrainOptions
 
 if TYPE_CHECKING:  # heavy imports wait until they are needed, so that --help answers at once
     import torch
@@ -23,12 +23,12 @@ if TYPE_CHECKING:  # heavy imports wait until they are needed, so that --help an
     from datasets import DetectionDataset, Pick, TrainBatches
     from models.rcnn.detector import FasterRCNN
     from torch_utils.distributed import Processes
-    from torch_utils.optimization import Schedule
-    from utils.augmentation_config import AugmentationConfig
-    from utils.data_config import DataConfig
-    from utils.label_index import LabelIndex
-    from utils.loader import Loader
-    from utils.size_rule import SizeRule
+    from torch_utils.training.optimization import Schedule
+    from utils.augment.config import AugmentationConfig
+    from utils.labels.data_config import DataConfig
+    from utils.labels.index import LabelIndex
+    from utils.loading.loader import Loader
+    from utils.loading.size_rule import SizeRule
 
 _UNFROZEN_DECAY = 0.7  # layer-wise, of --unfreeze; ViTDet's for ViT-B, https://arxiv.org/abs/2203.16527, table 9
 _DRAWN = 16  # samples in the picture of them
@@ -39,26 +39,26 @@ log = logging.getLogger("train")
 def main(options: TrainOptions) -> None:
     """Train from the first epoch, or go on after the last whole one."""
     from datasets import DetectionDataset
-    from torch_utils.batch_size import LargestSample, find_batch
     from torch_utils.checkpoint import seed_everything
     from torch_utils.distributed import from_main, join_processes, leave_processes
-    from torch_utils.ema import MovingAverage
     from torch_utils.engine import train_one_epoch
-    from torch_utils.evaluation_files import REPORT
-    from torch_utils.interruption import Interruption
-    from torch_utils.loss_watch import LossWatch
-    from torch_utils.network import for_training
-    from torch_utils.precision import pick_precision
-    from torch_utils.resume import own_options, restore, with_checkpoint
-    from torch_utils.run import BEST, LAST, Run
-    from torch_utils.training_state import TrainingState
-    from torch_utils.update import Updater
-    from torch_utils.validation import Validation
-    from utils.label_index import open_index
+    from torch_utils.evaluation.evaluation_files import REPORT
+    from torch_utils.runs.interruption import Interruption
+    from torch_utils.runs.resume import own_options, restore, with_checkpoint
+    from torch_utils.runs.run import BEST, LAST, Run
+    from torch_utils.runs.validation import Validation
+    from torch_utils.training.batch_size import LargestSample, find_batch
+    from torch_utils.training.ema import MovingAverage
+    from torch_utils.training.loss_watch import LossWatch
+    from torch_utils.training.network import for_training
+    from torch_utils.training.precision import pick_precision
+    from torch_utils.training.training_state import TrainingState
+    from torch_utils.training.update import Updater
+    from utils.labels.index import open_index
+    from utils.loading.size_rule import SizeRule
     from utils.logs import setup_logging
     from utils.machine import keep_memory
-    from utils.pictures import PREDICTIONS
-    from utils.size_rule import SizeRule
+    from utils.visualize.pictures import PREDICTIONS
 
     options, checkpoint = with_checkpoint(options)
     processes = join_processes(options.device, options.dist_url, options.world_size)
@@ -160,8 +160,8 @@ def main(options: TrainOptions) -> None:
 
 def _check_wishes(options: TrainOptions, processes: "Processes") -> None:
     """Refuse what this machine cannot do before anything is read or written."""
-    from utils.display import check_display
-    from utils.sinks import check_trackers
+    from torch_utils.runs.loggers import check_trackers
+    from utils.visualize.windows import check_display
 
     options.schedule_kind()
     if options.sync_bn and (processes.device.type != "cuda" or not processes.several):
@@ -179,8 +179,8 @@ def _check_wishes(options: TrainOptions, processes: "Processes") -> None:
 def _data_config(options: TrainOptions, checkpoint: Mapping[str, Any] | None, processes: "Processes") -> "DataConfig":
     """The data set of --data, or that of the run that is resumed; a demo is drawn if it is not there yet."""
     from torch_utils.distributed import from_main
-    from utils.data_config import load_data_config, parse_data_config
-    from utils.demo_data import make_demo
+    from utils.data_tools.demo import make_demo
+    from utils.labels.data_config import load_data_config, parse_data_config
 
     resumed = checkpoint if options.resume_training else None
     if options.data is not None:
@@ -198,7 +198,7 @@ def _data_config(options: TrainOptions, checkpoint: Mapping[str, Any] | None, pr
 
 def _augmentation_config(options: TrainOptions, checkpoint: Mapping[str, Any] | None) -> "AugmentationConfig | None":
     """The transforms of --aug-config; a run that is resumed has them with it, whatever became of the file."""
-    from utils.augmentation_config import load_augmentation_config, parse_augmentation_config
+    from utils.augment.config import load_augmentation_config, parse_augmentation_config
 
     if options.aug_config is None:
         return None
@@ -212,7 +212,7 @@ def _optimizer(
     model: "FasterRCNN", options: TrainOptions, processes: "Processes", batches: int
 ) -> "tuple[torch.optim.Optimizer, Schedule]":
     """The optimizer, and its learning rate over a run with so many batches an epoch."""
-    from torch_utils.optimization import REFERENCE_BATCH, Schedule, make_optimizer
+    from torch_utils.training.optimization import REFERENCE_BATCH, Schedule, make_optimizer
 
     lr, images = options.learning_rate(), options.batch * processes.world_size * options.accumulate
     if options.scale_lr:
@@ -235,8 +235,8 @@ def _optimizer(
 
 def _run_folder(options: TrainOptions) -> Path:
     """The folder of the run that is resumed, or a new one, with the run so far if it is resumed elsewhere."""
-    from torch_utils.resume import carry_over
-    from torch_utils.run import LAST
+    from torch_utils.runs.resume import carry_over
+    from torch_utils.runs.run import LAST
     from utils.run_folder import TRAINING, given_folder, named_folder, numbered_folder
 
     resumed = Path(options.weights).parent if options.resume_training else None
@@ -273,7 +273,7 @@ def _log_data(folder: Path, indexes: Mapping[str, "LabelIndex"]) -> None:
 def _keep_images(kind: str, folder: Path, processes: "Processes", datasets: Sequence["DetectionDataset"]) -> None:
     """Give the data sets a cache that all processes of a machine share."""
     from torch_utils.distributed import from_first_of_machine
-    from utils.image_cache import cache_size, make_cache_files
+    from utils.loading.image_cache import cache_size, make_cache_files
 
     needs = [cache_size(dataset.base_sizes()) for dataset in datasets] if kind != "off" else [0] * len(datasets)
     paths, said = from_first_of_machine(processes, lambda: make_cache_files(kind, needs, folder))
@@ -291,8 +291,8 @@ def _model(
     device: "torch.device",
 ) -> "tuple[FasterRCNN, list[str]]":
     """The network on its device, fitted to the training boxes where the options say so, and what to log of it."""
-    from torch_utils.network import fit_anchors, make_model, weigh_classes
-    from utils.anchors import network_boxes
+    from torch_utils.training.network import fit_anchors, make_model, weigh_classes
+    from utils.labels.anchors import network_boxes
 
     model = make_model(options, checkpoint, len(train_index.classes))
     lines = [fit_anchors(model, options, network_boxes(train_index, size_rule))]
@@ -317,7 +317,7 @@ def _loaders(
     train_set: "DetectionDataset", valid_set: "DetectionDataset", options: TrainOptions, processes: "Processes"
 ) -> _Loaders:
     from datasets import EvalBatches, TrainBatches, make_loader
-    from torch_utils.sampling import repeat_factors
+    from torch_utils.training.sampling import repeat_factors
 
     share = {"rank": processes.rank, "world_size": processes.world_size}
     repeat = repeat_factors(train_set.index, options.repeat_factor) if options.repeat_factor else None
@@ -342,7 +342,7 @@ def _keep_recent(train_set: "DetectionDataset", batches: "TrainBatches", workers
     """Give a training set of which there is too much to keep memory for the images that samples mix in."""
     from datasets import recent_places
     from torch_utils.distributed import count_on_machine
-    from utils.image_cache import recent_size, worth_keeping
+    from utils.loading.image_cache import recent_size, worth_keeping
 
     places = recent_places(batches, workers)
     size = recent_size(places, train_set.base_sizes())
@@ -363,7 +363,7 @@ def _sample_loader(
 ) -> "Loader | None":
     """The training images that are measured after every epoch, as they are; None without any."""
     from datasets import EvalBatches, make_loader
-    from torch_utils.sampling import train_sample
+    from torch_utils.training.sampling import train_sample
 
     images = train_sample(len(train_set), options.train_sample, options.seed)
     if not images:
@@ -376,10 +376,10 @@ def _sample_loader(
 
 def _draw_first_samples(train_set: "DetectionDataset", picks: "Iterable[Pick]", folder: Path, *, window: bool) -> None:
     """A picture of the first training samples, augmented and resized as the network will see them."""
-    from utils.batch import collate
-    from utils.display import show
-    from utils.images import write_image
-    from utils.pictures import TRAIN_BATCH, batch_picture
+    from utils.images.image_files import write_image
+    from utils.loading.batch import collate
+    from utils.visualize.pictures import TRAIN_BATCH, batch_picture
+    from utils.visualize.windows import show
 
     samples = [train_set[pick] for pick in islice(picks, _DRAWN)]
     picture = batch_picture(collate(samples), train_set.index.classes)

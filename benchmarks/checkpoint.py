@@ -12,12 +12,12 @@ from statistics import median
 import torch
 
 from models.create_fasterrcnn_model import create_model
-from torch_utils.background import BackgroundWriter
 from torch_utils.checkpoint import save_checkpoint
 from torch_utils.distributed import Processes
-from torch_utils.optimization import Schedule, make_optimizer
-from torch_utils.precision import Precision
-from torch_utils.update import Updater
+from torch_utils.runs.background_writer import BackgroundWriter
+from torch_utils.training.optimization import Schedule, make_optimizer
+from torch_utils.training.precision import Precision
+from torch_utils.training.update import Updater
 
 
 def main(options: argparse.Namespace) -> None:

@@ -18,19 +18,19 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from benchmarks.predecessor import FloatDataset
+from benchmarks.common.predecessor import FloatDataset
 from datasets import BATCHES_BACK, DetectionDataset, TrainBatches, make_loader, recent_places
-from utils.augmentation_policy import AugmentationPolicy
-from utils.batch import collate
-from utils.compiled_loops import stretched
-from utils.data_config import load_data_config
-from utils.image_cache import cache_size, make_cache_files
-from utils.images import read_image
-from utils.label_index import open_index
+from utils.augment.kernels import stretched
+from utils.augment.policy import AugmentationPolicy
+from utils.cli.options import LABEL_TYPES
+from utils.images.image_files import read_image
+from utils.labels.data_config import load_data_config
+from utils.labels.index import open_index
+from utils.loading.batch import collate
+from utils.loading.image_cache import cache_size, make_cache_files
+from utils.loading.sample import Sample
+from utils.loading.size_rule import SizeRule
 from utils.machine import keep_memory
-from utils.options import LABEL_TYPES
-from utils.sample import Sample
-from utils.size_rule import SizeRule
 
 WAYS = {  # name -> our policy, the predecessor's arguments
     "plain": (AugmentationPolicy(flip=0.5), {}),

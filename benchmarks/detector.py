@@ -21,15 +21,15 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.table import DTYPES, Step, fill_in, heading, interleaved, print_rows, seconds_of
-from benchmarks.table import Cell as TableCell
-from models.build_options import RANDOM
+from benchmarks.common.op_counter import OpCounter
+from benchmarks.common.table import DTYPES, Step, fill_in, heading, interleaved, print_rows, seconds_of
+from benchmarks.common.table import Cell as TableCell
+from models.building.build_options import RANDOM
 from models.create_fasterrcnn_model import create_model
 from models.rcnn.cuda_graphs import GraphedDetector
 from models.rcnn.detector import FasterRCNN
-from models.rcnn.stock import as_torchvision
-from torch_utils.op_counter import OpCounter
-from utils.batch import Batch
+from models.rcnn.reference import as_torchvision
+from utils.loading.batch import Batch
 
 CLASSES, OBJECTS = 5, 6  # with the background; boxes an image
 GPU = {

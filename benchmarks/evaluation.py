@@ -19,10 +19,10 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from torch_utils.coco_eval import coco_metrics
-from utils.detections import Detections
-from utils.file_names import Files
-from utils.label_index import LabelIndex, LabelReport
+from torch_utils.evaluation.coco_eval import coco_metrics
+from utils.detect.detections import Detections
+from utils.images.file_lists import Files
+from utils.labels.index import LabelIndex, LabelReport
 
 TOLERANCE = 1e-12
 SIDE = 640  # px of every image

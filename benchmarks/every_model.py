@@ -12,10 +12,10 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from models.build_options import RANDOM
+from models.building.build_options import RANDOM
 from models.create_fasterrcnn_model import create_model
-from utils.batch import Batch, collate
-from utils.sample import Sample
+from utils.loading.batch import Batch, collate
+from utils.loading.sample import Sample
 
 CLASSES = 21
 _NONE = np.empty((0, 4), np.float32), np.empty(0, np.int32)

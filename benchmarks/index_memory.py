@@ -79,11 +79,11 @@ def measure(folder: Path, workers: int, batches: int) -> dict:
     import torch
 
     from datasets import DetectionDataset, TrainBatches
-    from utils.augmentation_policy import POLICIES
-    from utils.data_config import parse_data_config
-    from utils.label_index import open_index
-    from utils.loader import Loader
-    from utils.size_rule import SizeRule
+    from utils.augment.policy import POLICIES
+    from utils.labels.data_config import parse_data_config
+    from utils.labels.index import open_index
+    from utils.loading.loader import Loader
+    from utils.loading.size_rule import SizeRule
 
     content = {"TRAIN_DIR_IMAGES": str(folder / "images"), "TRAIN_DIR_LABELS": str(folder / "labels")}
     config = parse_data_config({**content, "CLASSES": ["__background__", "a", "b", "c"]}, folder / "data.yaml")

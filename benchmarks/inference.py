@@ -19,14 +19,14 @@ from statistics import median
 import cv2
 import torch
 
-from benchmarks.serial import NAMES, detected_and_drawn, detectors
-from utils.detector import Detector
-from utils.drawing import draw_detections
-from utils.image_inference import detect_images
-from utils.image_results import ImageResults
-from utils.images import read_image, write_image
-from utils.options import ResultKinds
-from utils.sources import ImageFiles, find_images
+from benchmarks.common.serial import NAMES, detected_and_drawn, detectors
+from utils.cli.options import ResultKinds
+from utils.detect.detector import Detector
+from utils.images.image_files import read_image, write_image
+from utils.inference.image_inference import detect_images
+from utils.inference.image_results import ImageResults
+from utils.inference.sources import ImageFiles, find_images
+from utils.visualize.drawing import draw_detections
 
 
 def serial(files: ImageFiles, out: Path, detector: Detector, size: int) -> float:

@@ -19,18 +19,18 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch.utils.data import DataLoader
 
+from benchmarks.common.predecessor import FloatDataset, pairs
+from benchmarks.common.table import heading, seconds_of
 from benchmarks.pipeline import Training
-from benchmarks.predecessor import FloatDataset, pairs
-from benchmarks.table import heading, seconds_of
 from datasets import DetectionDataset, EvalBatches, make_loader
 from models.create_fasterrcnn_model import create_model
-from models.rcnn.stock import StockFasterRCNN
+from models.rcnn.reference import StockFasterRCNN
 from torch_utils.distributed import Processes
 from torch_utils.engine import evaluate
-from torch_utils.precision import Precision
-from utils.data_config import load_data_config
-from utils.label_index import open_index
-from utils.size_rule import SizeRule
+from torch_utils.training.precision import Precision
+from utils.labels.data_config import load_data_config
+from utils.labels.index import open_index
+from utils.loading.size_rule import SizeRule
 
 CPU = torch.device("cpu")
 BATCH, LR = 4, 0.005

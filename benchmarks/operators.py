@@ -13,12 +13,12 @@ from unittest import mock
 import torch
 from torch import nn
 
+from benchmarks.common.op_counter import OpCounter
 from benchmarks.detector import CLASSES, batch_of
-from models.build_options import RANDOM
+from models.building.build_options import RANDOM
 from models.create_fasterrcnn_model import create_model
 from models.rcnn import roi_heads
-from models.rcnn.stock import as_torchvision
-from torch_utils.op_counter import OpCounter
+from models.rcnn.reference import as_torchvision
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 MODELS = ("fasterrcnn_mini_darknet_nano_head", "fasterrcnn_mobilenetv3_large_320_fpn")

@@ -27,31 +27,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.common.serial import decoded, detect_one, detected
+from benchmarks.common.table import DTYPES, Cell, fill_in, heading, interleaved, print_rows, seconds_of
 from benchmarks.detector import CLASSES, unsure_model
-from benchmarks.serial import decoded, detect_one, detected
-from benchmarks.table import DTYPES, Cell, fill_in, heading, interleaved, print_rows, seconds_of
 from benchmarks.video import long_video, report_of
 from datasets import DetectionDataset, TrainBatches, make_loader
 from models.rcnn.cuda_graphs import GraphedDetector
 from models.rcnn.detector import FasterRCNN
-from models.rcnn.stock import as_torchvision
+from models.rcnn.reference import as_torchvision
 from torch_utils.distributed import Processes
 from torch_utils.engine import train_one_epoch
-from torch_utils.loss_watch import LossWatch
-from torch_utils.optimization import Schedule, make_optimizer
-from torch_utils.precision import Precision
-from torch_utils.update import Updater
-from utils.augmentation_policy import AugmentationPolicy
-from utils.batch import Batch
-from utils.data_config import DataConfig, load_data_config
-from utils.detections import Detections
-from utils.detector import DetectorFacts
-from utils.label_index import open_index
+from torch_utils.training.loss_watch import LossWatch
+from torch_utils.training.optimization import Schedule, make_optimizer
+from torch_utils.training.precision import Precision
+from torch_utils.training.update import Updater
+from utils.augment.policy import AugmentationPolicy
+from utils.detect.detections import Detections
+from utils.detect.detector import DetectorFacts
+from utils.detect.torch_detector import TorchDetector
+from utils.labels.data_config import DataConfig, load_data_config
+from utils.labels.index import open_index
+from utils.loading.batch import Batch
+from utils.loading.size_rule import SizeRule
 from utils.machine import cores, keep_memory
-from utils.size_rule import SizeRule
-from utils.torch_detector import TorchDetector
-from utils.video_pipeline import VideoPipeline
-from utils.video_sources import open_video
+from utils.video.pipeline import VideoPipeline
+from utils.video.sources import open_video
 
 MOST_WAITING = 0.05  # of our time; issue 7's
 LR = 1e-6
@@ -106,7 +106,11 @@ class Training:
         lr: float,
         images: int | None = None,
     ) -> None:
-        from benchmarks.predecessor import FloatDataset, float_epoch, float_loader  # they alone need albumentations
+        from benchmarks.common.predecessor import (  # they alone need albumentations
+            FloatDataset,
+            float_epoch,
+            float_loader,
+        )
 
         index = open_index(config, "train", "pascal_voc")
         self.images = images or len(index)

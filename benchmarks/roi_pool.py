@@ -15,7 +15,7 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from models.create_fasterrcnn_model import create_model
 from models.rcnn.roi_pool import SAMPLES, SIDE, RoIPool
-from utils.batch import Batch
+from utils.loading.batch import Batch
 
 ROUNDS = 7
 MAPS = (((4, 128, 10, 10), 32, 512), ((4, 256, 30, 40), 8, 64))  # feature map, stride, RoIs an image

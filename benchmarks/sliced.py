@@ -21,19 +21,19 @@ from sahi.postprocess.backends import set_postprocess_backend
 from sahi.predict import POSTPROCESS_NAME_TO_CLASS, get_sliced_prediction
 from sahi.prediction import ObjectPrediction
 
-from torch_utils.coco_eval import coco_metrics
+from torch_utils.evaluation.coco_eval import coco_metrics
 from torch_utils.predict import load_detector
-from utils.data_config import load_data_config
-from utils.detections import Detections
-from utils.detector import Detector
-from utils.images import write_image
-from utils.label_index import LabelIndex, open_index
-from utils.label_writers import write_voc
-from utils.merging import Merging, merge
-from utils.options import POSTPROCESS_TYPES
-from utils.sahi_model import SahiModel
-from utils.sliced_detector import SlicedDetector
-from utils.slicing import Slices
+from utils.cli.options import POSTPROCESS_TYPES
+from utils.detect.detections import Detections
+from utils.detect.detector import Detector
+from utils.images.image_files import write_image
+from utils.labels.data_config import load_data_config
+from utils.labels.index import LabelIndex, open_index
+from utils.labels.writers import write_voc
+from utils.slicing.grid import Slices
+from utils.slicing.merging import Merging, merge
+from utils.slicing.sahi_model import SahiModel
+from utils.slicing.sliced_detector import SlicedDetector
 
 SLICES = Slices(240, 320)  # px, a picture of the demo
 THRESHOLD = 0.3

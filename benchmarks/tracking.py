@@ -9,11 +9,11 @@ import time
 from collections.abc import Sequence
 from statistics import median
 
-from benchmarks.tracking_scenes import FPS, SCENES, Scene, with_seed
-from torch_utils.tracking_metrics import score_tracks
-from utils.options import TRACKERS
-from utils.tracking import create_tracker
-from utils.tracks import Tracks
+from benchmarks.common.tracking_scenes import FPS, SCENES, Scene, with_seed
+from torch_utils.evaluation.tracking_metrics import score_tracks
+from utils.cli.options import TRACKERS
+from utils.tracking.tracker import create_tracker
+from utils.tracking.tracks import Tracks
 
 THRESHOLD = 0.3
 HEAD = f"{'scene':<22}{'HOTA':>7}{'DetA':>7}{'AssA':>7}{'IDF1':>7}{'MOTA':>7}{'switches':>10}{'ms a frame':>12}"

@@ -18,12 +18,12 @@ from statistics import median
 import cv2
 import torch
 
-from benchmarks.serial import NAMES, decoded, detected_and_drawn, detectors
-from utils.detector import Detector
-from utils.video_annotators import DetectionAnnotator
-from utils.video_pipeline import Report, VideoPipeline
-from utils.video_sources import open_video
-from utils.video_writers import CODECS, open_writer
+from benchmarks.common.serial import NAMES, decoded, detected_and_drawn, detectors
+from utils.detect.detector import Detector
+from utils.video.annotators import DetectionAnnotator
+from utils.video.pipeline import Report, VideoPipeline
+from utils.video.sources import open_video
+from utils.video.writers import CODECS, open_writer
 
 
 def serial(path: Path, out: Path, detector: Detector, size: int) -> float:

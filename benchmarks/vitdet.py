@@ -17,8 +17,8 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from models.vit import Attention, relative_positions
-from models.vitdet import vitdet_backbone
+from models.backbones.vit import Attention, relative_positions
+from models.backbones.vitdet import vitdet_backbone
 
 ROUNDS = 3
 WAYS = ("pairwise bias", "ours", "ours, checkpointed")

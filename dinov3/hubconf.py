@@ -20,7 +20,7 @@ _WEIGHTS_FOLDER = _PROJECT / "weights"
 
 
 def _load_networks() -> ModuleType:
-    """models/dinov3.py by its path: whoever calls torch.hub may have another package named models."""
+    """models/backbones/dinov3.py by its path: whoever calls torch.hub may have another package named models."""
     spec = importlib.util.spec_from_file_location("dinov3_networks", _PROJECT / "models" / "dinov3.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # pickle looks classes up in their module
@@ -50,7 +50,7 @@ def _entry(name: str) -> Callable[..., nn.Module]:
     Args:
         pretrained: load `weights`; otherwise they are random.
         weights: path of the official file; without it, {_networks.WEIGHTS[name]} in the project's weights/.
-        options: patch_size of a ConvNeXt, see models/dinov3.py.
+        options: patch_size of a ConvNeXt, see models/backbones/dinov3.py.
 
     Raises:
         FileNotFoundError: no such file; the message says where to ask for it.

@@ -11,7 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.create_fasterrcnn_model import create_model
-from models.errors import ModelError
+from models.rcnn.errors import ModelError
 from models.rcnn.roi_pool import SIDE
 
 CLASSES = 21  # Pascal VOC's, with the background

@@ -18,8 +18,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from models.errors import ModelError, WeightsNotHereError
 from models.headers import read_header, text_table, update_readme
+from models.rcnn.errors import ModelError, WeightsNotHereError
 
 if TYPE_CHECKING:
     from models.rcnn.detector import FasterRCNN
@@ -29,7 +29,10 @@ DEFAULT_COCO_MODEL = "fasterrcnn_resnet50_fpn_v2"
 
 
 _LONG = 80  # characters of a name that a message repeats
-_FAMILIES = {"timm/": "models.timm_fpn", "torchvision/": "models.torchvision_fpn"}  # any net of a library, by its name
+_FAMILIES = {
+    "timm/": "models.backbones.timm_fpn",
+    "torchvision/": "models.backbones.torchvision_fpn",
+}  # any net of a library, by its name
 
 
 class _Registry(Mapping[str, "Callable[..., FasterRCNN]"]):
@@ -108,7 +111,7 @@ def open_detector(
         model = create_coco_model(name)
         class_names = importlib.import_module(f"models.{name}").COCO_WEIGHTS.meta["categories"]
         return OpenedDetector(model, name, tuple(class_names), _own_size(model), size_is_known=True)
-    from models.saved import saved_class_names, saved_class_thresholds, saved_size_rule, saved_threshold
+    from models.building.saved import saved_class_names, saved_class_thresholds, saved_size_rule, saved_threshold
 
     saved_name = checkpoint["model_name"]
     if name not in (None, saved_name):
@@ -164,9 +167,9 @@ def create_from_checkpoint(
     Raises:
         ModelError: unknown model, options or weights that are none, or weights that do not fit it.
     """
-    from models.build_options import RESHAPING
-    from models.pretrained import PREDICTOR, load_state
-    from models.saved import count_classes, saved_options, saved_state
+    from models.building.build_options import RESHAPING
+    from models.building.pretrained import PREDICTOR, load_state
+    from models.building.saved import count_classes, saved_options, saved_state
 
     state = saved_state(checkpoint)
     saved_classes = count_classes(state)

@@ -9,11 +9,11 @@ from typing import Any
 
 from torchvision.models import ConvNeXt_Base_Weights, convnext_base
 
-from models.build_options import BuildOptions, start
-from models.builder import build_fasterrcnn
-from models.convnext import STAGES, convnext_with_fpn
-from models.pretrained import load_published
-from models.pyramid import pyramid_spec
+from models.backbones.convnext import STAGES, convnext_with_fpn
+from models.backbones.fpn import pyramid_spec
+from models.building.build_options import BuildOptions, start
+from models.building.builder import build_fasterrcnn
+from models.building.pretrained import load_published
 from models.rcnn.detector import FasterRCNN
 
 SPEC = pyramid_spec(STAGES)

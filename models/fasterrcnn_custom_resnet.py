@@ -7,9 +7,9 @@ Cost: 17.5 M parameters, 15.2 GFLOPs, strides 64.
 
 from typing import Any
 
-from models.build_options import BuildOptions, start
-from models.builder import BackboneSpec, build_fasterrcnn
-from models.custom_resnet import custom_resnet
+from models.backbones.custom_resnet import custom_resnet
+from models.building.build_options import BuildOptions, start
+from models.building.builder import BackboneSpec, build_fasterrcnn
 from models.rcnn.detector import FasterRCNN
 
 SPEC = BackboneSpec(out_channels=256, strides=(64,))

@@ -7,9 +7,9 @@ Cost: 84.5 M parameters, 90.7 GFLOPs, strides 32.
 
 from typing import Any
 
-from models.build_options import BuildOptions, start
-from models.builder import BackboneSpec, build_fasterrcnn
-from models.darknet import POOL, conv_stack
+from models.backbones.darknet import POOL, conv_stack
+from models.building.build_options import BuildOptions, start
+from models.building.builder import BackboneSpec, build_fasterrcnn
 from models.rcnn.detector import FasterRCNN
 
 SPEC = BackboneSpec(out_channels=1024, strides=(32,))

@@ -7,9 +7,9 @@ Cost: 45.1 M parameters, 91.8 GFLOPs, strides 4 8 16 32 64.
 
 from typing import Any
 
-from models import dinov3_detector
-from models.build_options import BuildOptions, start
-from models.builder import build_fasterrcnn
+from models.backbones import dinov3_detector
+from models.building.build_options import BuildOptions, start
+from models.building.builder import build_fasterrcnn
 from models.rcnn.detector import FasterRCNN
 
 SPEC = dinov3_detector.convnext_spec("convnext_tiny")

@@ -7,9 +7,9 @@ Cost: 42.8 M parameters, 56.0 GFLOPs, strides 8 16 32.
 
 from typing import Any
 
-from models import dinov3_detector
-from models.build_options import BuildOptions, start
-from models.builder import build_fasterrcnn
+from models.backbones import dinov3_detector
+from models.building.build_options import BuildOptions, start
+from models.building.builder import build_fasterrcnn
 from models.rcnn.detector import FasterRCNN
 
 SPEC = dinov3_detector.multifeat_spec("convnext_tiny")

@@ -7,9 +7,9 @@ Cost: 325.6 M parameters, 680.0 GFLOPs, strides 4 8 16 32 64.
 
 from typing import Any
 
-from models import dinov3_detector
-from models.build_options import BuildOptions, start
-from models.builder import build_fasterrcnn
+from models.backbones import dinov3_detector
+from models.building.build_options import BuildOptions, start
+from models.building.builder import build_fasterrcnn
 from models.rcnn.detector import FasterRCNN
 
 SPEC = dinov3_detector.vit_spec("vitl16")

@@ -9,11 +9,11 @@ from typing import Any
 
 from torchvision.models import EfficientNet_B0_Weights, efficientnet_b0
 
-from models.build_options import BuildOptions, start
-from models.builder import build_fasterrcnn
-from models.efficientnet import STAGES, efficientnet_with_fpn
-from models.pretrained import load_published
-from models.pyramid import pyramid_spec
+from models.backbones.efficientnet import STAGES, efficientnet_with_fpn
+from models.backbones.fpn import pyramid_spec
+from models.building.build_options import BuildOptions, start
+from models.building.builder import build_fasterrcnn
+from models.building.pretrained import load_published
 from models.rcnn.detector import FasterRCNN
 
 SPEC = pyramid_spec(STAGES)

@@ -9,9 +9,9 @@ from typing import Any
 
 from torchvision.models import EfficientNet_B4_Weights, efficientnet_b4
 
-from models.build_options import BuildOptions, start
-from models.builder import BackboneSpec, build_fasterrcnn
-from models.pretrained import load_published
+from models.building.build_options import BuildOptions, start
+from models.building.builder import BackboneSpec, build_fasterrcnn
+from models.building.pretrained import load_published
 from models.rcnn.detector import FasterRCNN
 
 SPEC = BackboneSpec(out_channels=1792, strides=(32,))

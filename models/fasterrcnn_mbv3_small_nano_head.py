@@ -12,9 +12,9 @@ from torch import nn
 from torchvision.models import MobileNet_V3_Small_Weights, mobilenet_v3_small
 from torchvision.ops import Conv2dNormActivation
 
-from models.build_options import BuildOptions, start
-from models.builder import BackboneSpec, build_fasterrcnn
-from models.pretrained import load_published
+from models.building.build_options import BuildOptions, start
+from models.building.builder import BackboneSpec, build_fasterrcnn
+from models.building.pretrained import load_published
 from models.rcnn.detector import FasterRCNN
 
 LAST = 12  # child of .features, a 1x1 convolution from 96 channels: the only new, always random, layer

@@ -7,9 +7,9 @@ Cost: 9.0 M parameters, 9.4 GFLOPs, strides 32.
 
 from typing import Any
 
-from models.build_options import BuildOptions, start
-from models.builder import BackboneSpec, build_fasterrcnn
-from models.darknet import MINI_LAYERS, conv_stack
+from models.backbones.darknet import MINI_LAYERS, conv_stack
+from models.building.build_options import BuildOptions, start
+from models.building.builder import BackboneSpec, build_fasterrcnn
 from models.rcnn.detector import FasterRCNN
 
 SPEC = BackboneSpec(out_channels=128, strides=(32,))

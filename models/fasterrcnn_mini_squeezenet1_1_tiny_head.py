@@ -7,9 +7,9 @@ Cost: 2.4 M parameters, 4.0 GFLOPs, strides 16.
 
 from typing import Any
 
-from models.build_options import BuildOptions, start
-from models.builder import BackboneSpec, build_fasterrcnn
-from models.mini_squeezenet import CHANNELS, mini_squeezenet1_1
+from models.backbones.mini_squeezenet import CHANNELS, mini_squeezenet1_1
+from models.building.build_options import BuildOptions, start
+from models.building.builder import BackboneSpec, build_fasterrcnn
 from models.rcnn.detector import FasterRCNN
 
 SPEC = BackboneSpec(out_channels=CHANNELS, strides=(16,), head_width=256)

@@ -9,10 +9,10 @@ from typing import Any
 
 from torchvision.models.detection import FasterRCNN_MobileNet_V3_Large_320_FPN_Weights
 
-from models.build_options import BuildOptions, start
-from models.builder import BackboneSpec, build_fasterrcnn
-from models.mobilenetv3_fpn import FROZEN_STAGES, STAGES, STRIDES, mobilenet_with_fpn
-from models.pretrained import load_coco
+from models.backbones.mobilenetv3_fpn import FROZEN_STAGES, STAGES, STRIDES, mobilenet_with_fpn
+from models.building.build_options import BuildOptions, start
+from models.building.builder import BackboneSpec, build_fasterrcnn
+from models.building.pretrained import load_coco
 from models.rcnn.detector import FasterRCNN
 
 COCO_WEIGHTS = FasterRCNN_MobileNet_V3_Large_320_FPN_Weights.COCO_V1

@@ -7,9 +7,9 @@ Cost: 19.1 M parameters, 22.7 GFLOPs, strides 32.
 
 from typing import Any
 
-from models.build_options import BuildOptions, start
-from models.builder import BackboneSpec, build_fasterrcnn
-from models.mobilevit import load_published, mobilevit_xxs
+from models.backbones.mobilevit import load_published, mobilevit_xxs
+from models.building.build_options import BuildOptions, start
+from models.building.builder import BackboneSpec, build_fasterrcnn
 from models.rcnn.detector import FasterRCNN
 
 SPEC = BackboneSpec(out_channels=320, strides=(32,))

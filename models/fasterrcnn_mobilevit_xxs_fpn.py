@@ -7,10 +7,10 @@ Cost: 17.9 M parameters, 59.7 GFLOPs, strides 4 8 16 32 64.
 
 from typing import Any
 
-from models.build_options import BuildOptions, start
-from models.builder import build_fasterrcnn, with_fpn
-from models.mobilevit import load_published, mobilevit_xxs
-from models.pyramid import pyramid_spec
+from models.backbones.fpn import pyramid_spec
+from models.backbones.mobilevit import load_published, mobilevit_xxs
+from models.building.build_options import BuildOptions, start
+from models.building.builder import build_fasterrcnn, with_fpn
 from models.rcnn.detector import FasterRCNN
 
 MAPS = {"2": 24, "3": 48, "4": 64, "5": 80}  # the wide convolution behind them serves the classifier

@@ -7,9 +7,9 @@ Cost: 3.0 M parameters, 12.8 GFLOPs, strides 8.
 
 from typing import Any
 
-from models.build_options import BuildOptions, start
-from models.builder import BackboneSpec, build_fasterrcnn
-from models.darknet import POOL, conv_stack
+from models.backbones.darknet import POOL, conv_stack
+from models.building.build_options import BuildOptions, start
+from models.building.builder import BackboneSpec, build_fasterrcnn
 from models.rcnn.detector import FasterRCNN
 
 SPEC = BackboneSpec(out_channels=256, strides=(8,), head_width=128)

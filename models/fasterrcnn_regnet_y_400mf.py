@@ -10,11 +10,11 @@ from typing import Any
 from torch import nn
 from torchvision.models import RegNet_Y_400MF_Weights
 
-from models.build_options import BuildOptions, start
-from models.builder import BackboneSpec, build_fasterrcnn
-from models.pretrained import load_published
+from models.backbones.regnet import regnet_y_400mf
+from models.building.build_options import BuildOptions, start
+from models.building.builder import BackboneSpec, build_fasterrcnn
+from models.building.pretrained import load_published
 from models.rcnn.detector import FasterRCNN
-from models.regnet import regnet_y_400mf
 
 STAGES = (("0",), *((f"1.block{i}",) for i in range(1, 5)))  # stem, and the parts of the trunk
 SPEC = BackboneSpec(out_channels=440, strides=(32,), stages=STAGES)

@@ -11,12 +11,12 @@ from typing import Any
 from torch import nn
 from torchvision.models import RegNet_Y_400MF_Weights
 
-from models.build_options import BuildOptions, start
-from models.builder import build_fasterrcnn, with_fpn
-from models.pretrained import load_published
-from models.pyramid import pyramid_spec
+from models.backbones.fpn import pyramid_spec
+from models.backbones.regnet import regnet_y_400mf
+from models.building.build_options import BuildOptions, start
+from models.building.builder import build_fasterrcnn, with_fpn
+from models.building.pretrained import load_published
 from models.rcnn.detector import FasterRCNN
-from models.regnet import regnet_y_400mf
 
 MAPS = {"block1": 48, "block2": 104, "block3": 208, "block4": 440}
 SPEC = pyramid_spec((("stem",), *((block,) for block in MAPS)))

@@ -10,9 +10,9 @@ from typing import Any
 from torch import nn
 from torchvision.models import ResNet152_Weights, resnet152
 
-from models.build_options import BuildOptions, start
-from models.builder import BackboneSpec, build_fasterrcnn
-from models.pretrained import load_published
+from models.building.build_options import BuildOptions, start
+from models.building.builder import BackboneSpec, build_fasterrcnn
+from models.building.pretrained import load_published
 from models.rcnn.detector import FasterRCNN
 
 SPEC = BackboneSpec(out_channels=2048, strides=(32,))

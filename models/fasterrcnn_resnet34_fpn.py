@@ -9,12 +9,12 @@ from typing import Any
 
 from torchvision.models import ResNet34_Weights, resnet34
 
-from models.build_options import BuildOptions, start
-from models.builder import build_fasterrcnn
-from models.pretrained import load_published
-from models.pyramid import pyramid_spec
+from models.backbones.fpn import pyramid_spec
+from models.backbones.resnet import STAGES, resnet_with_fpn
+from models.building.build_options import BuildOptions, start
+from models.building.builder import build_fasterrcnn
+from models.building.pretrained import load_published
 from models.rcnn.detector import FasterRCNN
-from models.resnet import STAGES, resnet_with_fpn
 
 SPEC = pyramid_spec(STAGES, frozen_stages=2)  # as torchvision's detectors on ResNet-50
 

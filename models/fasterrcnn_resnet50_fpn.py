@@ -12,13 +12,13 @@ from torchvision.models import resnet50
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 from torchvision.ops import FrozenBatchNorm2d
 
-from models.build_options import BuildOptions, start
-from models.builder import build_fasterrcnn
-from models.norms import published_norm
-from models.pretrained import load_coco
-from models.pyramid import pyramid_spec
+from models.backbones.fpn import pyramid_spec
+from models.backbones.resnet import STAGES, resnet_with_fpn
+from models.building.build_options import BuildOptions, start
+from models.building.builder import build_fasterrcnn
+from models.building.norms import published_norm
+from models.building.pretrained import load_coco
 from models.rcnn.detector import FasterRCNN
-from models.resnet import STAGES, resnet_with_fpn
 
 COCO_WEIGHTS = FasterRCNN_ResNet50_FPN_Weights.COCO_V1
 SPEC = pyramid_spec(STAGES, frozen_stages=2)

@@ -13,13 +13,13 @@ from torchvision.models import resnet50
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_V2_Weights
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead
 
-from models.build_options import BuildOptions, start
-from models.builder import build_fasterrcnn
-from models.pretrained import load_coco
-from models.pyramid import pyramid_spec
+from models.backbones.fpn import pyramid_spec
+from models.backbones.resnet import STAGES, resnet_with_fpn
+from models.building.build_options import BuildOptions, start
+from models.building.builder import build_fasterrcnn
+from models.building.pretrained import load_coco
 from models.rcnn.detector import FasterRCNN
 from models.rcnn.roi_pool import SIDE
-from models.resnet import STAGES, resnet_with_fpn
 
 COCO_WEIGHTS = FasterRCNN_ResNet50_FPN_V2_Weights.COCO_V1
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from torchvision.models import VGG16_BN_Weights, vgg16_bn
 
-from models.build_options import BuildOptions, start
-from models.builder import build_fasterrcnn, with_fpn
-from models.pretrained import load_published
-from models.pyramid import pyramid_spec
+from models.backbones.fpn import pyramid_spec
+from models.building.build_options import BuildOptions, start
+from models.building.builder import build_fasterrcnn, with_fpn
+from models.building.pretrained import load_published
 from models.rcnn.detector import FasterRCNN
 
 MAPS = {"22": 256, "32": 512, "42": 512, "43": 512}  # before the last three pools, and behind the last

@@ -7,11 +7,11 @@ Cost: 106.0 M parameters, 244.7 GFLOPs, strides 4 8 16 32 64.
 
 from typing import Any
 
-from models.build_options import BuildOptions, start
-from models.builder import build_fasterrcnn
-from models.pretrained import weights_file
+from models.backbones.vitdet import SPEC, load_mae, vitdet_backbone
+from models.building.build_options import BuildOptions, start
+from models.building.builder import build_fasterrcnn
+from models.building.pretrained import weights_file
 from models.rcnn.detector import FasterRCNN
-from models.vitdet import SPEC, load_mae, vitdet_backbone
 
 MAE_URL = "https://dl.fbaipublicfiles.com/mae/pretrain/mae_pretrain_vit_base.pth"
 

@@ -7,10 +7,10 @@ Cost: 22.9 M parameters, 74.8 GFLOPs, strides 4 8 16 32 64.
 
 from typing import Any
 
-from models.build_options import BuildOptions, start
-from models.builder import build_fasterrcnn
+from models.backbones.vitdet import SPEC, vitdet_backbone
+from models.building.build_options import BuildOptions, start
+from models.building.builder import build_fasterrcnn
 from models.rcnn.detector import FasterRCNN
-from models.vitdet import SPEC, vitdet_backbone
 
 
 def create_model(

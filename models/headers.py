@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.errors import ModelError
+from models.rcnn.errors import ModelError
 
 MODELS = Path(__file__).parent
 _WEIGHTS = re.compile(r"(?P<data>[^,(]+), (?P<source>[^(]+) \((?P<licence>[^)]+)\)(?P<more>.*)\.", re.DOTALL)

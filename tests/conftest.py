@@ -23,7 +23,7 @@ import torch
 import yaml
 from hypothesis import HealthCheck, settings
 
-from utils.label_writers import write_voc
+from utils.labels.writers import write_voc
 from utils.printable import encodable
 
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -141,8 +141,8 @@ class ScriptServer:
     def __init__(self, **environment: str) -> None:
         """Variables of the environment that count when torch is imported can be given here alone."""
         self._process = subprocess.Popen(
-            [sys.executable, ROOT / "tests" / "script_server.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            text=True, env={**os.environ, **environment},
+            [sys.executable, ROOT / "tests" / "support" / "script_server.py"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment},
         )  # fmt: skip
         self._environment = environment
 

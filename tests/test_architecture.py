@@ -11,8 +11,8 @@ import yaml
 
 from models.create_fasterrcnn_model import create_model
 from tests.conftest import ROOT
-from utils.flags import parse_options
-from utils.options import (
+from utils.cli.flags import parse_options
+from utils.cli.options import (
     CheckOptions,
     CompareOptions,
     ConvertOptions,
@@ -22,7 +22,7 @@ from utils.options import (
     SahiOptions,
     VideoOptions,
 )
-from utils.train_options import TrainOptions
+from utils.cli.train_options import TrainOptions
 from utils.version import VERSION
 
 ROOMS = ("models", "torch_utils", "utils")

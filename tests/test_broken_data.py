@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.broken_samples import COCO, LABEL_TYPES, OF_TYPE, ROW, broken_folder
 from tests.conftest import heavy_among
+from tests.support.broken_samples import COCO, LABEL_TYPES, OF_TYPE, ROW, broken_folder
 from tests.test_train import FAST, run_folder
-from utils.data_check import DROPPED, KINDS, MENDED, STOPS
-from utils.data_config import load_data_config
-from utils.label_index import open_index
+from utils.data_tools.check import DROPPED, KINDS, MENDED, STOPS
+from utils.labels.data_config import load_data_config
+from utils.labels.index import open_index
 
 # A training does not look for files that are neither images that it reads nor labels: only the check names them.
 FOR_THE_CHECK = {"other format"}

@@ -17,19 +17,19 @@ from PIL import Image
 import datasets
 from datasets import DetectionDataset, EvalBatches, Pick, Shown, TrainBatches, make_loader, recent_places
 from tests.conftest import ROOT, DataSet
-from tests.utils.test_augmentation_config import EXAMPLE
-from utils.augmentation import resize_image
-from utils.augmentation_config import parse_augmentation_config
-from utils.augmentation_policy import POLICIES, AugmentationPolicy
-from utils.batch import Batch
-from utils.data_config import load_data_config
+from tests.utils.augment.test_config import EXAMPLE
+from utils.augment.config import parse_augmentation_config
+from utils.augment.policy import POLICIES, AugmentationPolicy
+from utils.augment.transforms import resize_image
+from utils.cli.options import CheckOptions
 from utils.errors import DataError
-from utils.image_cache import cache_size, make_cache_files
-from utils.label_index import LabelIndex, open_index
-from utils.loader import most_steps
-from utils.options import CheckOptions
-from utils.sample import DAMAGED
-from utils.size_rule import SizeRule
+from utils.labels.data_config import load_data_config
+from utils.labels.index import LabelIndex, open_index
+from utils.loading.batch import Batch
+from utils.loading.image_cache import cache_size, make_cache_files
+from utils.loading.loader import most_steps
+from utils.loading.sample import DAMAGED
+from utils.loading.size_rule import SizeRule
 
 CPU = torch.device("cpu")
 EVERYTHING = replace(POLICIES["strong"], mixup=0.5, paste=0.5)
@@ -479,4 +479,4 @@ def test_images_of_a_data_set_are_resized_as_all_others(old: int, width: int, he
     image = np.random.default_rng(old).integers(0, 256, (old, width, 3), np.uint8)
     size = height, other or width
     difference = np.abs(datasets._resized(image, *size).astype(int) - resize_image(image, *size))
-    assert difference.max() <= 1  # 0 on x86, see tests/utils/test_compiled_loops.py
+    assert difference.max() <= 1  # 0 on x86, see tests/utils/augment/test_kernels.py

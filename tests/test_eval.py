@@ -15,7 +15,7 @@ from pycocotools.cocoeval import COCOeval
 
 from tests.conftest import DataSet, run_script, write_data_set
 from tests.test_train import FAST, run_folder
-from tests.utils.test_label_index import to_yolo
+from tests.utils.labels.test_index import to_yolo
 from torch_utils.checkpoint import load_checkpoint
 
 

@@ -10,15 +10,15 @@ import pytest
 
 import eval as eval_script
 import inference
-from models.errors import ModelError
+from models.rcnn.errors import ModelError
 from tests.conftest import ROOT
 from tests.torch_utils.test_onnx_export import checkpoint, export
 from torch_utils import onnx_export
+from utils.cli.flags import parse_options
+from utils.cli.options import EvalOptions, InferenceOptions
 from utils.errors import UserError
-from utils.flags import parse_options
-from utils.images import DamagedImageError
-from utils.label_index import LabelIndex
-from utils.options import EvalOptions, InferenceOptions
+from utils.images.image_files import DamagedImageError
+from utils.labels.index import LabelIndex
 
 PICTURE = ROOT / "example_test_data" / "image_1.jpg"
 IMAGE_DOOR, VIDEO_DOORS = "onnx_inference_image.py", ("onnx_inference_video.py", "onnx_video_inference.py")
@@ -145,8 +145,8 @@ def test_mistakes_are_told_before_anything_is_done(tmp_path: Path, words: tuple,
 
 
 def test_a_bare_name_goes_to_weights_and_sizes_are_those_asked_for(tmp_path: Path) -> None:
-    from utils.onnx_file import read_onnx
-    from utils.size_rule import Canvas
+    from utils.detect.onnx_file import read_onnx
+    from utils.loading.size_rule import Canvas
 
     export(tmp_path, "--out", "small.onnx", "--width", 160, "--height", 96, "--batch", 2, square=True)
     _, metadata = read_onnx(tmp_path / "weights" / "small.onnx")

@@ -15,16 +15,16 @@ import yaml
 import inference
 from models.create_fasterrcnn_model import create_model
 from tests.conftest import CLASSES, ROOT, run_script, squares
-from tests.some_checkpoint import write_checkpoint
+from tests.support.some_checkpoint import write_checkpoint
 from torch_utils.checkpoint import save_checkpoint
-from utils import image_results
-from utils.data_config import load_data_config
+from utils.cli.flags import parse_options
+from utils.cli.options import InferenceOptions
+from utils.cli.script import Interrupted
+from utils.detect.torch_detector import TorchDetector
 from utils.errors import UserError
-from utils.flags import parse_options
-from utils.label_index import open_index
-from utils.options import InferenceOptions
-from utils.script import Interrupted
-from utils.torch_detector import TorchDetector
+from utils.inference import image_results
+from utils.labels.data_config import load_data_config
+from utils.labels.index import open_index
 
 
 @pytest.fixture

@@ -15,13 +15,13 @@ import pytest
 import inference_video
 import sahi_inference
 from tests.conftest import HANG, ROOT, squares
-from tests.some_checkpoint import write_checkpoint
-from tests.videos import is_faststart, read_back, write_video
+from tests.support.some_checkpoint import write_checkpoint
+from tests.support.videos import is_faststart, read_back, write_video
+from utils.cli.flags import parse_options
+from utils.cli.options import SahiOptions, VideoOptions
 from utils.errors import UserError
-from utils.flags import parse_options
-from utils.images import write_image
-from utils.options import SahiOptions, VideoOptions
-from utils.video import VideoError
+from utils.images.image_files import write_image
+from utils.video.types import VideoError
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ def test_all_that_could_not_be_written_is_told(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", "log.json")
 
-    monkeypatch.setattr("utils.coco_log.write_atomically", full)
+    monkeypatch.setattr("utils.inference.coco_log.write_atomically", full)
     path = write_video(tmp_path / "a.mkv", frames(60))
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
     with pytest.raises(VideoError, match=r"a\.mkv: ends after frame \d+"):
@@ -217,7 +217,7 @@ def test_a_window_follows_and_q_ends(detect, tmp_path: Path, monkeypatch: pytest
 
     import threading
 
-    monkeypatch.setattr("utils.video_inference.check_display", lambda flag: None)
+    monkeypatch.setattr("utils.video.video_inference.check_display", lambda flag: None)
     monkeypatch.setattr("cv2.imshow", lambda title, bgr: (shown.append(bgr), threads.add(threading.current_thread())))
     monkeypatch.setattr("cv2.waitKey", waitkey)
     monkeypatch.setattr("cv2.destroyAllWindows", lambda: None)
@@ -230,7 +230,7 @@ def test_a_window_follows_and_q_ends(detect, tmp_path: Path, monkeypatch: pytest
 def test_without_arguments_it_takes_the_video_of_the_repository(
     weights: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from utils.video_inference import video_of
+    from utils.video.video_inference import video_of
 
     monkeypatch.chdir(ROOT)
     assert video_of(parse_options(VideoOptions, "", [])).source.facts.name == "example_test_data/video_1.mp4"

@@ -14,19 +14,19 @@ import inference
 import inference_video
 import sahi_inference
 from tests.conftest import ROOT
+from tests.support.videos import read_back
 from tests.torch_utils.test_onnx_export import export
-from tests.videos import read_back
 from torch_utils.onnx_export import EXACT, partners
 from torch_utils.predict import load_detector
-from utils.detections import Detections
-from utils.flags import Options, parse_options
-from utils.images import read_image
-from utils.merging import Merging
-from utils.options import InferenceOptions, SahiOptions, VideoOptions
-from utils.sliced_detector import SlicedDetector
-from utils.slicing import Slices
-from utils.tracking_logs import read_mot
-from utils.video_sources import open_video
+from utils.cli.flags import Options, parse_options
+from utils.cli.options import InferenceOptions, SahiOptions, VideoOptions
+from utils.detect.detections import Detections
+from utils.images.image_files import read_image
+from utils.slicing.grid import Slices
+from utils.slicing.merging import Merging
+from utils.slicing.sliced_detector import SlicedDetector
+from utils.tracking.logs import read_mot
+from utils.video.sources import open_video
 
 MEDIA = ROOT.parent / "shared" / "media"
 PHOTOGRAPHS = ("image_1.jpg", "image_2.jpg")

@@ -9,14 +9,14 @@ import pytest
 
 import sahi_inference
 from tests.conftest import squares
-from tests.some_checkpoint import write_checkpoint
+from tests.support.some_checkpoint import write_checkpoint
 from torch_utils.predict import load_detector
+from utils.cli.flags import parse_options
+from utils.cli.options import SahiOptions
 from utils.errors import UserError
-from utils.flags import parse_options
-from utils.images import write_image
-from utils.options import SahiOptions
-from utils.sliced_detector import SlicedDetector
-from utils.slicing import Slices
+from utils.images.image_files import write_image
+from utils.slicing.grid import Slices
+from utils.slicing.sliced_detector import SlicedDetector
 
 SLICES = ("--slice-height", "70", "--slice-width", "90")
 

@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from tests.conftest import HANG, ROOT
-from tests.utils.test_label_index import to_coco, to_yolo
+from tests.utils.labels.test_index import to_coco, to_yolo
 from torch_utils.checkpoint import load_checkpoint, save_checkpoint
 
 FAST = ("--model", "fasterrcnn_nano", "--imgsz", "32", "--batch", "2", "--device", "cpu", "--workers", "0")

@@ -6,20 +6,20 @@ python -m torch_utils.compare outputs/training/res_1 outputs/training/res_2 --ht
 import logging
 from pathlib import Path
 
+from utils.cli.options import CompareOptions
+from utils.cli.script import run_script
 from utils.errors import UserError
-from utils.options import CompareOptions
-from utils.script import run_script
 
 log = logging.getLogger("compare")
 
 
 def main(options: CompareOptions) -> None:
     """Print a table; write the page and the pictures that are wished for."""
-    from utils.comparison import compare
+    from torch_utils.runs.comparison import compare
+    from torch_utils.runs.run_history import read_run
     from utils.files import write_atomically, write_text
     from utils.logs import setup_logging
     from utils.run_folder import given_folder
-    from utils.run_history import read_run
 
     setup_logging()
     html = Path(options.html) if options.html else None

@@ -20,7 +20,7 @@ from torch import nn
 
 from torch_utils.slurm import slurm_place
 from utils.errors import USAGE, UserError
-from utils.loader import Loader
+from utils.loading.loader import Loader
 
 Value = TypeVar("Value")
 

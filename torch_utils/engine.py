@@ -10,21 +10,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from torch_utils.coco_eval import CocoMetrics, coco_metrics
 from torch_utils.distributed import Processes, from_main, gathered, share_buffers
-from torch_utils.loss_watch import LossWatch, Update
-from torch_utils.precision import Precision
-from torch_utils.training_state import LOSS_TERMS, EpochSoFar
-from torch_utils.update import Updater
-from utils.batch import Batch
-from utils.detections import Detections
+from torch_utils.evaluation.coco_eval import CocoMetrics, coco_metrics
+from torch_utils.training.loss_watch import LossWatch, Update
+from torch_utils.training.precision import Precision
+from torch_utils.training.training_state import LOSS_TERMS, EpochSoFar
+from torch_utils.training.update import Updater
+from utils.detect.detections import Detections
 from utils.errors import UserError
-from utils.label_index import LabelIndex
-from utils.loader import Loader
+from utils.labels.index import LabelIndex
+from utils.loading.batch import Batch
+from utils.loading.loader import Loader
+from utils.loading.sample import DAMAGED
 from utils.machine import resident_memory
 from utils.memory import memory_watch
 from utils.progress import StepMeter
-from utils.sample import DAMAGED
 
 _MORE_DATA = (
     "More than 30 % of an epoch was spent waiting for data: more --workers, up to one a core, or a --cache (ram, disk) "

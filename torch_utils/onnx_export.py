@@ -16,17 +16,17 @@ import numpy as np
 import torch
 from torch.onnx.errors import OnnxExporterError
 
-from models.errors import ModelError
-from models.onnx_graph import INPUTS, OUTPUTS, STRIDE, OnnxGraph
 from models.rcnn.detector import FasterRCNN
-from utils.batch import Batch, collate
-from utils.detections import Detections
+from models.rcnn.errors import ModelError
+from models.rcnn.onnx_graph import INPUTS, OUTPUTS, STRIDE, OnnxGraph
+from utils.detect.detections import Detections
+from utils.detect.onnx_detector import OnnxDetector, on_canvas
+from utils.detect.onnx_file import MOST_BYTES, OnnxMetadata
+from utils.detect.torch_detector import TorchDetector
 from utils.errors import UserError
-from utils.onnx_detector import OnnxDetector, on_canvas
-from utils.onnx_file import MOST_BYTES, OnnxMetadata
-from utils.sample import Sample
-from utils.size_rule import Canvas, SizeRule
-from utils.torch_detector import TorchDetector
+from utils.loading.batch import Batch, collate
+from utils.loading.sample import Sample
+from utils.loading.size_rule import Canvas, SizeRule
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -3,7 +3,7 @@
 from torch_utils.predict import load_detector
 
 detector = load_detector("outputs/training/res_1/best_model.pth")
-detections = detector("photo.jpg", threshold=0.5)  # boxes, scores and labels, see utils/detections.py
+detections = detector("photo.jpg", threshold=0.5)  # boxes, scores and labels, see utils/detect/detections.py
 """
 
 import logging
@@ -14,13 +14,13 @@ from models.create_fasterrcnn_model import DEFAULT_COCO_MODEL, OpenedDetector, o
 from models.rcnn.cuda_graphs import GraphedDetector
 from torch_utils.checkpoint import load_checkpoint
 from torch_utils.distributed import pick_device
-from utils.detector import Detector, DetectorFacts
+from utils.cli.options import UseOptions
+from utils.detect.detector import Detector, DetectorFacts
+from utils.detect.onnx_detector import OnnxDetector
+from utils.detect.onnx_file import is_onnx
+from utils.detect.torch_detector import TorchDetector
 from utils.errors import UserError
-from utils.onnx_detector import OnnxDetector
-from utils.onnx_file import is_onnx
-from utils.options import UseOptions
-from utils.size_rule import SizeRule
-from utils.torch_detector import TorchDetector
+from utils.loading.size_rule import SizeRule
 
 log = logging.getLogger(__name__)
 

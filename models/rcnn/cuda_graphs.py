@@ -15,9 +15,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from models.rcnn.blocks import UintBatch
 from models.rcnn.detector import FasterRCNN, in_original_pixels
 from models.rcnn.roi_heads import detections_of
+from models.rcnn.structures import UintBatch
 
 MOST_SHAPES = 8  # recorded: each has memory of its own for images and result, and shares the rest
 _WARM_UPS = 3  # libraries choose kernels, Triton compiles

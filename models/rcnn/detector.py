@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN as TorchvisionFasterRCNN
 
-from models.errors import ModelError
 from models.rcnn import sampling
-from models.rcnn.blocks import Truth, UintBatch, places_of
 from models.rcnn.boxes import BlockBoxCoder, limits_of
+from models.rcnn.errors import ModelError
+from models.rcnn.reference import as_torchvision
 from models.rcnn.roi_heads import BlockRoIHeads
 from models.rcnn.rpn import BlockRPN, Candidates
-from models.rcnn.stock import as_torchvision
+from models.rcnn.structures import Truth, UintBatch, places_of
 
 
 class FasterRCNN(TorchvisionFasterRCNN):

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.errors import ModelError
 from models.rcnn.detector import FasterRCNN
+from models.rcnn.errors import ModelError
 from models.rcnn.roi_heads import BlockRoIHeads
 
 

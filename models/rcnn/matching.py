@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torchvision.models.detection._utils import Matcher
 
-from models.rcnn.blocks import Truth
 from models.rcnn.boxes import iou
+from models.rcnn.structures import Truth
 
 _MOST_PAIRS = 2**25  # of boxes and objects at once: a few tensors of 128 MiB
 

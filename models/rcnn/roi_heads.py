@@ -9,11 +9,11 @@ from torch import Tensor
 from torchvision.models.detection.roi_heads import RoIHeads
 
 from models.rcnn import sampling
-from models.rcnn.blocks import Regions, Truth
 from models.rcnn.boxes import clipped, large, limits_of, rows_of
 from models.rcnn.matching import matched
 from models.rcnn.nms import suppress
 from models.rcnn.rpn import is_fixed
+from models.rcnn.structures import Regions, Truth
 
 SMALLEST = 1e-2  # px, sides of a detection, as torchvision's postprocess_detections has it
 Sizes = list[tuple[int, int]]

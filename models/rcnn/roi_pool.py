@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision.ops import MultiScaleRoIAlign, roi_align
 from torchvision.ops.poolers import initLevelMapper
 
-from models.rcnn.blocks import Regions
+from models.rcnn.structures import Regions
 
 SIDE = 7  # cells of a pooled region, per side
 SAMPLES = 2  # sampling points of a cell, per side

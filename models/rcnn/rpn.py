@@ -11,10 +11,10 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork
 
 from models.rcnn import sampling
-from models.rcnn.blocks import Regions, Truth
 from models.rcnn.boxes import clipped, large, limits_of, rows_of
 from models.rcnn.matching import matched
 from models.rcnn.nms import suppress
+from models.rcnn.structures import Regions, Truth
 
 NONE = -1.0  # score of what is no proposal
 

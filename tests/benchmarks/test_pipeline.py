@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from benchmarks import pipeline
+from benchmarks.common.table import Cell, interleaved, print_rows
 from benchmarks.detector import CLASSES, unsure_model
 from benchmarks.pipeline import MOST_WAITING, Training, Watching, cells_of, parse, row_of
-from benchmarks.table import Cell, interleaved, print_rows
 from tests.conftest import DataSet
-from tests.videos import pictures, write_video
-from torch_utils.precision import Precision
-from utils.data_config import load_data_config
+from tests.support.videos import pictures, write_video
+from torch_utils.training.precision import Precision
 from utils.errors import UserError
+from utils.labels.data_config import load_data_config
 
 CPU = torch.device("cpu")
 SIZE = 64  # px

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.dinov3 import WEIGHTS, WEIGHTS_PAGE, build
+from models.backbones.dinov3 import WEIGHTS, WEIGHTS_PAGE, build
 from tests.conftest import HANG, ROOT
-from tests.models.test_dinov3 import randomised
+from tests.models.backbones.test_dinov3 import randomised
 
 REPOSITORY = str(ROOT / "dinov3")
 

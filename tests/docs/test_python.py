@@ -10,8 +10,8 @@ import pytest
 
 from tests.conftest import ROOT, squares
 from tests.torch_utils.test_predict import make_checkpoint
-from utils import interop
-from utils.images import write_image
+from utils.detect import interop
+from utils.images.image_files import write_image
 
 
 def test_the_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

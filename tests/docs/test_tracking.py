@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from utils.flags import parse_options
-from utils.options import TrackingOptions
-from utils.tracking_logs import MotLog
-from utils.tracks import Tracks
+from utils.cli.flags import parse_options
+from utils.cli.options import TrackingOptions
+from utils.tracking.logs import MotLog
+from utils.tracking.tracks import Tracks
 
 TEXT = (ROOT / "docs/tracking.md").read_text()
 

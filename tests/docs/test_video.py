@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.support.videos import pictures, read_back, write_video
 from tests.torch_utils.test_predict import make_checkpoint
-from tests.videos import pictures, read_back, write_video
-from utils.options import VideoOptions
+from utils.cli.options import VideoOptions
 
 TEXT = (ROOT / "docs/video.md").read_text()
 

@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.torch_utils.test_onnx_export import export
 from torch_utils.predict import load_detector
-from utils.images import read_image
+from utils.images.image_files import read_image
 
 SCRIPT = ROOT / "examples" / "onnx_minimal.py"
 PICTURE = ROOT / "example_test_data" / "image_1.jpg"

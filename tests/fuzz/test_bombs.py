@@ -10,12 +10,12 @@ import pytest
 
 from tests.fuzz.guard import answer, in_time
 from tests.fuzz.test_images import SAMPLES, encoded, png_chunk
-from utils.coco_json import CocoLabels
-from utils.data_config import load_data_config
 from utils.errors import DataError
-from utils.image_notes import image_notes
-from utils.images import read_header, read_image
-from utils.label_readers import LabelFile, read_voc, read_yolo
+from utils.images.image_files import read_header, read_image
+from utils.images.notes import image_notes
+from utils.labels.coco_json import CocoLabels
+from utils.labels.data_config import load_data_config
+from utils.labels.readers import LabelFile, read_voc, read_yolo
 
 LABEL_OF = {"cat": 1, "dog": 2}
 SIZE = (100, 200)  # height, width

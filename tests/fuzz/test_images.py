@@ -12,8 +12,8 @@ from PIL import Image
 
 from tests.fuzz.guard import answer, fuzz, is_one_line, mutations
 from tests.fuzz.mutations import damage_bytes
-from utils.image_notes import image_notes
-from utils.images import read_header, read_image
+from utils.images.image_files import read_header, read_image
+from utils.images.notes import image_notes
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 17, 3), np.uint8)).resize((34, 24))
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from tests.fuzz.guard import answer, fuzz, is_one_line, mutations
 from tests.fuzz.mutations import damage_bytes, damage_json, damage_tree, damage_words, encode
-from utils.boxes import mend_boxes
-from utils.coco_json import CocoLabels
-from utils.label_readers import UNKNOWN, LabelFile, read_voc, read_yolo
+from utils.labels.boxes import mend_boxes
+from utils.labels.coco_json import CocoLabels
+from utils.labels.readers import UNKNOWN, LabelFile, read_voc, read_yolo
 
 NEIGHBOURS = 2_000
 LABEL_OF = {"cat": 1, "dog": 2}
@@ -19,7 +19,7 @@ SIZE = (100, 200)  # height, width
 
 
 def check_labels(labels: LabelFile) -> None:
-    """The contract of LabelFile, and that utils/boxes.py takes what it has."""
+    """The contract of LabelFile, and that utils/labels/boxes.py takes what it has."""
     assert len(labels.boxes) == len(labels.labels) == len(labels.ignored)
     for box in labels.boxes:
         assert type(box) is tuple

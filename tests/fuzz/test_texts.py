@@ -8,8 +8,8 @@ from PIL import Image
 
 from tests.fuzz.guard import answer, fuzz, is_one_line, mutations
 from tests.fuzz.mutations import WORDS, damage_bytes, encode
-from utils.data_config import SPLITS, DataConfig, Split, load_data_config
-from utils.label_index import open_index
+from utils.labels.data_config import SPLITS, DataConfig, Split, load_data_config
+from utils.labels.index import open_index
 
 YAML = """\
 # where it is

@@ -5,14 +5,14 @@ import sys
 import pytest
 import torch
 
-from models.build_options import BuildOptions
+from models.building.build_options import BuildOptions
 from models.create_fasterrcnn_model import (
     create_coco_model,
     create_from_checkpoint,
     create_model,
     open_detector,
 )
-from models.errors import ModelError
+from models.rcnn.errors import ModelError
 from tests.conftest import ROOT
 
 PREDECESSOR = json.loads((ROOT / "tests" / "data" / "predecessor_state_dicts.json").read_text())
@@ -112,12 +112,12 @@ def test_coco_model_needs_published_weights() -> None:
 
 def test_checkpoint_gives_the_same_network_without_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fault of the predecessor: a checkpoint could not be loaded offline, because weights were fetched first."""
-    import models.pretrained
+    import models.building.pretrained
 
     def fail(*_):
         raise AssertionError("fetched weights")
 
-    monkeypatch.setattr(models.pretrained, "weights_file", fail)
+    monkeypatch.setattr(models.building.pretrained, "weights_file", fail)
     name = "fasterrcnn_mobilenetv3_large_320_fpn"
     model = create_model[name](3, pretrained=False)
     opened = open_detector(checkpoint_of(model, name), None)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.every_model import CLASSES, two_images
-from models.build_options import RANDOM
+from models.building.build_options import RANDOM
 from models.create_fasterrcnn_model import create_model
 
 _PROTOBUF = 2e9  # bytes that an ONNX file can have

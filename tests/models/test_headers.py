@@ -7,8 +7,8 @@ import pytest
 import models.headers
 from models.cost import cost_of
 from models.create_fasterrcnn_model import create_model
-from models.errors import ModelError
 from models.headers import Header, read_header, readme_table, update_readme
+from models.rcnn.errors import ModelError
 from tests.conftest import ROOT
 
 PAGE = "# Models\n<!-- models: begin -->\nold\n<!-- models: end -->\nmore\n"

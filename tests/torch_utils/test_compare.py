@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.utils.test_run_history import make_run
+from tests.torch_utils.runs.test_run_history import make_run
 from torch_utils.compare import main
+from utils.cli.flags import parse_options
+from utils.cli.options import CompareOptions
 from utils.errors import DataError, UserError
-from utils.flags import parse_options
-from utils.options import CompareOptions
 
 
 def run_main(*words: object) -> None:

@@ -159,7 +159,7 @@ def test_the_main_process_names_damaged_images_of_all(tmp_path: Path) -> None:
     done = run_two(
         tmp_path,
         "from torch_utils.distributed import share_faults\n"
-        "from utils.loader import Loader\n"
+        "from utils.loading.loader import Loader\n"
         "from utils.logs import setup_logging\n"
         "setup_logging(quiet=not processes.is_main)\n"
         "loader = Loader([], [], largest=(1, 32, 32), workers=0, device=torch.device('cpu'))\n"

@@ -14,16 +14,16 @@ from models.create_fasterrcnn_model import create_model
 from models.rcnn.detector import FasterRCNN
 from tests.conftest import write_data_set
 from tests.torch_utils.test_distributed import run_two
-from tests.torch_utils.test_update import INDEX, Given, Toy, batch_of, make_updater, train
+from tests.torch_utils.training.test_update import INDEX, Given, Toy, batch_of, make_updater, train
 from torch_utils.distributed import Processes
 from torch_utils.engine import Evaluation, evaluate
-from torch_utils.precision import Precision
-from torch_utils.training_state import LOSS_TERMS
-from utils.batch import Batch
-from utils.data_config import load_data_config
+from torch_utils.training.precision import Precision
+from torch_utils.training.training_state import LOSS_TERMS
 from utils.errors import UserError
-from utils.label_index import LabelIndex, open_index
-from utils.size_rule import SizeRule
+from utils.labels.data_config import load_data_config
+from utils.labels.index import LabelIndex, open_index
+from utils.loading.batch import Batch
+from utils.loading.size_rule import SizeRule
 
 CPU, RULE = torch.device("cpu"), SizeRule(64)
 
@@ -121,11 +121,11 @@ def test_every_process_evaluates_the_network_that_is_saved(tmp_path: Path) -> No
     done = run_two(
         tmp_path,
         "from pathlib import Path\n"
-        "from tests.torch_utils.test_update import Given\n"
+        "from tests.torch_utils.training.test_update import Given\n"
         "from torch_utils.engine import evaluate\n"
-        "from torch_utils.precision import Precision\n"
-        "from utils.data_config import load_data_config\n"
-        "from utils.label_index import open_index\n"
+        "from torch_utils.training.precision import Precision\n"
+        "from utils.labels.data_config import load_data_config\n"
+        "from utils.labels.index import open_index\n"
         f"index = open_index(load_data_config(Path({str(data.yaml)!r})), 'valid', 'pascal_voc')\n"
         "norm = torch.nn.BatchNorm1d(2)\n"
         "norm.running_var += processes.rank\n"
@@ -143,10 +143,10 @@ NEARLY_RIGHT = """
 from pathlib import Path
 from datasets import DetectionDataset, EvalBatches, make_loader
 from torch_utils.engine import evaluate
-from torch_utils.precision import Precision
-from utils.data_config import load_data_config
-from utils.label_index import open_index
-from utils.size_rule import SizeRule
+from torch_utils.training.precision import Precision
+from utils.labels.data_config import load_data_config
+from utils.labels.index import open_index
+from utils.loading.size_rule import SizeRule
 
 
 class NearlyRight(torch.nn.Module):

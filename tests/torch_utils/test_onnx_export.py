@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 import export as script
-from benchmarks.lively import lively
-from benchmarks.onnx_models import metadata
+from benchmarks.common.lively import lively
+from benchmarks.onnx.models import metadata
 from tests.conftest import CLASSES, ROOT
 from torch_utils.checkpoint import save_checkpoint
 from torch_utils.onnx_export import EXACT, HALF, content_of, partners
-from utils.detections import Detections
-from utils.flags import parse_options
-from utils.options import ExportOptions
-from utils.size_rule import Canvas
+from utils.cli.flags import parse_options
+from utils.cli.options import ExportOptions
+from utils.detect.detections import Detections
+from utils.loading.size_rule import Canvas
 
 PICTURE = ROOT / "example_test_data" / "image_1.jpg"
 
@@ -79,7 +79,7 @@ def test_one_box_has_one_partner() -> None:
 def test_a_file_beyond_two_gib(monkeypatch: pytest.MonkeyPatch) -> None:
     import onnx
 
-    from models.errors import ModelError
+    from models.rcnn.errors import ModelError
 
     proto = onnx.helper.make_model(onnx.helper.make_graph([], "x", [], []))
     monkeypatch.setattr("torch_utils.onnx_export.MOST_BYTES", 10)

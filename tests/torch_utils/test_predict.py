@@ -14,10 +14,10 @@ from tests.conftest import CLASSES, squares
 from torch_utils import predict
 from torch_utils.checkpoint import save_checkpoint
 from torch_utils.predict import load_detector, size_rule_in_use
-from utils.detections import Detections
+from utils.detect.detections import Detections
 from utils.errors import DataError
-from utils.images import write_image
-from utils.size_rule import SizeRule
+from utils.images.image_files import write_image
+from utils.loading.size_rule import SizeRule
 
 
 def make_checkpoint(path: Path) -> Path:

@@ -13,16 +13,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.lively import lively
+from benchmarks.common.lively import lively
+from benchmarks.common.op_counter import OpCounter
 from benchmarks.operators import META
-from models.build_options import RANDOM
+from models.building.build_options import RANDOM
 from models.create_fasterrcnn_model import create_model
 from models.rcnn import cuda_graphs
 from models.rcnn.cuda_graphs import MOST_SHAPES, GraphedDetector
 from models.rcnn.detector import FasterRCNN
-from tests.models.test_builder import batch_of
-from torch_utils.op_counter import OpCounter
-from utils.batch import Batch
+from tests.models.building.test_builder import batch_of
+from utils.loading.batch import Batch
 
 NANO = "fasterrcnn_nano"
 

@@ -4,17 +4,17 @@ import torch
 from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn, fasterrcnn_resnet50_fpn
 from torchvision.models.detection.image_list import ImageList
 
-from models.build_options import RANDOM, BuildOptions
+from models.building.build_options import RANDOM, BuildOptions
 from models.create_fasterrcnn_model import create_model
-from models.errors import ModelError
 from models.rcnn import rpn
 from models.rcnn.detector import FasterRCNN
+from models.rcnn.errors import ModelError
 from models.rcnn.layers import Float32Predictor
 from models.rcnn.losses import ClassifierLoss, set_classifier_loss
-from models.rcnn.stock import float_images, targets_of
-from tests.models.test_builder import batch_of
-from utils.batch import collate
-from utils.sample import Sample
+from models.rcnn.reference import float_images, targets_of
+from tests.models.building.test_builder import batch_of
+from utils.loading.batch import collate
+from utils.loading.sample import Sample
 
 NANO = "fasterrcnn_nano"
 

@@ -6,17 +6,17 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 
-from benchmarks.lively import lively, picture
-from models.build_options import RANDOM, BuildOptions
+from benchmarks.common.lively import lively, picture
+from models.building.build_options import RANDOM, BuildOptions
 from models.create_fasterrcnn_model import create_model
-from models.errors import ModelError
 from models.rcnn import sampling
 from models.rcnn.detector import FasterRCNN
+from models.rcnn.errors import ModelError
 from models.rcnn.losses import ClassifierLoss, set_classifier_loss
+from models.rcnn.reference import as_torchvision, float_images, targets_of
 from models.rcnn.sampling import sampled, steady_keys
-from models.rcnn.stock import as_torchvision, float_images, targets_of
-from utils.batch import Batch, collate
-from utils.sample import Sample
+from utils.loading.batch import Batch, collate
+from utils.loading.sample import Sample
 
 SINGLE, PYRAMID, V2 = (
     "fasterrcnn_mini_darknet_nano_head",

@@ -4,10 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.build_options import RANDOM
+from models.building.build_options import RANDOM
 from models.create_fasterrcnn_model import create_model
 from models.rcnn.losses import ClassifierLoss, set_classifier_loss
-from tests.torch_utils.test_update import batch_of
+from tests.torch_utils.training.test_update import batch_of
 
 LOGITS = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(50) % 3

@@ -5,9 +5,9 @@ from torchvision.models.detection._utils import Matcher
 from torchvision.ops import box_iou
 
 from models.rcnn import matching
-from models.rcnn.blocks import Truth
 from models.rcnn.boxes import iou
 from models.rcnn.matching import matched
+from models.rcnn.structures import Truth
 
 SIDE = st.integers(0, 6)  # small whole numbers: many equal overlaps
 

@@ -1,0 +1,97 @@
+"""Every model exported to ONNX and compared with itself in PyTorch, box by box, on two images: a Markdown table.
+
+python -m benchmarks.onnx.models                            all of the registry, about an hour on one core
+python -m benchmarks.onnx.models timm/resnet18 --dynamic
+
+Weights are random (benchmarks/common/lively.py), in float32, and the detections those of inference.py. "alone" are
+boxes without a partner of the same class within 0.05 px and 0.001 of score.
+"""
+
+import argparse
+import gc
+import time
+from pathlib import Path
+
+import onnxruntime
+import torch
+
+from benchmarks.common.lively import CANVAS, CLASSES, lively, picture, upright_and_turned
+from models.create_fasterrcnn_model import create_model
+from models.rcnn.detector import FasterRCNN
+from models.rcnn.errors import ModelError
+from torch_utils.onnx_export import EXACT, HALF, Difference, compare, content_of, operators, seconds, to_onnx
+from utils.detect.onnx_detector import OnnxDetector
+from utils.detect.onnx_file import OnnxMetadata
+from utils.detect.torch_detector import TorchDetector
+from utils.loading.size_rule import Canvas, SizeRule
+
+LIBRARIES = (
+    "timm/resnet18", "timm/convnext_atto", "timm/efficientvit_b0", "torchvision/resnet18", "torchvision/swin_t",
+)  # fmt: skip
+TOO_LARGE = ("fasterrcnn_dinov3_vith16plus",)  # more than 2 GiB of weights
+_CPU = torch.device("cpu")
+
+
+def metadata(name: str, rule: Canvas | SizeRule, *, batch: int = 1, half: bool = False) -> OnnxMetadata:
+    """What the file says of itself."""
+    return OnnxMetadata(name, CLASSES, rule, batch, half, None, "random")
+
+
+class Pair:
+    """A model and its file, and where both are to run.
+
+    Raises:
+        ModelError: it cannot be exported.
+    """
+
+    def __init__(
+        self, model: FasterRCNN, name: str, rule: Canvas | SizeRule, *, batch: int = 1, half: bool = False
+    ) -> None:
+        self.half = half
+        size = (rule.height, rule.width) if isinstance(rule, Canvas) else None
+        proto = to_onnx(model, size, batch=batch, half=half)
+        self.nodes = operators(proto).total()
+        self.content = content_of(proto, metadata(name, rule, batch=batch, half=half))
+        self.onnx = OnnxDetector(Path(name), _CPU, content=self.content)
+        self.torch = TorchDetector(model, self.onnx.facts, _CPU)
+
+    def difference(self) -> Difference:
+        """On the picture upright and on its side."""
+        tolerance = HALF if self.half else EXACT
+        return compare(self.torch, self.onnx, upright_and_turned(), tolerance, padded=False)
+
+
+def row_of(name: str, rule: Canvas | SizeRule) -> str:
+    """The model's line of the table."""
+    try:
+        pair = Pair(lively(name), name, rule)
+    except ModelError as error:
+        return f"| {name} | {error} |"
+    found = pair.difference()
+    torchs, own = seconds(pair.torch, pair.onnx, picture())
+    return (
+        f"| {name} | {pair.nodes} | {len(pair.content) / 1e6:.1f} | {found.boxes} | {found.alone} | {found.box:.2g} "
+        f"| {found.score:.1g} | {own / torchs:.2f} |"
+    )
+
+
+def main() -> None:
+    """The table, row by row."""
+    parser = argparse.ArgumentParser(description="ONNX files against PyTorch, with random weights.")
+    parser.add_argument("names", nargs="*", help="models; without any, all of the registry and a few of its libraries")
+    parser.add_argument("--dynamic", action="store_true", help="a graph of any image size")
+    options = parser.parse_args()
+    rule = SizeRule(CANVAS.height) if options.dynamic else CANVAS
+    seen = f"of {rule}" if options.dynamic else f"in {CANVAS.width} x {CANVAS.height} px"
+    versions = f"torch {torch.__version__}, onnxruntime {onnxruntime.__version__}, {torch.get_num_threads()} thread(s)"
+    print(
+        f"{versions}, images {seen}, {time.strftime('%Y-%m-%d')}; time is that of the file, as a share of PyTorch's\n"
+    )
+    print("| model | nodes | MB | boxes | alone | px apart | score apart | time |\n|---|---|---|---|---|---|---|---|")
+    for name in options.names or sorted({*create_model, *LIBRARIES}):
+        print(row_of(name, rule), flush=True)
+        gc.collect()
+
+
+if __name__ == "__main__":
+    main()

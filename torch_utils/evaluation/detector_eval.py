@@ -1,0 +1,90 @@
+"""Measuring whatever detects: a pass over a split through the interface of utils/detect/detector.py."""
+
+import logging
+import time
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from torch_utils.engine import Evaluation, check_any_decoded, timed_metrics
+from utils.detect.detections import Detections
+from utils.detect.detector import Detector
+from utils.images.image_files import DamagedImageError
+from utils.labels.index import LabelIndex
+from utils.machine import cores
+from utils.memory import memory_watch
+from utils.prefetch import prefetched
+from utils.progress import StepMeter
+
+_AHEAD = 2  # batches that threads prepare while one is detected in
+_TITLE = "Test:"
+log = logging.getLogger(__name__)
+
+
+class _Prepared(NamedTuple):
+    number: int  # of the image in the index
+    image: Any  # what the detector needs of it; None: it cannot be decoded
+
+
+class _Batches:
+    """Prepared images of an index, in its order, `size` at a time.
+
+    waited: s that iterations have waited for images to be prepared.
+    """
+
+    def __init__(self, detector: Detector, index: LabelIndex, size: int, threads: int) -> None:
+        self._detector, self._index, self._size, self._threads = detector, index, size, threads
+        self.waited = 0.0
+
+    def __len__(self) -> int:
+        return -(-len(self._index) // self._size)
+
+    def __iter__(self) -> Iterator[list[_Prepared]]:
+        numbers = range(len(self._index))
+        prepared = prefetched(self._load, numbers, ahead=_AHEAD * self._size, threads=self._threads)
+        for _ in range(len(self)):
+            started = time.perf_counter()
+            batch = list(islice(prepared, self._size))
+            self.waited += time.perf_counter() - started
+            yield batch
+
+    def _load(self, number: int) -> _Prepared:
+        try:
+            return _Prepared(number, self._detector.prepare(self._index.pixels(number)))
+        except DamagedImageError as error:
+            log.warning("%s", error)
+            return _Prepared(number, None)
+
+
+def evaluate_detector(
+    detector: Detector, index: LabelIndex, *, batch_size: int, workers: int, new_labels: np.ndarray | None = None
+) -> Evaluation:
+    """As torch_utils/engine.py's `evaluate`, in one process: detect in every image and compare with the index's boxes.
+
+    Args:
+        batch_size: images that the detector gets at a time.
+        workers: threads that decode and prepare them, at most one a core.
+        new_labels: the detector's label -> the index's label, negative for none; without it they are the same.
+
+    Raises:
+        UserError: no image can be decoded.
+    """
+    meter = StepMeter(_TITLE, _Batches(detector, index, batch_size, max(1, min(workers, cores()))))
+    detections: dict[int, Detections] = {}
+    model_time = 0.0
+    for batch in meter:
+        started = time.perf_counter()
+        good = [image for image in batch if image.image is not None]
+        with memory_watch(f"evaluation, step {meter.step}", "lower --batch or --imgsz"):
+            found = detector.detect([image.image for image in good]) if good else []
+        for image, of_image in zip(good, found, strict=True):
+            detections[image.number] = of_image if new_labels is None else of_image.relabelled(new_labels)
+        model_time += time.perf_counter() - started
+        if meter.due():
+            meter.show({"model_time": f"{model_time / (meter.step + 1):.4f}"})
+    check_any_decoded(detections, index)
+    metrics = timed_metrics(index, detections, _TITLE)
+    log.info("IoU metric: bbox\n%s", metrics.table())
+    return Evaluation(metrics, detections)

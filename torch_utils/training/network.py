@@ -1,0 +1,70 @@
+"""The network of a training run, from its options."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from models.building.build_options import PUBLISHED, RANDOM
+from models.building.builder import set_anchors
+from models.building.norms import with_synchronized_batchnorm
+from models.create_fasterrcnn_model import create_from_checkpoint, create_model
+from models.rcnn.detector import FasterRCNN
+from models.rcnn.losses import ClassifierLoss, set_classifier_loss
+from torch_utils.distributed import Processes
+from torch_utils.training.compiling import compile_backbone
+from torch_utils.training.sampling import class_weights
+from utils.cli.train_options import TrainOptions
+from utils.labels.anchors import AnchorGrid, fit
+from utils.labels.index import LabelIndex
+
+
+def make_model(options: TrainOptions, checkpoint: Mapping[str, Any] | None, num_classes: int) -> FasterRCNN:
+    """The model of --model, or of the checkpoint: with its weights, and with a new box predictor for other classes."""
+    wishes = options.network()
+    if options.resume_training:
+        return create_from_checkpoint(checkpoint, **wishes)
+    if checkpoint is not None:
+        return create_from_checkpoint(checkpoint, num_classes=num_classes, **wishes)
+    start = replace(PUBLISHED if options.pretrained else RANDOM, **wishes)
+    return create_model[options.model](num_classes, pretrained=options.pretrained, options=start)
+
+
+def fit_anchors(model: FasterRCNN, options: TrainOptions, boxes: np.ndarray) -> str:
+    """Fit the anchors to the training boxes where --anchors auto says so; what to log about them."""
+    by_level, ratios = model.rpn.anchor_generator.sizes, model.rpn.anchor_generator.aspect_ratios[0]
+    shared_out = model.spec.one_anchor_size_per_level
+    sizes = tuple(chain.from_iterable(by_level)) if shared_out else by_level[0]
+    given = AnchorGrid(sizes, ratios, model.spec.levels, shared_out=shared_out)
+    if options.anchors == "default" or options.resume_training:
+        return f"Anchors: {given.words(boxes)}"
+    fitted = fit(given, boxes)
+    set_anchors(model, fitted.sizes, fitted.ratios)
+    return f"Anchors (--anchors auto): {fitted.words(boxes)}\n  before: {given.words(boxes)}"
+
+
+def weigh_classes(model: FasterRCNN, options: TrainOptions, index: LabelIndex) -> list[str]:
+    """Give the box classifier the loss of --class-weights and --focal-loss, if they are there; what to log about it."""
+    weights = class_weights(index) if options.class_weights == "balanced" else None
+    if weights is not None or options.focal_loss:
+        tensor = None if weights is None else torch.from_numpy(weights)
+        set_classifier_loss(model, ClassifierLoss(tensor, options.focal_loss or 0.0))
+    if weights is None:
+        return []
+    words = (f"{name} {weight:.3g}" for name, weight in zip(index.classes[1:], weights[1:], strict=True))
+    return [f"Class weights (--class-weights balanced): {', '.join(words)}"]
+
+
+def for_training(model: FasterRCNN, options: TrainOptions, processes: Processes) -> nn.Module:
+    """The model as this process, perhaps one of several, trains it."""
+    network = with_synchronized_batchnorm(model) if options.sync_bn and processes.several else model
+    if options.compile:
+        compile_backbone(network.backbone, processes.device)
+    if not processes.several:
+        return network
+    devices = [processes.device.index] if processes.device.type == "cuda" else None
+    return nn.parallel.DistributedDataParallel(network, device_ids=devices)

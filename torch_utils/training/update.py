@@ -1,0 +1,154 @@
+"""From losses to new weights: accumulation, scaling, clipping, and what happens to a loss that is not finite."""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from torch_utils.distributed import Processes
+from torch_utils.training.ema import MovingAverage
+from torch_utils.training.optimization import Schedule, set_learning_rate
+from torch_utils.training.precision import Precision
+
+
+@dataclass
+class Updater:
+    """Takes the gradients of `accumulate` batches, fewer at the end of an epoch, for one update of the weights.
+
+    An update whose loss or gradient is not finite, in any process, is left out in all: weights, optimizer, average and
+    batch norm's means and variances stay as they were. On a GPU that is decided there, and the host does not wait for
+    it; float16 gradients that are too large for their scale are no fault, but the update is left out and the scale
+    lowered.
+
+    Args:
+        model: what is saved, without wrappers; the optimizer has its parameters.
+        clip: largest norm of the gradient over all parameters; what is longer is shortened.
+        average: follows the model.
+
+    Attributes:
+        before_change: called before the weights, the optimizer's state and the average change.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    precision: Precision
+    processes: Processes
+    accumulate: int = 1
+    clip: float | None = None
+    average: MovingAverage | None = None
+    before_change: Callable[[], None] | None = field(default=None, init=False)
+    _batches: int = field(default=0, init=False)  # of the update that is under way
+
+    def __post_init__(self) -> None:
+        norms = [m for m in self.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        self._statistics = [s for m in norms for s in (m.running_mean, m.running_var) if s is not None]
+        self._fused = bool(self.optimizer.defaults["fused"])
+        if self._fused:
+            for parameter in _parameters(self.optimizer):
+                self._prepare_state(parameter)
+
+    def start(self, update: int) -> float:
+        """Begin an update, counted from 0 over the whole run; its learning rate."""
+        lr = self.schedule.at(update)
+        set_learning_rate(self.optimizer, lr)
+        self.optimizer.zero_grad(set_to_none=True)
+        self._batches = 0
+        self._kept = _joined(self._statistics)
+        return lr
+
+    def batch_of(self, network: nn.Module, *, last: bool) -> contextlib.AbstractContextManager[None]:
+        """The context for forward and backward pass of a batch: processes share gradients at the last of an update."""
+        self._batches += 1
+        shares = last or not isinstance(network, nn.parallel.DistributedDataParallel)
+        return contextlib.nullcontext() if shares else network.no_sync()
+
+    def finish(self, update: int, losses: Tensor) -> Tensor:
+        """Change the weights by the mean gradient of the batches since `start`.
+
+        Args:
+            losses: of these batches, any shape.
+
+        Returns:
+            () bool on the device: whether loss or gradient is not finite in some process.
+        """
+        scaler = self.precision.scaler
+        scaler.unscale_(self.optimizer)
+        gradients = [p.grad for p in _parameters(self.optimizer) if p.grad is not None]
+        if self._batches > 1:
+            torch._foreach_div_(gradients, self._batches)
+        norm = torch.stack(torch._foreach_norm(gradients)).norm()
+        if self.clip is not None:
+            torch._foreach_mul_(gradients, (self.clip / (norm + 1e-6)).clamp(max=1))
+        bad_loss = self._anywhere(~losses.isfinite().all())
+        left_out = bad_loss | ~norm.isfinite()  # the gradient is the same in all processes
+        if self.before_change is not None:
+            self.before_change()
+        self._step(left_out)
+        scaler.update()
+        if self.average is not None:
+            self.average.follow(update, ~left_out)
+        if not scaler.is_enabled():
+            return left_out
+        return bad_loss | (left_out & (scaler.scale(torch.ones_like(norm)) < 1))  # smaller than any that would help
+
+    def at_rest(self) -> set[int]:
+        """Addresses (data_ptr) of the tensors that nothing changes between two updates."""
+        tensors = [value for state in self.optimizer.state.values() for value in state.values()]
+        tensors += self.model.parameters()
+        if self.average is not None:
+            tensors += self.average.model.state_dict().values()
+        return {tensor.data_ptr() for tensor in tensors if isinstance(tensor, Tensor)}
+
+    def _prepare_state(self, parameter: nn.Parameter) -> None:
+        """Give a parameter's state what the fused kinds ask for and do not see to themselves.
+
+        SGD's first step, if it is left out, would leave the momentum unset; and strides, of a state that was saved
+        on another device too, must be the parameter's.
+        """
+        state = self.optimizer.state[parameter]
+        if isinstance(self.optimizer, torch.optim.SGD) and state.get("momentum_buffer") is None:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        for name, value in state.items():
+            if value.shape == parameter.shape:
+                state[name] = _with_strides_of(parameter, value)
+
+    @torch.no_grad()
+    def _step(self, left_out: Tensor) -> None:
+        if self._fused:  # as torch's GradScaler tells such an optimizer; it looks at the flag on the device
+            for parameter in _parameters(self.optimizer):
+                if parameter.grad is not None:
+                    parameter.grad = _with_strides_of(parameter, parameter.grad)
+            self.optimizer.grad_scale, self.optimizer.found_inf = None, left_out.float()
+            self.optimizer.step()
+        elif not left_out:
+            self.optimizer.step()
+        if self._statistics:
+            flat = torch.where(left_out, self._kept, _joined(self._statistics))
+            parts = flat.split([s.numel() for s in self._statistics])
+            torch._foreach_copy_(self._statistics, list(parts))
+
+    def _anywhere(self, flag: Tensor) -> Tensor:
+        """Whether the flag is set in some process."""
+        if not self.processes.several:
+            return flag
+        number = flag.float()
+        dist.all_reduce(number, dist.ReduceOp.MAX)
+        return number > 0
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _with_strides_of(model: Tensor, tensor: Tensor) -> Tensor:
+    """Convolutions of 1 x 1 have weights and gradients of different strides where their input is channels-last."""
+    return tensor if tensor.stride() == model.stride() else torch.empty_like(model).copy_(tensor)
+
+
+def _joined(tensors: list[Tensor]) -> Tensor:
+    """A copy of their values in one vector."""
+    return torch.cat(tensors) if tensors else torch.empty(0)

@@ -1,0 +1,35 @@
+"""A detector that PyTorch runs."""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from utils.detect.detections import Detections
+from utils.detect.detector import BatchDetector, DetectorFacts
+from utils.loading.batch import Batch
+
+
+class TorchDetector(BatchDetector):
+    """A FasterRCNN on its device.
+
+    detect: what is called with a batch on the host or the device, in place of the model: a faster way to use it.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        facts: DetectorFacts,
+        device: torch.device,
+        *,
+        detect: Callable[[Batch], list[dict[str, torch.Tensor]]] | None = None,
+    ) -> None:
+        super().__init__(facts)
+        self.model = model.to(device).eval()
+        self.device = device
+        self._detect = detect or (lambda batch: self.model(batch.to(device)))
+
+    @torch.inference_mode()
+    def detect_batch(self, batch: Batch) -> list[Detections]:
+        """See BatchDetector."""
+        return [Detections.from_output(output) for output in self._detect(batch)]

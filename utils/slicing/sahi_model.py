@@ -1,0 +1,82 @@
+"""Our detectors for SAHI's own functions (https://github.com/obss/sahi), as its predict() or its evaluation scripts.
+
+    from sahi.predict import get_sliced_prediction
+
+    model = SahiModel(load_detector("best_model.pth"), confidence_threshold=0.5)
+    result = get_sliced_prediction("harbour.jpg", model, slice_height=512, slice_width=512)
+
+utils/slicing/sliced_detector.py gives the same detections, faster.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sahi.models.base import DetectionModel
+from sahi.prediction import ObjectPrediction
+
+from utils.detect.detections import Detections
+from utils.detect.detector import Detector
+
+
+class SahiModel(DetectionModel):
+    """A Detector as SAHI's DetectionModel: slices are resized by the detector's size rule.
+
+    Args:
+        detector: of any kind, on its own device.
+        confidence_threshold: detections above it count.
+    """
+
+    def __init__(self, detector: Detector, *, confidence_threshold: float = 0.3) -> None:
+        names = {str(label): name for label, name in enumerate(detector.facts.class_names)}
+        super().__init__(
+            model=detector, device="cpu", confidence_threshold=confidence_threshold, category_mapping=names
+        )
+
+    def set_model(self, model: Detector) -> None:
+        """Keep the detector."""
+        self.model = model
+
+    def perform_inference(self, image: np.ndarray) -> None:
+        """Detect in a (H, W, 3) uint8 RGB image."""
+        self._original_predictions = [self.model(image)]
+
+    def perform_batch_inference(self, images: list[np.ndarray]) -> None:
+        """Detect in several: one batch where their sizes allow it."""
+        self._batch_images = None
+        self._original_predictions = self.model(images)
+
+    def _create_object_prediction_list_from_original_predictions(
+        self,
+        shift_amount_list: Sequence[Any] | None = None,
+        full_shape_list: Sequence[Any] | None = None,
+    ) -> None:
+        count = len(self._original_predictions)
+        shifts, shapes = _each(shift_amount_list or [0, 0], count), _each(full_shape_list, count)
+        self._object_prediction_list_per_image = [
+            self._predictions(found, shift, shape)
+            for found, shift, shape in zip(self._original_predictions, shifts, shapes, strict=True)
+        ]
+
+    def _predictions(
+        self, found: Detections, shift: Sequence[int], shape: Sequence[int] | None
+    ) -> list[ObjectPrediction]:
+        found = found.where(found.scores > self.confidence_threshold)
+        return [
+            ObjectPrediction(
+                bbox=box,
+                category_id=label,
+                category_name=self.category_mapping[str(label)],
+                score=score,
+                shift_amount=list(shift),
+                full_shape=shape,
+            )
+            for box, label, score in zip(found.boxes.tolist(), found.labels.tolist(), found.scores, strict=True)
+        ]
+
+
+def _each(value: Sequence[Any] | None, count: int) -> Sequence[Any]:
+    """One value an image, where SAHI gives one for all."""
+    if value is None or np.ndim(value) == 1:
+        return [value] * count
+    return value

@@ -1,0 +1,84 @@
+"""Videos without PyAV: read and written by OpenCV, at a constant rate, without sound."""
+
+import importlib.util
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from utils.errors import UserError
+from utils.video.types import USUAL_RATE, Clock, Frame, VideoError, VideoFacts, VideoSource, check_size, sane_rate
+
+
+def has_av() -> bool:
+    """Whether PyAV is installed."""
+    return importlib.util.find_spec("av") is not None
+
+
+class OpenCvReader(VideoSource):
+    """A file.
+
+    Raises:
+        VideoError: it cannot be opened, or has no picture.
+    """
+
+    def __init__(self, path: Path, rate: Fraction | None) -> None:
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        self._capture = cv2.VideoCapture(str(path))
+        width, height = (int(self._capture.get(k)) for k in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        try:
+            if not self._capture.isOpened():
+                raise VideoError(f"{path}: cannot be opened as a video")
+            check_size(str(path), height, width)
+            has_image, self._first = self._capture.read()
+            if not has_image:
+                raise VideoError(f"{path}: not one picture of it can be decoded: it is cut off or damaged")
+        except VideoError:
+            self._capture.release()
+            raise
+        height, width = self._first.shape[:2]
+        own = sane_rate(self._capture.get(cv2.CAP_PROP_FPS))
+        length = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        self.facts = VideoFacts(
+            str(path), path.stem, height, width, rate or own or USUAL_RATE, length if length > 0 else None
+        )
+
+    def frames(self) -> Iterator[Frame]:
+        """See VideoSource."""
+        clock, bgr, number = Clock(self.facts.rate), self._first, 0
+        while bgr is not None:
+            yield Frame(number, clock.seconds(None), cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
+            number += 1
+            bgr = self._capture.read()[1]
+
+    def close(self) -> None:
+        """See VideoSource."""
+        self._capture.release()
+
+
+class OpenCvWriter:
+    """An MP4 of MPEG-4 part 2 ("mp4v"); `seconds` are not kept.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+
+    def __init__(self, path: Path, facts: VideoFacts) -> None:
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        self.path = path
+        self.words = f"mp4v by OpenCV at a constant {float(facts.rate):g} frames a second, without sound"
+        size = facts.width, facts.height
+        self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), float(facts.rate), size)
+        if not self._writer.isOpened():
+            raise UserError(f"{path}: OpenCV cannot write it: is the folder writable?")
+
+    def write(self, picture: np.ndarray, seconds: float) -> None:
+        """Append one (H, W, 3) uint8 RGB picture."""
+        del seconds
+        self._writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+
+    def close(self) -> None:
+        """Make the file whole."""
+        self._writer.release()

@@ -9,14 +9,14 @@ from typing import Any
 
 from torchvision.models import EfficientNet_B4_Weights, efficientnet_b4
 
-from models.backbones.efficientnet import STAGES, efficientnet_with_fpn
 from models.backbones.fpn import pyramid_spec
+from models.backbones.torchvision_nets import EFFICIENTNET_STAGES, efficientnet_with_fpn
 from models.building.build_options import BuildOptions, start
 from models.building.builder import build_fasterrcnn
 from models.building.pretrained import load_published
 from models.rcnn.detector import FasterRCNN
 
-SPEC = pyramid_spec(STAGES)
+SPEC = pyramid_spec(EFFICIENTNET_STAGES)
 
 
 def create_model(

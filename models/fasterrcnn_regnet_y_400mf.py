@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 from torchvision.models import RegNet_Y_400MF_Weights
 
-from models.backbones.regnet import regnet_y_400mf
+from models.backbones.torchvision_nets import regnet_y_400mf
 from models.building.build_options import BuildOptions, start
 from models.building.builder import BackboneSpec, build_fasterrcnn
 from models.building.pretrained import load_published

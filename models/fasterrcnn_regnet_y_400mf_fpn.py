@@ -12,7 +12,7 @@ from torch import nn
 from torchvision.models import RegNet_Y_400MF_Weights
 
 from models.backbones.fpn import pyramid_spec
-from models.backbones.regnet import regnet_y_400mf
+from models.backbones.torchvision_nets import regnet_y_400mf
 from models.building.build_options import BuildOptions, start
 from models.building.builder import build_fasterrcnn, with_fpn
 from models.building.pretrained import load_published

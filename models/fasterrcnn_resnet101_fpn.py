@@ -10,13 +10,13 @@ from typing import Any
 from torchvision.models import ResNet101_Weights, resnet101
 
 from models.backbones.fpn import pyramid_spec
-from models.backbones.resnet import STAGES, resnet_with_fpn
+from models.backbones.torchvision_nets import RESNET_STAGES, resnet_with_fpn
 from models.building.build_options import BuildOptions, start
 from models.building.builder import build_fasterrcnn
 from models.building.pretrained import load_published
 from models.rcnn.detector import FasterRCNN
 
-SPEC = pyramid_spec(STAGES, frozen_stages=2)  # as torchvision's detectors on ResNet-50
+SPEC = pyramid_spec(RESNET_STAGES, frozen_stages=2)  # as torchvision's detectors on ResNet-50
 
 
 def create_model(

@@ -13,7 +13,7 @@ from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 from torchvision.ops import FrozenBatchNorm2d
 
 from models.backbones.fpn import pyramid_spec
-from models.backbones.resnet import STAGES, resnet_with_fpn
+from models.backbones.torchvision_nets import RESNET_STAGES, resnet_with_fpn
 from models.building.build_options import BuildOptions, start
 from models.building.builder import build_fasterrcnn
 from models.building.norms import published_norm
@@ -21,7 +21,7 @@ from models.building.pretrained import load_coco
 from models.rcnn.detector import FasterRCNN
 
 COCO_WEIGHTS = FasterRCNN_ResNet50_FPN_Weights.COCO_V1
-SPEC = pyramid_spec(STAGES, frozen_stages=2)
+SPEC = pyramid_spec(RESNET_STAGES, frozen_stages=2)
 
 
 def create_model(

@@ -14,7 +14,7 @@ from torchvision.models.detection import FasterRCNN_ResNet50_FPN_V2_Weights
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead
 
 from models.backbones.fpn import pyramid_spec
-from models.backbones.resnet import STAGES, resnet_with_fpn
+from models.backbones.torchvision_nets import RESNET_STAGES, resnet_with_fpn
 from models.building.build_options import BuildOptions, start
 from models.building.builder import build_fasterrcnn
 from models.building.pretrained import load_coco
@@ -28,7 +28,7 @@ def _box_head(channels: int, width: int) -> nn.Module:
     return FastRCNNConvFCHead((channels, SIDE, SIDE), [channels] * 4, [width], norm_layer=nn.BatchNorm2d)
 
 
-SPEC = replace(pyramid_spec(STAGES, frozen_stages=2), frozen_norm=False, rpn_convs=2, head=_box_head)
+SPEC = replace(pyramid_spec(RESNET_STAGES, frozen_stages=2), frozen_norm=False, rpn_convs=2, head=_box_head)
 
 
 def create_model(

@@ -24,7 +24,7 @@ import yaml
 from hypothesis import HealthCheck, settings
 
 from utils.labels.writers import write_voc
-from utils.printable import encodable
+from utils.text import encodable
 
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared machine")

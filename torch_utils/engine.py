@@ -22,8 +22,7 @@ from utils.labels.index import LabelIndex
 from utils.loading.batch import Batch
 from utils.loading.loader import Loader
 from utils.loading.sample import DAMAGED
-from utils.machine import resident_memory
-from utils.memory import memory_watch
+from utils.machine import memory_watch, resident_memory
 from utils.progress import StepMeter
 
 _MORE_DATA = (

@@ -4,7 +4,7 @@ import logging
 import sys
 from pathlib import Path
 
-from utils.printable import encodable
+from utils.text import encodable
 
 PROGRESS = "progress"  # extra of a record that a progress bar shows already
 

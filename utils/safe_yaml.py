@@ -8,7 +8,7 @@ import yaml
 from yaml.constructor import ConstructorError
 
 from utils.errors import DataError
-from utils.nearest import did_you_mean_file
+from utils.text import did_you_mean_file
 
 QUOTED = 80  # characters of a value that a message quotes
 _MAX_BYTES = 1 << 20  # such a file has a few hundred lines

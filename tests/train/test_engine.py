@@ -11,7 +11,7 @@ import torch_utils.runs.validation
 import train
 from tests.test_train import FAST, run_folder
 from torch_utils.checkpoint import load_checkpoint
-from torch_utils.training.compiling import compile_backbone
+from torch_utils.training.network import compile_backbone
 from utils.cli.flags import parse_options
 from utils.cli.train_options import TrainOptions
 from utils.errors import UserError

@@ -13,8 +13,7 @@ from utils.detect.detections import Detections
 from utils.detect.detector import Detector
 from utils.images.image_files import DamagedImageError
 from utils.labels.index import LabelIndex
-from utils.machine import cores
-from utils.memory import memory_watch
+from utils.machine import cores, memory_watch
 from utils.prefetch import prefetched
 from utils.progress import StepMeter
 

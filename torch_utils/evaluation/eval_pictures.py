@@ -9,7 +9,7 @@ import numpy as np
 from torch_utils.evaluation.analysis import CORRECT, ERRORS, IGNORED, KINDS, ImageErrors
 from utils.detect.detections import Detections
 from utils.labels.index import LabelIndex
-from utils.printable import printable
+from utils.text import printable
 from utils.visualize.drawing import draw_detections, draw_truth, grid
 
 _SIDE = 560  # px, the longer side of an image

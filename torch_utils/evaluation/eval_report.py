@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 
 from torch_utils.evaluation.analysis import CORRECT, ERRORS, IGNORED, KINDS, DetectionAnalysis
-from utils.visualize.html import counted, percent, table, text
+from utils.text import counted
+from utils.visualize.html import percent, table, text
 from utils.visualize.pages import data_uri, figure, page, tiles
 
 _STYLE = Path(__file__).with_suffix(".css")

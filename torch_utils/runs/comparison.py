@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from torch_utils.runs.run_history import RunHistory
-from utils.printable import printable
-from utils.visualize.html import counted, table, text
+from utils.text import counted, printable
+from utils.visualize.html import table, text
 from utils.visualize.pages import figure, page
 from utils.visualize.plots import legend_beside, new_figure, png, shown
 

@@ -17,7 +17,7 @@ from torch_utils.training.precision import Precision
 from utils.errors import UserError
 from utils.loading.batch import Batch
 from utils.loading.size_rule import padded
-from utils.memory import full_memory
+from utils.machine import full_memory
 
 _USABLE = 0.85  # of the memory that is free: another image size fragments it, and others may want some
 _STEPS = 2  # the first makes the optimizer's state, with which the second has to fit

@@ -1,4 +1,4 @@
-"""The network of a training run, from its options."""
+"""Build the network of a training run from its options."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,9 +16,9 @@ from models.create_fasterrcnn_model import create_from_checkpoint, create_model
 from models.rcnn.detector import FasterRCNN
 from models.rcnn.losses import ClassifierLoss, set_classifier_loss
 from torch_utils.distributed import Processes
-from torch_utils.training.compiling import compile_backbone
 from torch_utils.training.sampling import class_weights
 from utils.cli.train_options import TrainOptions
+from utils.errors import UserError
 from utils.labels.anchors import AnchorGrid, fit
 from utils.labels.index import LabelIndex
 
@@ -68,3 +68,24 @@ def for_training(model: FasterRCNN, options: TrainOptions, processes: Processes)
         return network
     devices = [processes.device.index] if processes.device.type == "cuda" else None
     return nn.parallel.DistributedDataParallel(network, device_ids=devices)
+
+
+def compile_backbone(backbone: nn.Module, device: torch.device) -> None:
+    """Compile a backbone in place, on its first batch; state-dict keys stay the same.
+
+    Raises:
+        UserError: this machine lacks what compiling needs.
+    """
+    try:
+        torch.compile(_any_function)(torch.zeros(2, device=device))
+    except (RuntimeError, ImportError, OSError) as error:
+        needs = "a C++ compiler (g++)" if device.type == "cpu" else "Triton, a C compiler and Python's headers"
+        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise UserError(f"--compile needs {needs}, and does not work here ({first}): drop --compile") from None
+    backbone.forward = torch.compile(
+        backbone.forward
+    )  # Module.compile() leaves torch's own, as Sequential, as they are
+
+
+def _any_function(x: torch.Tensor) -> torch.Tensor:
+    return x.sin() + 1

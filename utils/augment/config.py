@@ -15,8 +15,8 @@ import numpy as np
 
 from utils.augment.policy import MIN_SIDE, MIN_VISIBLE
 from utils.errors import DataError
-from utils.nearest import did_you_mean
 from utils.safe_yaml import brief, parse_yaml, read_yaml
+from utils.text import did_you_mean
 
 _EXAMPLE = "- HorizontalFlip: {p: 0.5}"
 _GROUPS = ("OneOf", "RandomOrder", "Sequential", "SomeOf")  # hold transforms in `transforms`

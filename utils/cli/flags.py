@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, NoReturn, TypeVar
 
 from utils.errors import USAGE, UserError, let_first_process_tell
-from utils.nearest import did_you_mean
+from utils.text import did_you_mean
 
 AUTO = 0  # what `auto` is as a number, which the script finds
 OptionsType = TypeVar("OptionsType", bound="Options")

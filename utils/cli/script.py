@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from utils.cli.flags import OneLineParser, Options, OptionsType, parse_options
 from utils.errors import USAGE, UserError, let_first_process_tell
-from utils.memory import full_memory
+from utils.machine import full_memory
 
 _REMEDIES = "lower --batch or --imgsz, or choose a smaller --model"
 _SIGNALLED = 128  # and the signal's number: how shells say that it ended a process

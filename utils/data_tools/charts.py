@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from utils.visualize.html import counted, percent
+from utils.text import counted
+from utils.visualize.html import percent
 
 _WIDTH, _HEIGHT = 440, 250  # units of the drawing, about px on a page
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 8, 20, 40  # margins

@@ -15,11 +15,10 @@ from utils.images.file_lists import Files, find_files
 from utils.images.image_files import is_image_name, read_image
 from utils.images.near_duplicates import fingerprints, near_pairs, same_bytes
 from utils.images.notes import ALPHA, CMYK, EXIF, FRAMES, GREY, HUGE, SIXTEEN_BITS, image_notes
-from utils.labels.boxes import CLIPPED, NO_AREA, NOT_FINITE, OUTSIDE, SWAPPED
+from utils.labels.boxes import CLIPPED, NO_AREA, NOT_FINITE, OUTSIDE, SWAPPED, repeated_boxes
 from utils.labels.data_config import SPLITS, DataConfig, Split
 from utils.labels.index import SplitFiles, SplitReading, class_hints, find_split, read_files
 from utils.labels.readers import READERS, UNKNOWN
-from utils.labels.repeated_boxes import repeated_boxes
 from utils.progress import bar
 
 STOPS, DROPPED, MENDED, NOTHING = "stops", "dropped", "mended", "nothing"

@@ -15,10 +15,9 @@ from utils.errors import DataError
 from utils.images.file_lists import Files
 from utils.images.near_duplicates import same_bytes
 from utils.images.notes import ALPHA, CMYK, EXIF, FRAMES, GREY, HUGE, SIXTEEN_BITS
-from utils.labels.boxes import CLIPPED, NO_AREA, NOT_FINITE, OUTSIDE, SWAPPED
+from utils.labels.boxes import CLIPPED, NO_AREA, NOT_FINITE, OUTSIDE, SWAPPED, repeated_boxes
 from utils.labels.data_config import DataConfig
 from utils.labels.index import LabelIndex, open_index
-from utils.labels.repeated_boxes import repeated_boxes
 
 LEFT_OUT, MENDED, AS_BEFORE = "left out", "mended", "as before"
 DONE: Mapping[str, str] = {  # kind of problem -> what the copy does about it

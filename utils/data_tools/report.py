@@ -17,7 +17,8 @@ from utils.labels.anchors import Anchors
 from utils.labels.data_config import SPLITS
 from utils.loading.size_rule import SizeRule
 from utils.progress import bar
-from utils.visualize.html import counted, listed, percent, table, text
+from utils.text import counted
+from utils.visualize.html import listed, percent, table, text
 from utils.visualize.pages import page, tiles
 
 _SAMPLES = 16  # images of a split

@@ -7,7 +7,8 @@ from pathlib import Path
 from utils.data_tools.check import DROPPED, KINDS, MENDED, NOTHING, STOPS, DataCheck, Problem
 from utils.data_tools.thumbnails import Album, Target, find_targets
 from utils.progress import bar
-from utils.visualize.html import counted, text
+from utils.text import counted
+from utils.visualize.html import text
 
 _MOST_SHOWN = 50  # places with pictures, of each kind
 _MOST_LISTED, _MOST_CHARACTERS = 300, 40_000  # places in the list below them, and what they may take of the page

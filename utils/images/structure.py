@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import NamedTuple
 
-from utils.images.image_files import tiff as tiff_structure
+from utils.images import tiff
 
 CUT_OFF = "the image is cut off before its end: fetch it again or remove it"
 SCANS = "a JPEG of more than 100 scans, which would take minutes to decode: save it anew or remove it"
@@ -36,10 +36,10 @@ def fault(data: bytes | mmap.mmap) -> str:
     """What is wrong with an image file: CUT_OFF, SCANS, TOO_MUCH, or "". What comes after its end is no fault."""
     if is_jpeg(data):
         return jpeg_header(data).fault
-    if tiff_structure.is_tiff(data):
-        if tiff_structure.asks_too_much(data):
+    if tiff.is_tiff(data):
+        if tiff.asks_too_much(data):
             return TOO_MUCH
-        return CUT_OFF if tiff_structure.is_cut_off(data) else ""
+        return CUT_OFF if tiff.is_cut_off(data) else ""
     return CUT_OFF if _is_cut_off(data) else ""
 
 

@@ -22,12 +22,11 @@ from utils.inference.image_results import ImageResults
 from utils.inference.settings import check_classes, class_names_in_use, output_folder, threshold_in_use
 from utils.inference.sources import ImageFiles, find_images
 from utils.labels.data_config import DataConfig, load_data_config
-from utils.machine import cores
-from utils.memory import memory_watch
+from utils.machine import cores, memory_watch
 from utils.prefetch import prefetched
 from utils.progress import bar
 from utils.slicing.sliced_detector import sliced
-from utils.visualize.html import counted
+from utils.text import counted
 from utils.visualize.windows import check_display, show, show_with_matplotlib
 
 _DEFAULT_DATA = "data_configs/test_image_config.yaml"  # where image_path comes from without --input

@@ -9,7 +9,7 @@ from pathlib import Path
 from utils.errors import UserError
 from utils.files import file_size
 from utils.images.image_files import IMAGE_SUFFIXES, can_write, is_image_name, list_images
-from utils.nearest import did_you_mean_file
+from utils.text import did_you_mean_file
 
 _LIST_SUFFIX = ".txt"
 _VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})

@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from utils.errors import DataError
-from utils.nearest import did_you_mean
 from utils.safe_yaml import Document, brief, parse_yaml, read_yaml
+from utils.text import did_you_mean
 
 BACKGROUND = "__background__"
 SPLITS = ("train", "valid", "test")

@@ -20,8 +20,8 @@ from utils.labels.data_config import DataConfig
 from utils.labels.readers import UNKNOWN, LabelFile, shown
 from utils.labels.sources import COCO, LabelSource, open_labels
 from utils.machine import give_back_memory
-from utils.nearest import did_you_mean
 from utils.progress import bar
+from utils.text import did_you_mean
 
 _NAMES_SHOWN = 5
 _MOST_HINTS = 20  # names that are compared with all of CLASSES

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 from utils.errors import DataError
 from utils.files import file_size
-from utils.printable import printable
+from utils.text import printable
 
 _MAX_LABEL_BYTES = 16 << 20  # 100,000 boxes have 20 MB of XML; nobody labels that much in one image
 _MAX_NOTES = 10_000  # entries that make no sense, on top of the boxes: with more the file is of another kind

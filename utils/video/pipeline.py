@@ -13,7 +13,7 @@ import numpy as np
 
 from utils.detect.detections import Detections
 from utils.detect.detector import Detector
-from utils.memory import memory_watch
+from utils.machine import memory_watch
 from utils.video.annotators import Annotator, FrameLog
 from utils.video.types import Frame, VideoSource
 from utils.video.writers import VideoWriter

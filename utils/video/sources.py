@@ -15,8 +15,7 @@ import numpy as np
 
 from utils.errors import DataError, UserError
 from utils.images.image_files import is_image_name, list_images, read_image
-from utils.nearest import did_you_mean_file
-from utils.printable import printable
+from utils.text import did_you_mean_file, printable
 from utils.video.av_reader import AvReader, PipeEnd
 from utils.video.opencv_video import OpenCvReader, has_av
 from utils.video.types import USUAL_RATE, Clock, Frame, VideoError, VideoFacts, VideoSource, check_size, sane_rate

@@ -19,11 +19,6 @@ def text(value: object, most: int = _MOST) -> str:
     return html.escape(_INVISIBLE.sub("\ufffd", string))
 
 
-def counted(number: int, thing: str, things: str = "") -> str:
-    """ "1 image", "2,000 images"."""
-    return f"{number:,} {thing if number == 1 else things or f'{thing}s'}"
-
-
 def percent(part: float, whole: float) -> str:
     """The share of `part`, to be read at a glance: neither 0% nor 100% unless it is."""
     share = 100 * part / whole if whole else 0.0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from utils.files import write_atomically
-from utils.printable import printable
+from utils.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,7 +14,7 @@ from torchvision.ops import MultiScaleRoIAlign
 
 import models.building.pretrained
 from models.backbones.custom_resnet import ResidualBlock
-from models.backbones.regnet import regnet_y_400mf
+from models.backbones.torchvision_nets import regnet_y_400mf
 from models.building.build_options import RANDOM
 from models.create_fasterrcnn_model import create_model
 from models.rcnn.errors import ModelError

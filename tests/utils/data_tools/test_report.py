@@ -23,7 +23,8 @@ from utils.data_tools.report import report_page, write_report
 from utils.data_tools.statistics import quantiles_of_classes, training_boxes, typical_images
 from utils.labels.anchors import Anchors
 from utils.loading.size_rule import SizeRule
-from utils.visualize.html import counted, listed, percent, text
+from utils.text import counted
+from utils.visualize.html import listed, percent, text
 
 RULE = SizeRule(192)
 SCRIPT, QUOTES = "<script>alert(1)</script>", "\"'><img src=x onerror=alert(2)>"

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from utils.images.image_files import near_duplicates
+from utils.images import near_duplicates
 from utils.images.near_duplicates import Fingerprints, fingerprints, near_pairs, same_bytes
 
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils.labels.boxes import CLIPPED, DROPPED, NO_AREA, NOT_FINITE, OUTSIDE, SWAPPED, mend_boxes
+from utils.labels.boxes import CLIPPED, DROPPED, NO_AREA, NOT_FINITE, OUTSIDE, SWAPPED, mend_boxes, repeated_boxes
 
 SIZE = (100, 200)  # height, width
 
@@ -72,3 +72,10 @@ def test_a_good_box_is_left_alone(fractions) -> None:
     assert keep[0]
     assert problems[0] == ""
     assert (boxes == box).all()
+
+
+def test_repeated_boxes() -> None:
+    boxes = np.array([[0, 0, 9, 9], [5, 5, 9, 9], [0.4, 0, 9, 9], [0, 0, 9, 9], [0, 0, 9, 9], [0, 0.6, 9, 9.0]])
+    images, labels = np.array([0, 0, 0, 0, 1, 0]), np.array([1, 1, 1, 2, 1, 1])
+    assert repeated_boxes(images, labels, boxes).tolist() == [-1, -1, 0, -1, -1, -1]
+    assert repeated_boxes(images[:0], labels[:0], boxes[:0]).tolist() == []

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from utils.detect.detections import Detections
-from utils.slicing.grid import merging as merging_module
+from utils.slicing import merging as merging_module
 from utils.slicing.merging import Merging, merge
 
 KINDS = ("GREEDYNMM", "NMM", "NMS")

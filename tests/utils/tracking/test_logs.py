@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from tests.conftest import full_disk
+from utils.tracking import logs as tracking_logs
 from utils.tracking.logs import CountLog, MotLog, TrackLog, read_mot
-from utils.tracking.tracker import logs as tracking_logs
 from utils.tracking.tracks import Tracks
 
 NAMES = ("__background__", "person", "cär")

@@ -18,9 +18,10 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.support.videos import number_of, pictures, write_video
-from utils import opencv_video, video_sources
 from utils.errors import UserError
 from utils.images.image_files import write_image
+from utils.video import opencv_video
+from utils.video import sources as video_sources
 from utils.video.av_reader import AvReader, PipeEnd
 from utils.video.opencv_video import OpenCvReader
 from utils.video.sources import Camera, ImageFrames, Stream, natural_order, open_video, without_password

@@ -11,9 +11,9 @@ import pytest
 
 from tests.support.videos import is_faststart, number_of, pictures, read_back, write_video
 from utils.errors import UserError
+from utils.video import writers as video_writers
 from utils.video.sources import open_video
 from utils.video.types import VideoFacts
-from utils.video.types import writers as video_writers
 from utils.video.writers import AvWriter, OpenCvWriter, open_writer
 
 

@@ -1,4 +1,4 @@
-"""What a name that nothing has may have been meant to be, as the end of a message; "" where nothing is like it."""
+"""Text for messages: the nearest known name, names that are safe to print, counts with their noun."""
 
 import difflib
 from collections.abc import Callable, Iterable
@@ -17,3 +17,18 @@ def did_you_mean_file(path: Path, pattern: str = "*") -> str:
     """The file or folder beside it, of those that match, for one that is not there."""
     beside = path.parent.glob(pattern) if path.parent.is_dir() else ()
     return did_you_mean(path.name, (other.name for other in beside), shown=path.parent.joinpath)
+
+
+def printable(text: str) -> str:
+    """`text` in one line, with nothing that a terminal obeys: signs that cannot be printed become escapes."""
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+
+
+def encodable(text: str) -> str:
+    """`text` with what UTF-8 cannot say as escapes; Python has bytes of file names so that are no UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def counted(number: int, thing: str, things: str = "") -> str:
+    """ "1 image", "2,000 images"."""
+    return f"{number:,} {thing if number == 1 else things or f'{thing}s'}"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from utils.augment.policy import AugmentationPolicy
-from utils.augment.transforms import Augmenter, Labelled, resize_image, scaled
+from utils.augment.transforms import Augmenter, LabeledImage, resize_image, scaled
 from utils.cli.options import CheckOptions, ConvertOptions
 from utils.cli.script import run_commands
 from utils.errors import DataError
@@ -37,20 +37,20 @@ BATCHES_BACK = 8  # to an image that is mixed in: so many workers can be at work
 log = logging.getLogger("datasets")
 
 
-class Shown(NamedTuple):
+class MixSource(NamedTuple):
     """An image, and its place in the order in which this process goes through an epoch, if it has one there."""
 
     image: int
     place: int | None = None
 
 
-class Pick(NamedTuple):
+class SampleKey(NamedTuple):
     """What a sample is made of: an image, and those that a policy may mix in."""
 
     image: int
     epoch: int = 0
     place: int | None = None
-    others: tuple[Shown, ...] = ()
+    others: tuple[MixSource, ...] = ()
 
 
 class DetectionDataset:
@@ -79,18 +79,18 @@ class DetectionDataset:
     def __len__(self) -> int:
         return len(self.index)
 
-    def __getitem__(self, key: int | tuple[int, int] | Pick) -> Sample:
-        pick = Pick(*key) if isinstance(key, tuple) else Pick(key)
+    def __getitem__(self, key: int | tuple[int, int] | SampleKey) -> Sample:
+        pick = SampleKey(*key) if isinstance(key, tuple) else SampleKey(key)
         i = pick.image
         rng = self._random.at(pick.epoch, i)
         wanted = self._augment.policy.others
-        others = pick.others or (map(Shown, rng.integers(len(self), size=wanted).tolist()) if wanted else ())
+        others = pick.others or (map(MixSource, rng.integers(len(self), size=wanted).tolist()) if wanted else ())
         height, width = self.index.sizes[i].tolist()
         network_size = self.size_rule.network_size(height, width)
         faults: list[str] = []
         load = partial(self._load_or_next, faults=faults) if self.policy else self._load
         try:
-            picture = self._augment(load, (Shown(i, pick.place), *others), network_size, rng)
+            picture = self._augment(load, (MixSource(i, pick.place), *others), network_size, rng)
         except DamagedImageError as error:
             black, no_boxes = np.zeros((*network_size, 3), np.uint8), np.empty((0, 4), np.float32)
             return Sample(black, (height, width), DAMAGED, no_boxes, np.empty(0, np.int32), (str(error),))
@@ -131,7 +131,7 @@ class DetectionDataset:
         networks = [self.size_rule.network_size(*map(int, sizes[i])) for i in extremes]
         self.policy.config.check({scaled(size, factor) for size in networks for factor in self.policy.scales})
 
-    def _load(self, shown: Shown) -> Labelled:
+    def _load(self, shown: MixSource) -> LabeledImage:
         """An image at its base size, which all augmentation starts from, with the boxes to train on."""
         i = shown.image
         image = self._base_image(shown)
@@ -141,19 +141,19 @@ class DetectionDataset:
         if np.count_nonzero(ignored):
             boxes, labels = boxes[~ignored], labels[~ignored]
         scale = np.array([image.shape[1] / width, image.shape[0] / height] * 2, np.float32)
-        return Labelled(image, boxes * scale, labels)
+        return LabeledImage(image, boxes * scale, labels)
 
-    def _load_or_next(self, shown: Shown, faults: list[str]) -> Labelled:
+    def _load_or_next(self, shown: MixSource, faults: list[str]) -> LabeledImage:
         """An image, or the next that can be decoded; `faults` gets what was wrong."""
         tries = min(_MOST_DAMAGED, len(self))
         for k in range(tries):
             try:
-                return self._load(Shown((shown.image + k) % len(self)) if k else shown)
+                return self._load(MixSource((shown.image + k) % len(self)) if k else shown)
             except DamagedImageError as error:  # noqa: PERF203 - rare
                 faults.append(str(error))
         raise DataError(f"{tries} images in a row cannot be decoded; {faults[-1]}")
 
-    def _base_image(self, shown: Shown) -> np.ndarray:
+    def _base_image(self, shown: MixSource) -> np.ndarray:
         """The pixels of it: (H, W, 3) uint8 RGB, read-only where others see them too."""
         if self._cache is not None and (kept := self._cache.get(*shown)) is not None:
             return kept
@@ -169,12 +169,12 @@ def _resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """As resize_image, in a third of the time where the height alone changes, as of 640 x 480 px for 640 x 640."""
     if image.shape[1] != width or image.shape[0] == height:
         return resize_image(image, height, width)
-    from utils.augment.kernels import stretched
+    from utils.augment.kernels import resize_height
 
-    return stretched(image, height)
+    return resize_height(image, height)
 
 
-class TrainBatches:
+class TrainBatchSampler:
     """Shuffled batches of dataset keys, shared among the processes of a distributed run.
 
     The order depends on seed and epoch alone. All processes together go through the same global batches as one process
@@ -223,7 +223,7 @@ class TrainBatches:
     def __len__(self) -> int:
         return -(-self.places // self.batch_size)
 
-    def __iter__(self) -> Iterator[list[Pick]]:
+    def __iter__(self) -> Iterator[list[SampleKey]]:
         order = self._order()
         for start in range(self.start * self.batch_size, self.places, self.batch_size):
             places = range(start, min(start + self.batch_size, self.places))
@@ -240,7 +240,7 @@ class TrainBatches:
         return self.others > 0 and self._back.step % self.world_size == 0
 
     @property
-    def reach(self) -> int:
+    def history(self) -> int:
         """Places of this process between a sample and the furthest that is mixed in."""
         return -(-self.others * self._back.step // self.world_size)
 
@@ -270,21 +270,21 @@ class TrainBatches:
         copy = np.arange(len(image)) - np.repeat(np.cumsum(counts) - counts, counts)
         return rng.permutation(np.column_stack([image, self.epoch + copy * _COPIES_APART]))
 
-    def _pick(self, order: np.ndarray, sample: int) -> Pick:
+    def _pick(self, order: np.ndarray, sample: int) -> SampleKey:
         """The key of a sample, counted over all processes."""
         image, epoch = order[sample % self.shown].tolist()
         others = []
         for back in self._back:
             other = (sample - back) % self.shown
             is_own = other == sample - back and self.others_are_own
-            others.append(Shown(int(order[other, 0]), other // self.world_size if is_own else None))
-        return Pick(image, epoch, sample // self.world_size, tuple(others))
+            others.append(MixSource(int(order[other, 0]), other // self.world_size if is_own else None))
+        return SampleKey(image, epoch, sample // self.world_size, tuple(others))
 
 
-class EvalBatches:
+class EvalBatchSampler:
     """Every image once, or each of some, in batches of one padded shape.
 
-    An image is so padded to multiples of 32 only, never to a larger neighbour, and is seen alike whatever the batch
+    An image is so padded to multiples of 32 only, never to a larger neighbor, and is seen alike whatever the batch
     size and the number of processes.
 
     Args:
@@ -321,7 +321,7 @@ class EvalBatches:
         return iter(self.batches)
 
 
-def recent_places(batches: TrainBatches, workers: int) -> int:
+def cache_slots(batches: TrainBatchSampler, workers: int) -> int:
     """How many RecentImages keep for a loader of so many workers: as a sample reaches back, and it is ahead of that.
 
     0 where no process shows the images that it mixes in: there are several, and their batches are large for the data.
@@ -330,22 +330,24 @@ def recent_places(batches: TrainBatches, workers: int) -> int:
 
     if not batches.others_are_own:
         return 0
-    return min(batches.reach + most_steps(min(workers, cores())) * batches.batch_size, batches.places)
+    return min(batches.history + most_steps(min(workers, cores())) * batches.batch_size, batches.places)
 
 
 def make_loader(
     dataset: DetectionDataset,
-    batches: TrainBatches | EvalBatches,
+    batches: TrainBatchSampler | EvalBatchSampler,
     workers: int,
     device: "torch.device",
     *,
-    told: set[str] | None = None,
+    reported_faults: set[str] | None = None,
 ) -> "Loader":
     """A loader whose workers, at most one a core, live as long as it does; `told` as Loader has it."""
     from utils.loading.loader import Loader
 
     largest = (min(batches.batch_size, len(dataset)), *dataset.base_sizes().max(0).tolist())
-    return Loader(dataset, batches, largest=largest, workers=min(workers, cores()), device=device, told=told)
+    return Loader(
+        dataset, batches, largest=largest, workers=min(workers, cores()), device=device, reported_faults=reported_faults
+    )
 
 
 def convert_command(options: ConvertOptions) -> None:

@@ -1,4 +1,4 @@
-"""Measure a detector on labelled images: COCO's numbers, by the evaluator that train.py uses.
+"""Measure a detector on labeled images: COCO's numbers, by the evaluator that train.py uses.
 
 python eval.py --weights outputs/training/smoke_training/best_model.pth --data data_configs/smoke.yaml --verbose
 """
@@ -45,7 +45,7 @@ class _Subject:
 
 def main(options: EvalOptions) -> None:
     """Evaluate on one split; numbers, curves, pictures and a page of all go to the output folder."""
-    from torch_utils.distributed import from_main, join_processes, leave_processes
+    from torch_utils.distributed import broadcast_from_main, cleanup, join_processes
     from utils.data_tools.demo import make_demo
     from utils.detect.onnx_file import is_onnx
     from utils.labels.data_config import load_data_config
@@ -57,7 +57,7 @@ def main(options: EvalOptions) -> None:
     config = load_data_config(options.data)
     split = options.split or ("test" if "test" in config.splits else "valid")
     if config.generate is not None:
-        from_main(processes, lambda: make_demo(config))
+        broadcast_from_main(processes, lambda: make_demo(config))
     config.split(split)
     results = _results_file(options.save_json)
     by_interface = options.wants_slices() or options.tensorrt or is_onnx(options.weights)
@@ -70,7 +70,7 @@ def main(options: EvalOptions) -> None:
     if processes.is_main:
         index.log_summary(_SPLIT_WORDS[split])
 
-    folder = from_main(processes, lambda: _output_folder(options.output))
+    folder = broadcast_from_main(processes, lambda: _output_folder(options.output))
     found = subject.measure(index, options.batch or subject.trained_with.batch, new_labels)
     if options.verbose:
         log.info(found.metrics.class_table())
@@ -82,7 +82,7 @@ def main(options: EvalOptions) -> None:
             "image size": f"{subject.size_rule}{_views(options)}",
         }
         _write(folder, index, found, options, facts, results)
-    leave_processes()
+    cleanup()
 
 
 def _views(options: EvalOptions) -> str:
@@ -94,7 +94,7 @@ def _views(options: EvalOptions) -> str:
 
 def _network(options: EvalOptions, processes: "Processes") -> _Subject:
     """A checkpoint or a model with COCO weights, measured as training measures."""
-    from datasets import DetectionDataset, EvalBatches, make_loader
+    from datasets import DetectionDataset, EvalBatchSampler, make_loader
     from models.create_fasterrcnn_model import open_detector
     from torch_utils.checkpoint import load_checkpoint
     from torch_utils.distributed import share_faults
@@ -108,9 +108,9 @@ def _network(options: EvalOptions, processes: "Processes") -> _Subject:
     size_rule = size_rule_in_use(detector, options.weights, imgsz=options.imgsz, square=options.square_training)
 
     def measure(index: "LabelIndex", batch_size: int, new_labels: "np.ndarray | None") -> "Evaluation":
-        batches = EvalBatches(index, size_rule, batch_size, rank=processes.rank, world_size=processes.world_size)
+        batches = EvalBatchSampler(index, size_rule, batch_size, rank=processes.rank, world_size=processes.world_size)
         loader = make_loader(DetectionDataset(index, size_rule), batches, options.workers, processes.device)
-        model = detector.model.place_on(processes.device)
+        model = detector.model.to_device(processes.device)
         found = evaluate(
             SixViews(model) if options.tta else model,
             loader,
@@ -238,4 +238,4 @@ def _new_labels(model_classes: Sequence[str], data_classes: Sequence[str], path:
 
 
 if __name__ == "__main__":
-    run_script(main, EvalOptions, "Evaluate a detector on labelled images.", user_errors=(ModelError,))
+    run_script(main, EvalOptions, "Evaluate a detector on labeled images.", user_errors=(ModelError,))

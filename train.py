@@ -20,7 +20,7 @@ from utils.errors import UserError
 if TYPE_CHECKING:  # heavy imports wait until they are needed, so that --help answers at once
     import torch
 
-    from datasets import DetectionDataset, Pick, TrainBatches
+    from datasets import DetectionDataset, TrainBatchSampler
     from models.rcnn.detector import FasterRCNN
     from torch_utils.distributed import Processes
     from torch_utils.training.optimization import Schedule
@@ -40,16 +40,16 @@ def main(options: TrainOptions) -> None:
     """Train from the first epoch, or go on after the last whole one."""
     from datasets import DetectionDataset
     from torch_utils.checkpoint import seed_everything
-    from torch_utils.distributed import from_main, join_processes, leave_processes
+    from torch_utils.distributed import broadcast_from_main, cleanup, join_processes
     from torch_utils.engine import train_one_epoch
     from torch_utils.evaluation.evaluation_files import REPORT
-    from torch_utils.runs.interruption import Interruption
+    from torch_utils.runs.interruption import SaveOrStop
     from torch_utils.runs.resume import own_options, restore, with_checkpoint
     from torch_utils.runs.run import BEST, LAST, Run
     from torch_utils.runs.validation import Validation
     from torch_utils.training.batch_size import LargestSample, find_batch
     from torch_utils.training.ema import MovingAverage
-    from torch_utils.training.loss_watch import LossWatch
+    from torch_utils.training.loss_watch import NonFiniteGuard
     from torch_utils.training.network import for_training
     from torch_utils.training.precision import pick_precision
     from torch_utils.training.training_state import TrainingState
@@ -77,7 +77,7 @@ def main(options: TrainOptions) -> None:
     seed_everything(options.seed, processes.rank)
     model, model_lines = _model(options, checkpoint, train_index, size_rule, processes.device)
 
-    folder = from_main(processes, lambda: _run_folder(options))
+    folder = broadcast_from_main(processes, lambda: _run_folder(options))
     setup_logging(log_file=folder / "train.log" if processes.is_main else None, quiet=not processes.is_main)
     log.info("Training %s on %s; results go to %s", options.model, processes.device, folder)
     if processes.is_main:
@@ -110,8 +110,8 @@ def main(options: TrainOptions) -> None:
         "aug_config": policy.config.text if policy.config else None,
         "options": {**options.as_dict(), **own_options(options, checkpoint, folder)},
     }
-    watch = LossWatch(train_index, processes, options.max_bad_steps, "A lower --lr may help")
-    interruption = Interruption(processes, options.save_minutes)
+    watch = NonFiniteGuard(train_index, processes, options.max_bad_steps, "A lower --lr may help")
+    interruption = SaveOrStop(processes, options.save_minutes)
     sinks = {"wandb": options.wandb, "mlflow": options.mlflow}
     run = Run(folder, updater, state, about=about, watch=watch, interruption=interruption, **sinks)
     if not resumed:
@@ -133,12 +133,12 @@ def main(options: TrainOptions) -> None:
     )  # fmt: skip
     network = for_training(model, options, processes)
     first_epoch = state.epoch
-    with interruption, run.saying_how_to_go_on():
+    with interruption, run.with_resume_hint():
         for epoch in range(first_epoch, options.epochs):
             if run.state.epochs_without_improvement >= options.patience:
                 log.info("Early stopping: no better mAP for %d epochs", run.state.epochs_without_improvement)
                 break
-            before = run.state.under_way
+            before = run.state.progress
             loaders.batches.go_to(epoch, before.images, multiple_of=options.accumulate)
             done = train_one_epoch(
                 network, updater, loaders.train, epoch,
@@ -152,7 +152,7 @@ def main(options: TrainOptions) -> None:
         validation.complete_report()
         run.close()
         watch.check_end()
-    leave_processes()
+    cleanup()
     if (folder / BEST).is_file():  # a run of the predecessor's may go on in another folder
         log.info("Best validation mAP %.4f; the model is %s", run.state.best_map, folder / BEST)
     log.info("Results are in %s; look at %s and %s", folder, folder / PREDICTIONS, folder / REPORT)
@@ -178,7 +178,7 @@ def _check_wishes(options: TrainOptions, processes: "Processes") -> None:
 
 def _data_config(options: TrainOptions, checkpoint: Mapping[str, Any] | None, processes: "Processes") -> "DataConfig":
     """The data set of --data, or that of the run that is resumed; a demo is drawn if it is not there yet."""
-    from torch_utils.distributed import from_main
+    from torch_utils.distributed import broadcast_from_main
     from utils.data_tools.demo import make_demo
     from utils.labels.data_config import load_data_config, parse_data_config
 
@@ -192,7 +192,7 @@ def _data_config(options: TrainOptions, checkpoint: Mapping[str, Any] | None, pr
     if resumed is not None and list(config.classes) != resumed["data"].get("CLASSES"):
         raise UserError(f"{config.path}: CLASSES differ from those of {options.weights}, which cannot go on with them")
     if config.generate is not None:
-        from_main(processes, lambda: make_demo(config))
+        broadcast_from_main(processes, lambda: make_demo(config))
     return config
 
 
@@ -297,7 +297,7 @@ def _model(
     model = make_model(options, checkpoint, len(train_index.classes))
     lines = [fit_anchors(model, options, network_boxes(train_index, size_rule))]
     lines += weigh_classes(model, options, train_index)
-    model.place_on(device)
+    model.to_device(device)
     lines.append(f"{sum(p.numel() for p in model.parameters()):,} total parameters.")
     lines.append(f"{sum(p.numel() for p in model.parameters() if p.requires_grad):,} training parameters.")
     return model, lines
@@ -307,7 +307,7 @@ def _model(
 class _Loaders:
     """What an epoch reads."""
 
-    batches: "TrainBatches"  # of train
+    batches: "TrainBatchSampler"  # of train
     train: "Loader"
     valid: "Loader"
     sample: "Loader | None"  # of training images as they are
@@ -316,35 +316,37 @@ class _Loaders:
 def _loaders(
     train_set: "DetectionDataset", valid_set: "DetectionDataset", options: TrainOptions, processes: "Processes"
 ) -> _Loaders:
-    from datasets import EvalBatches, TrainBatches, make_loader
+    from datasets import EvalBatchSampler, TrainBatchSampler, make_loader
     from torch_utils.training.sampling import repeat_factors
 
     share = {"rank": processes.rank, "world_size": processes.world_size}
     repeat = repeat_factors(train_set.index, options.repeat_factor) if options.repeat_factor else None
-    train_batches = TrainBatches(
+    train_batches = TrainBatchSampler(
         len(train_set), options.batch, seed=options.seed, others=train_set.policy.others, repeat=repeat, **share
     )
     if options.cache == "auto":
         _keep_recent(train_set, train_batches, options.workers, processes)
-    valid_batches = EvalBatches(valid_set.index, valid_set.size_rule, options.batch, **share)
+    valid_batches = EvalBatchSampler(valid_set.index, valid_set.size_rule, options.batch, **share)
     if repeat is not None:
         log.info("Images shown in an epoch (--repeat-factor %g): %d", options.repeat_factor, train_batches.shown)
-    told: set[str] = set()  # damaged training images are named once
+    reported_faults: set[str] = set()  # damaged training images are named once
     return _Loaders(
         train_batches,
-        make_loader(train_set, train_batches, options.workers, processes.device, told=told),
+        make_loader(train_set, train_batches, options.workers, processes.device, reported_faults=reported_faults),
         make_loader(valid_set, valid_batches, options.workers, processes.device),
-        _sample_loader(train_set, options, processes, told),
+        _sample_loader(train_set, options, processes, reported_faults),
     )
 
 
-def _keep_recent(train_set: "DetectionDataset", batches: "TrainBatches", workers: int, processes: "Processes") -> None:
+def _keep_recent(
+    train_set: "DetectionDataset", batches: "TrainBatchSampler", workers: int, processes: "Processes"
+) -> None:
     """Give a training set of which there is too much to keep memory for the images that samples mix in."""
-    from datasets import recent_places
+    from datasets import cache_slots
     from torch_utils.distributed import count_on_machine
     from utils.loading.image_cache import recent_size, worth_keeping
 
-    places = recent_places(batches, workers)
+    places = cache_slots(batches, workers)
     size = recent_size(places, train_set.base_sizes())
     everyones = size * count_on_machine(processes)
     if places == 0 or train_set.keeps_images or not worth_keeping(everyones):
@@ -359,22 +361,24 @@ def _keep_recent(train_set: "DetectionDataset", batches: "TrainBatches", workers
 
 
 def _sample_loader(
-    train_set: "DetectionDataset", options: TrainOptions, processes: "Processes", told: set[str]
+    train_set: "DetectionDataset", options: TrainOptions, processes: "Processes", reported_faults: set[str]
 ) -> "Loader | None":
     """The training images that are measured after every epoch, as they are; None without any."""
-    from datasets import EvalBatches, make_loader
+    from datasets import EvalBatchSampler, make_loader
     from torch_utils.training.sampling import train_sample
 
     images = train_sample(len(train_set), options.train_sample, options.seed)
     if not images:
         return None
     share = {"rank": processes.rank, "world_size": processes.world_size}
-    batches = EvalBatches(train_set.index, train_set.size_rule, options.batch, images=images, **share)
+    batches = EvalBatchSampler(train_set.index, train_set.size_rule, options.batch, images=images, **share)
     workers = min(options.workers, 1)  # they are few, and in a cache mostly: more would hold memory for nothing
-    return make_loader(train_set.plain(), batches, workers, processes.device, told=told)
+    return make_loader(train_set.plain(), batches, workers, processes.device, reported_faults=reported_faults)
 
 
-def _draw_first_samples(train_set: "DetectionDataset", picks: "Iterable[Pick]", folder: Path, *, window: bool) -> None:
+def _draw_first_samples(
+    train_set: "DetectionDataset", picks: "Iterable[SampleKey]", folder: Path, *, window: bool
+) -> None:
     """A picture of the first training samples, augmented and resized as the network will see them."""
     from utils.images.image_files import write_image
     from utils.loading.batch import collate

@@ -22,7 +22,7 @@ RECIPES = {  # name -> flags of train.py, all that recipes differ in
     "stock": ("--detector", "torchvision"),
     "bf16": ("--precision", "bf16"),
     "mosaic": ("--mosaic", "0.5"),
-    "colours": ("--use-train-aug",),
+    "colors": ("--use-train-aug",),
     "average": ("--ema",),
     "cosine": ("--ema", "--schedule", "cosine"),
 }

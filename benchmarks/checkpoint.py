@@ -39,9 +39,9 @@ def main(options: argparse.Namespace) -> None:
 
         writer, blocked, copied, steps = BackgroundWriter(), [], [], []
         for _ in range(options.rounds):
-            blocked.append(seconds(lambda: writer.write(files(), updater.at_rest())))
+            blocked.append(seconds(lambda: writer.write(files(), updater.stable_tensors())))
             started = time.perf_counter()
-            writer.copied()
+            writer.wait_until_copied()
             copied.append(time.perf_counter() - started)
             while writer.busy:
                 steps.append(seconds(step))

@@ -19,8 +19,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from benchmarks.common.predecessor import FloatDataset
-from datasets import BATCHES_BACK, DetectionDataset, TrainBatches, make_loader, recent_places
-from utils.augment.kernels import stretched
+from datasets import BATCHES_BACK, DetectionDataset, TrainBatchSampler, cache_slots, make_loader
+from utils.augment.kernels import resize_height
 from utils.augment.policy import AugmentationPolicy
 from utils.cli.options import LABEL_TYPES
 from utils.images.image_files import read_image
@@ -94,11 +94,11 @@ def main() -> None:
     length = _START + options.rounds * options.images
     repeat = np.full(len(index), 1 + length / len(index))
     for name, (policy, arguments) in WAYS.items():
-        batches = TrainBatches(len(index), BATCH, seed=0, others=policy.others, repeat=repeat)
+        batches = TrainBatchSampler(len(index), BATCH, seed=0, others=policy.others, repeat=repeat)
         picks = chain.from_iterable(batches)
         ours, cached = (DetectionDataset(index, rule, policy=policy) for _ in range(2))
         if policy.others:
-            ours.keep_recent(recent_places(batches, workers=1))
+            ours.keep_recent(cache_slots(batches, workers=1))
         (path,), _ = make_cache_files("ram", [cache_size(cached.base_sizes())], Path())
         cached.keep_images(path)
         theirs = FloatDataset(config.splits["train"], config.classes, options.imgsz, **arguments)
@@ -154,12 +154,12 @@ def _taller_by_opencv(image: np.ndarray) -> np.ndarray:
 
 
 def _taller(image: np.ndarray) -> np.ndarray:
-    return stretched(image, len(image) * 4 // 3)
+    return resize_height(image, len(image) * 4 // 3)
 
 
 def main_process_milliseconds(dataset: DetectionDataset, rounds: int) -> tuple[float, float]:
     """CPU time per image in this process, of our loader and of torch's; the first epoch starts the workers."""
-    batches = TrainBatches(len(dataset), BATCH, seed=0)
+    batches = TrainBatchSampler(len(dataset), BATCH, seed=0)
     ours = make_loader(dataset, batches, 1, torch.device("cpu"))
     theirs = DataLoader(dataset, batch_sampler=batches, num_workers=1, collate_fn=collate, persistent_workers=True)
     times = []

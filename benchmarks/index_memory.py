@@ -78,7 +78,7 @@ def measure(folder: Path, workers: int, batches: int) -> dict:
     """MiB: arrays of the index, all processes after each epoch, peak of this one; and seconds of reading."""
     import torch
 
-    from datasets import DetectionDataset, TrainBatches
+    from datasets import DetectionDataset, TrainBatchSampler
     from utils.augment.policy import POLICIES
     from utils.labels.data_config import parse_data_config
     from utils.labels.index import open_index
@@ -92,7 +92,7 @@ def measure(folder: Path, workers: int, batches: int) -> dict:
     seconds = time.perf_counter() - started
     arrays = (index.sizes, index.as_stored, index.offsets, index.boxes, index.labels, index.ignored)
     dataset = DetectionDataset(index, SizeRule(64), policy=POLICIES["default"])
-    order = TrainBatches(len(dataset), 8, seed=0)
+    order = TrainBatchSampler(len(dataset), 8, seed=0)
     loader = Loader(dataset, _First(order, batches), largest=(8, 64, 96), workers=workers, device=torch.device("cpu"))
     total = []
     for order.epoch in range(EPOCHS):
@@ -109,7 +109,7 @@ def measure(folder: Path, workers: int, batches: int) -> dict:
 class _First:
     """The first so many batches."""
 
-    def __init__(self, batches: "TrainBatches", count: int) -> None:  # noqa: F821
+    def __init__(self, batches: "TrainBatchSampler", count: int) -> None:  # noqa: F821
         self.batches, self.count = batches, count
 
     def __len__(self) -> int:

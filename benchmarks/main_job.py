@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from benchmarks.common.predecessor import FloatDataset, pairs
 from benchmarks.common.table import heading, seconds_of
 from benchmarks.pipeline import Training
-from datasets import DetectionDataset, EvalBatches, make_loader
+from datasets import DetectionDataset, EvalBatchSampler, make_loader
 from models.create_fasterrcnn_model import create_model
 from models.rcnn.reference import StockFasterRCNN
 from torch_utils.distributed import Processes
@@ -89,7 +89,7 @@ def main() -> None:
     )
     valid_index = open_index(config, "valid", "pascal_voc")
     valid_set = DetectionDataset(valid_index, rule)
-    valid_loader = make_loader(valid_set, EvalBatches(valid_index, rule, BATCH), options.workers, CPU)
+    valid_loader = make_loader(valid_set, EvalBatchSampler(valid_index, rule, BATCH), options.workers, CPU)
     float_set = FloatDataset(config.splits["valid"], config.classes, options.imgsz)
 
     work = {

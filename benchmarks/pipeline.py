@@ -31,19 +31,19 @@ from benchmarks.common.serial import decoded, detect_one, detected
 from benchmarks.common.table import DTYPES, Cell, fill_in, heading, interleaved, print_rows, seconds_of
 from benchmarks.detector import CLASSES, unsure_model
 from benchmarks.video import long_video, report_of
-from datasets import DetectionDataset, TrainBatches, make_loader
+from datasets import DetectionDataset, TrainBatchSampler, make_loader
 from models.rcnn.cuda_graphs import GraphedDetector
 from models.rcnn.detector import FasterRCNN
 from models.rcnn.reference import as_torchvision
 from torch_utils.distributed import Processes
 from torch_utils.engine import train_one_epoch
-from torch_utils.training.loss_watch import LossWatch
+from torch_utils.training.loss_watch import NonFiniteGuard
 from torch_utils.training.optimization import Schedule, make_optimizer
 from torch_utils.training.precision import Precision
 from torch_utils.training.update import Updater
 from utils.augment.policy import AugmentationPolicy
 from utils.detect.detections import Detections
-from utils.detect.detector import DetectorFacts
+from utils.detect.detector import DetectorInfo
 from utils.detect.torch_detector import TorchDetector
 from utils.labels.data_config import DataConfig, load_data_config
 from utils.labels.index import open_index
@@ -122,14 +122,14 @@ class Training:
         optimizer = torch.optim.SGD(self.stock_model.parameters(), lr=lr, momentum=0.9, nesterov=True)
         self._stock_epoch = partial(float_epoch, self.stock_model, optimizer, float_batches, precision)
 
-        self.model = model.place_on(precision.device)  # as train.py
+        self.model = model.to_device(precision.device)  # as train.py
         dataset = DetectionDataset(index, SizeRule(size, square=True), policy=AugmentationPolicy(flip=0.5))
-        self._batches = TrainBatches(count, batch, seed=0, repeat=np.full(count, self.images / count))
+        self._batches = TrainBatchSampler(count, batch, seed=0, repeat=np.full(count, self.images / count))
         self._loader = make_loader(dataset, self._batches, workers, precision.device)
         optimizer, schedule = make_optimizer(model, "SGD", lr), Schedule(lr, len(self._loader), 20)
         processes = Processes(precision.device)
         self._updater = Updater(model, optimizer, schedule, precision, processes)
-        self._watch = LossWatch(index, processes, limit=0, way_out="")
+        self._watch = NonFiniteGuard(index, processes, limit=0, hint="")
 
     @property
     def waited(self) -> float:
@@ -163,8 +163,8 @@ class Watching:
         self.images, self.waited = 0, 0.0
         self._detect_one = partial(detect_one, model=as_torchvision(model.eval()), precision=precision)
         names = ("__background__", *(f"class {k}" for k in range(1, CLASSES)))
-        facts = DetectorFacts("random", names, self._rule, str(precision.device), source="none")
-        model.place_on(precision.device)
+        facts = DetectorInfo("random", names, self._rule, str(precision.device), source="none")
+        model.to_device(precision.device)
         graphs = GraphedDetector(model) if precision.device.type == "cuda" else None  # as load_detector
 
         def detect(batch: Batch) -> list[dict[str, Tensor]]:

@@ -1,7 +1,7 @@
 """Draw the example picture and the example video: a street full of things that COCO-trained detectors know.
 
 inference.py and inference_video.py fall back on these two files, so the repository needs pictures that it may ship,
-and drawn ones are nobody's but its own. All measures are metres, seen through one pinhole camera: perspective and
+and drawn ones are nobody's but its own. All measures are meters, seen through one pinhole camera: perspective and
 shadows follow by themselves, and the still is one moment of the film. The same code draws the same pictures again.
 """
 
@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Shape = ArrayLike  # corners on an upright plane, as complex numbers: metres along + metres up * 1j
-Points = NDArray  # places in the street, one per row: metres to the right, up, away from the camera
-Colour = tuple[int, int, int] | NDArray  # red, green, blue
+Shape = ArrayLike  # corners on an upright plane, as complex numbers: meters along + meters up * 1j
+Points = NDArray  # places in the street, one per row: meters to the right, up, away from the camera
+Color = tuple[int, int, int] | NDArray  # red, green, blue
 
 FOLDER, SEED = Path(__file__).parent, 7
 IMAGE_SIZE, IMAGE_MOMENT = (1280, 853), 1.45  # seconds into the film: nothing hides what matters
@@ -24,13 +24,13 @@ IMAGE_BLUR, VIDEO_BLUR = 0.8, 1.4  # by the lens, in drawn pixels; sharper edges
 
 EYE_HEIGHT = 2.6  # high enough to look over a car's roof
 FOCAL, HORIZON = 0.86, 0.49  # in picture widths, for a view of 60 degrees; in picture heights from the top
-SHADOW = np.array([0.55, -0.2])  # right and away per metre of height: towards us, so never on what is drawn before
-HAZE, HAZE_DISTANCE = np.array([206, 220, 232]), 330  # seen from that far, 63 % of a colour is air
+SHADOW = np.array([0.55, -0.2])  # right and away per meter of height: towards us, so never on what is drawn before
+HAZE, HAZE_DISTANCE = np.array([206, 220, 232]), 330  # seen from that far, 63 % of a color is air
 
 ROAD, ROAD_HALF, CORNER = 16.3, 3.7, 1.6  # the road from left to right: its middle, half its width, its rounded kerbs
 LANE, LANE_HALF, LANE_END = -5.6, 3.4, 50  # the road away from us: where its middle is, half of its width, its end
 
-WHITE, BLACK, GREY, STEEL = (240, 240, 236), (26, 27, 30), (112, 114, 118), (165, 170, 175)
+WHITE, BLACK, GRAY, STEEL = (240, 240, 236), (26, 27, 30), (112, 114, 118), (165, 170, 175)
 GLASS, IRON, SKIN, LAMP = (62, 80, 98), (48, 52, 54), (214, 166, 138), (255, 248, 222)
 RED, BLUE, MUSTARD = (198, 36, 38), (36, 84, 156), (226, 168, 52)
 BRICK, SAND, CREAM, STONE, WOOD = (180, 106, 84), (196, 172, 140), (222, 206, 168), (206, 202, 194), (158, 104, 62)
@@ -42,9 +42,9 @@ def rect(left: float, bottom: float, right: float, top: float) -> Shape:
     return np.array([left + bottom * 1j, left + top * 1j, right + top * 1j, right + bottom * 1j])
 
 
-def ring(centre: complex, radius: float, corners: int = 40, turn: float = 0) -> Shape:
+def ring(center: complex, radius: float, corners: int = 40, turn: float = 0) -> Shape:
     """Give a regular polygon, by default one with so many corners that it is a circle."""
-    return centre + radius * np.exp(1j * (turn + np.linspace(0, 2 * np.pi, corners + 1)))
+    return center + radius * np.exp(1j * (turn + np.linspace(0, 2 * np.pi, corners + 1)))
 
 
 def limb(start: complex, end: complex, start_radius: float, end_radius: float) -> Shape:
@@ -65,12 +65,12 @@ class Canvas:
 
     def __init__(self, size: tuple[int, int]) -> None:
         self.size, self.limits = size, np.array(size) * OVERSIZE
-        self.focal, self.centre = FOCAL * self.limits[0], self.limits * (0.5, HORIZON)
+        self.focal, self.center = FOCAL * self.limits[0], self.limits * (0.5, HORIZON)
         self.pixels = np.zeros((*self.limits[::-1], 3), np.float32)
 
     def draw(
         self,
-        colour: Colour,
+        color: Color,
         outlines: list[Points],
         *,
         line: float = 0,
@@ -78,9 +78,9 @@ class Canvas:
         shade: float = 0.1,
         alpha: float = 1,
     ) -> None:
-        """Fill outlines, or draw lines along them, lighter by `shade` towards the sun; line and blur are metres."""
+        """Fill outlines, or draw lines along them, lighter by `shade` towards the sun; line and blur are meters."""
         seen = [np.stack([right, EYE_HEIGHT - up], 1) / away[:, None] for right, up, away in (o.T for o in outlines)]
-        distance, corners = outlines[0][:, 2].mean(), [self.centre + self.focal * place for place in seen]
+        distance, corners = outlines[0][:, 2].mean(), [self.center + self.focal * place for place in seen]
         line, blur = (size and max(1, round(size * self.focal / distance)) for size in (line, blur))
         low, high = (side(np.concatenate(corners), axis=0) for side in (np.min, np.max))
         start = np.clip(low - line - 3 * blur - 1, 0, self.limits - 1).astype(int)
@@ -96,7 +96,7 @@ class Canvas:
         rows, columns = np.ogrid[window]
         down, right = (rows - low[1]) / (high - low + 1)[1], (columns - low[0]) / (high - low + 1)[0]
         light = 1 + shade * (1 - down - right)[..., None]
-        paint = HAZE + (light * colour - HAZE) * np.exp(-distance / HAZE_DISTANCE)
+        paint = HAZE + (light * color - HAZE) * np.exp(-distance / HAZE_DISTANCE)
         self.pixels[window] += (paint - self.pixels[window]) * cover[..., None]
 
     def picture(self, blur: float) -> NDArray:
@@ -120,12 +120,12 @@ class Plane:
         along, up = np.real(shape), np.imag(shape)
         return np.stack([self.x + along * self.along[0], up, self.z + behind + along * self.along[1]], 1)
 
-    def draw(self, colour: Colour, *shapes: Shape, behind: float = 0, **style: float) -> None:
+    def draw(self, color: Color, *shapes: Shape, behind: float = 0, **style: float) -> None:
         """Draw shapes one by one, see Canvas.draw."""
         for shape in shapes:
-            self.canvas.draw(colour, [self.place(shape, behind)], **style)
+            self.canvas.draw(color, [self.place(shape, behind)], **style)
 
-    def block(self, colour: Colour, shape: Shape, depth: float, behind: float = 0, **style: float) -> None:
+    def block(self, color: Color, shape: Shape, depth: float, behind: float = 0, **style: float) -> None:
         """Draw a body that is this convex shape, clockwise, from its front to its back."""
         near, far = self.place(shape, behind), self.place(shape, behind + depth)
         for i in range(len(near)):
@@ -133,8 +133,8 @@ class Plane:
             if right * (EYE_HEIGHT - near[i, 1]) + up * near[i, 0] > 0:  # we see this side from the outside
                 tone = 0.82 + 0.35 * max(right, 0) + 0.1 * up  # the sun stands high and to the left
                 side = np.array([near[i - 1], near[i], far[i], far[i - 1]])
-                self.canvas.draw(np.multiply(colour, tone), [side], **style)
-        self.canvas.draw(colour, [near], **style)
+                self.canvas.draw(np.multiply(color, tone), [side], **style)
+        self.canvas.draw(color, [near], **style)
 
     def shadow(self, *shapes: Shape, depth: float = 0.06) -> None:
         """Darken the ground where bodies of these shapes, each of them convex, keep the sun away."""
@@ -158,10 +158,10 @@ def sky(canvas: Canvas) -> None:
 
 def ground(canvas: Canvas) -> None:
     """Draw roads, kerbs and paving: every pixel below the horizon looks up what lies where it sees the ground."""
-    top = int(canvas.centre[1]) + 1
+    top = int(canvas.center[1]) + 1
     rows, columns = np.indices(canvas.pixels[top:].shape[:2])
-    z = EYE_HEIGHT * canvas.focal / (rows + top - canvas.centre[1])
-    x = (columns - canvas.centre[0]) * z / canvas.focal
+    z = EYE_HEIGHT * canvas.focal / (rows + top - canvas.center[1])
+    x = (columns - canvas.center[0]) * z / canvas.focal
     across, aside = abs(z - ROAD) - ROAD_HALF, np.maximum(abs(x - LANE) - LANE_HALF, z - LANE_END)  # negative: on it
     inner = np.hypot(np.maximum(CORNER - across, 0), np.maximum(CORNER - aside, 0))
     edge = np.maximum(CORNER, np.minimum(across, aside)) - inner  # how far the asphalt is
@@ -192,15 +192,15 @@ def windows(wall: Plane, *places: complex, width: float = 1.1, height: float = 1
         wall.draw(STONE, rect(left - 0.18, bottom - 0.2, right + 0.18, bottom - 0.08))  # the sill
 
 
-def house(front: Plane, width: float, height: float, colour: Colour) -> None:
+def house(front: Plane, width: float, height: float, color: Color) -> None:
     """Draw a house with two floors, a door on the left and a gable roof."""
     depth, ridge, floors = 9.0, height + 2.6, np.array([[0.95j], [3.6j]])
     front.shadow(rect(0, 0, width, height), depth=depth)
     side = Plane(front.canvas, front.x if front.x > 0 else front.x + width, front.z, AWAY)  # the one we can see
     gable = [0, height * 1j, depth / 2 + ridge * 1j, depth + height * 1j, depth]
-    side.draw(np.multiply(colour, 0.72), gable)
+    side.draw(np.multiply(color, 0.72), gable)
     windows(side, *np.ravel(floors + np.array([1.3, 3.9, 6.5])))
-    front.draw(colour, rect(0, 0, width, height))
+    front.draw(color, rect(0, 0, width, height))
     windows(front, *np.ravel(floors + width * np.array([1, 3, 5]) / 6 - 0.55))
     front.draw(WHITE, rect(width / 6 - 0.65, 0, width / 6 + 0.65, 2.6))
     front.draw((74, 52, 40), rect(width / 6 - 0.55, 0, width / 6 + 0.55, 2.45), shade=0.25)
@@ -235,8 +235,8 @@ def stop_sign(plane: Plane) -> None:
     middle, turn = 2.35j, np.pi / 8
     plane.shadow(ring(middle, 0.42, 8, turn), limb(0, middle, 0.04, 0.04))
     plane.draw(STEEL, rect(-0.035, 0, 0.035, 2.35), shade=0.4)
-    for radius, colour in ((0.43, GREY), (0.42, WHITE), (0.385, RED)):
-        plane.draw(colour, ring(middle, radius, 8, turn))
+    for radius, color in ((0.43, GRAY), (0.42, WHITE), (0.385, RED)):
+        plane.draw(color, ring(middle, radius, 8, turn))
     upper, lower = ring(0.5j, 0.5, 24), ring(-0.5j, 0.5, 24)  # the bowls of an S in a cell of 1 x 2
     s, t = [*upper[2:19], *lower[5::-1], *lower[:12:-1]], [-0.5 + 1j, 0.5 + 1j, 1j, -1j]
     o, p = [*upper[:13], *lower[12:], upper[0]], [-0.4 - 1j, -0.4 + 1j, *upper[6::-1], *upper[:17:-1], -0.4]
@@ -247,11 +247,11 @@ def stop_sign(plane: Plane) -> None:
 def traffic_light(plane: Plane) -> None:
     """Draw a traffic light that shows red."""
     plane.shadow(rect(-0.22, 2.7, 0.22, 4), limb(0, 3j, 0.06, 0.06))
-    plane.draw(GREY, rect(-0.06, 0, 0.06, 3), shade=0.4)
+    plane.draw(GRAY, rect(-0.06, 0, 0.06, 3), shade=0.4)
     plane.block(IRON, rect(-0.24, 2.7, 0.24, 4), 0.3, shade=0.2)
-    for lamp, colour in ((3.76j, (255, 40, 36)), (3.35j, (104, 78, 26)), (2.94j, (22, 78, 48))):
+    for lamp, color in ((3.76j, (255, 40, 36)), (3.35j, (104, 78, 26)), (2.94j, (22, 78, 48))):
         plane.draw(BLACK, ring(lamp, 0.18), limb(lamp - 0.15 + 0.15j, lamp + 0.15 + 0.15j, 0.05, 0.05))  # with a visor
-        plane.draw(colour, ring(lamp - 0.02j, 0.15), shade=0.25)
+        plane.draw(color, ring(lamp - 0.02j, 0.15), shade=0.25)
 
 
 def bench(plane: Plane) -> None:
@@ -271,39 +271,39 @@ def bench(plane: Plane) -> None:
 
 def ball(plane: Plane) -> None:
     """Draw a football, turned by the way to where it is."""
-    radius, centre = 0.13, 0.13j
-    plane.shadow(ring(centre, radius))
-    plane.draw(WHITE, ring(centre, radius), shade=0.25)
-    plane.draw(BLACK, ring(centre, radius * 0.32, 5, -plane.x / radius), shade=0.2)
+    radius, center = 0.13, 0.13j
+    plane.shadow(ring(center, radius))
+    plane.draw(WHITE, ring(center, radius), shade=0.25)
+    plane.draw(BLACK, ring(center, radius * 0.32, 5, -plane.x / radius), shade=0.2)
     for patch in ring(0, radius, 5, -plane.x / radius):
         rim = patch * np.exp(1j * np.array([-0.3, -0.15, 0, 0.15, 0.3]))  # we see these patches from the side
-        plane.draw(BLACK, centre + np.append(0.99 * rim, 0.72 * patch), shade=0.2)
-        plane.draw(STEEL, [centre + 0.3 * patch, centre + 0.75 * patch], line=0.006)
+        plane.draw(BLACK, center + np.append(0.99 * rim, 0.72 * patch), shade=0.2)
+        plane.draw(STEEL, [center + 0.3 * patch, center + 0.75 * patch], line=0.006)
 
 
 def wheels(plane: Plane, radius: float, *places: float) -> None:
     """Draw the wheels of a car or bus, turned by the way to where it is."""
     for hub in np.array(places) + radius * 1j:
-        for size, colour in ((radius + 0.07, BLACK), (radius, (40, 40, 43)), (radius * 0.64, STEEL)):  # first the arch
-            plane.draw(colour, ring(hub, size), shade=0.2)
+        for size, color in ((radius + 0.07, BLACK), (radius, (40, 40, 43)), (radius * 0.64, STEEL)):  # first the arch
+            plane.draw(color, ring(hub, size), shade=0.2)
         holes = ring(hub, radius * 0.4, 5, -plane.x * plane.along[0] / radius)
         plane.draw(IRON, *(ring(hole, radius * 0.15) for hole in holes))
 
 
-def car(plane: Plane, colour: Colour) -> None:
+def car(plane: Plane, color: Color) -> None:
     """Draw a car on its way to the right."""
-    depth, inset, dark = 1.7, 0.15, np.multiply(colour, 0.45)  # the cabin is narrower than the body
+    depth, inset, dark = 1.7, 0.15, np.multiply(color, 0.45)  # the cabin is narrower than the body
     rear, nose = [-2.02 + 0.24j, -2.14 + 0.5j, -2.12 + 0.8j, -1.95 + 0.96j], [2.1 + 0.62j, 2.14 + 0.4j, 2.05 + 0.24j]
     body = np.array([*rear, 1 + 0.98j, 1.85 + 0.82j, *nose])
     cabin = np.array([-1.92 + 0.95j, -1.5 + 1.36j, -1.15 + 1.46j, -0.1 + 1.48j, 0.25 + 1.42j, 1.1 + 0.95j])
     plane.shadow(body - 0.24j, cabin, depth=depth)
     plane.draw(BLACK, rect(-1.9, 0.12, 1.95, 0.4), behind=0.1)
-    plane.block(colour, body, depth, shade=0.22)
+    plane.block(color, body, depth, shade=0.22)
     plane.block(GLASS, cabin, depth - 2 * inset, inset, shade=0.3)
-    plane.block(colour, cabin[1:5], depth - 2 * inset, inset)  # the roof
-    plane.draw(colour, cabin, behind=inset)
+    plane.block(color, cabin[1:5], depth - 2 * inset, inset)  # the roof
+    plane.draw(color, cabin, behind=inset)
     plane.draw(GLASS, cabin * 0.82 - 0.06 + 0.22j, behind=inset, shade=0.4)
-    plane.draw(colour, rect(-0.42, 0.97, -0.32, 1.45), behind=inset)
+    plane.draw(color, rect(-0.42, 0.97, -0.32, 1.45), behind=inset)
     plane.draw(WHITE, body[1:7] * 0.98, line=0.02, alpha=0.35)  # the light along the edge
     for seam in (-1.12, -0.38, 0.85):  # with a handle on its left
         plane.draw(dark, rect(seam, 0.34, seam + 0.02, 0.96), rect(seam - 0.25, 0.82, seam - 0.08, 0.85))
@@ -350,7 +350,7 @@ def bicycle(plane: Plane) -> None:
     plane.draw(BLACK, limb(-0.4 + 0.95j, -0.14 + 0.95j, 0.045, 0.02))  # the saddle
 
 
-def person(plane: Plane, coat: Colour, trousers: Colour) -> None:
+def person(plane: Plane, coat: Color, trousers: Color) -> None:
     """Draw somebody walking along the plane; the place alone says where in the stride the legs are."""
     phase, shoulder, head = 2 * np.pi * plane.x * plane.along[0] / 1.5, 0.01 + 0.5j, 0.06 + 0.74j  # two steps are 1.5 m
     arms, legs, ankles = [], [], []
@@ -371,8 +371,8 @@ def person(plane: Plane, coat: Colour, trousers: Colour) -> None:
     nose, hair = ring(head + 0.09, 0.018), limb(head - 0.06 + 0.01j, head + 0.07j, 0.08, 0.08)
     body = [(IRON, backpack), (coat, torso), (SKIN, neck), (SKIN, face), (SKIN, nose), ((58, 40, 30), hair)]
     for tone, parts in ((0.65, arms[:3] + legs[:3]), (1, legs[3:] + body + arms[3:])):
-        for colour, shape in parts:
-            plane.draw(np.multiply(colour, tone), hip + shape, shade=0.18)
+        for color, shape in parts:
+            plane.draw(np.multiply(color, tone), hip + shape, shade=0.18)
 
 
 def backdrop(canvas: Canvas) -> None:

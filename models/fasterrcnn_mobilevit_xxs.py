@@ -1,7 +1,7 @@
 """Faster R-CNN on the last map of MobileViT-XXS.
 
 Paper: Mehta and Rastegari 2022, https://arxiv.org/abs/2110.02178
-Weights: ImageNet, mobilevit_xxs.pt of Apple's CVNets (Apple sample code licence).
+Weights: ImageNet, mobilevit_xxs.pt of Apple's CVNets (Apple sample code license).
 Cost: 19.1 M parameters, 22.7 GFLOPs, strides 32.
 """
 

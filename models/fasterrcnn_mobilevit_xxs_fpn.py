@@ -1,7 +1,7 @@
 """Faster R-CNN on MobileViT-XXS with a feature pyramid.
 
 Paper: Mehta and Rastegari 2022, https://arxiv.org/abs/2110.02178, and Lin et al. 2017, https://arxiv.org/abs/1612.03144
-Weights: ImageNet, mobilevit_xxs.pt of Apple's CVNets (Apple sample code licence).
+Weights: ImageNet, mobilevit_xxs.pt of Apple's CVNets (Apple sample code license).
 Cost: 17.9 M parameters, 59.7 GFLOPs, strides 4 8 16 32 64.
 """
 

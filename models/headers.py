@@ -1,4 +1,4 @@
-"""What the model files say of themselves in their first lines: paper, weights and licence, cost. No model is imported.
+"""What the model files say of themselves in their first lines: paper, weights and license, cost. No model is imported.
 
     Weights: ImageNet, torchvision ResNet18_Weights.IMAGENET1K_V1 (BSD-3-Clause).
     Cost: 40.4 M parameters, 42.1 GFLOPs, strides 32.
@@ -15,10 +15,10 @@ from pathlib import Path
 from models.rcnn.errors import ModelError
 
 MODELS = Path(__file__).parent
-_WEIGHTS = re.compile(r"(?P<data>[^,(]+), (?P<source>[^(]+) \((?P<licence>[^)]+)\)(?P<more>.*)\.", re.DOTALL)
+_WEIGHTS = re.compile(r"(?P<data>[^,(]+), (?P<source>[^(]+) \((?P<license>[^)]+)\)(?P<more>.*)\.", re.DOTALL)
 _COST = re.compile(r"(?P<parameters>[\d.]+) M parameters, (?P<gflops>[\d.]+) GFLOPs, strides (?P<strides>[\d ]+)\.")
 _README = re.compile(r"(<!-- models: begin -->\n).*?(<!-- models: end -->)", re.DOTALL)
-_COLUMNS = ("model (`--model`)", "parameters, M", "GFLOPs", "strides", "published weights", "their licence")
+_COLUMNS = ("model (`--model`)", "parameters, M", "GFLOPs", "strides", "published weights", "their license")
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Header:
     strides: str = ""
     weights: str = ""  # what they were trained on
     source: str = ""
-    licence: str = ""
+    license: str = ""
 
     @property
     def has_coco_weights(self) -> bool:
@@ -53,7 +53,7 @@ def read_header(name: str) -> Header:
     weights, cost = " ".join(fields.get("Weights", "none, random.").split()), fields.get("Cost")
     found = {"weights": "none"}
     for value, pattern, example in (
-        (None if weights.startswith("none") else weights, _WEIGHTS, "ImageNet, torchvision NAME (LICENCE)."),
+        (None if weights.startswith("none") else weights, _WEIGHTS, "ImageNet, torchvision NAME (LICENSE)."),
         (cost, _COST, "40.4 M parameters, 42.1 GFLOPs, strides 32."),
     ):
         match = pattern.match(value) if value is not None else None
@@ -67,7 +67,7 @@ def read_header(name: str) -> Header:
 
 def text_table(headers: list[Header]) -> str:
     """Aligned columns for a terminal."""
-    rows = [("model", "M params", "GFLOPs", "strides", "weights", "licence"), *map(_cells, headers)]
+    rows = [("model", "M params", "GFLOPs", "strides", "weights", "license"), *map(_cells, headers)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
@@ -94,4 +94,4 @@ def update_readme(path: Path, headers: list[Header]) -> None:
 
 def _cells(header: Header) -> tuple[str, ...]:
     weights = f"{header.weights}: {header.source}" if header.source else header.weights
-    return (header.name, header.parameters, header.gflops, header.strides, weights, header.licence)
+    return (header.name, header.parameters, header.gflops, header.strides, weights, header.license)

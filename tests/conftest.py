@@ -93,7 +93,7 @@ class DataSet:
 
 
 def squares(rng: np.random.Generator, height: int, width: int, count: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """A grey image with `count` coloured squares: image RGB, boxes (count, 4) and class names."""
+    """A gray image with `count` colored squares: image RGB, boxes (count, 4) and class names."""
     image = np.full((height, width, 3), 128, np.uint8)
     boxes, names = [], []
     for _ in range(count):

@@ -15,7 +15,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import datasets
-from datasets import DetectionDataset, EvalBatches, Pick, Shown, TrainBatches, make_loader, recent_places
+from datasets import (
+    DetectionDataset,
+    EvalBatchSampler,
+    MixSource,
+    SampleKey,
+    TrainBatchSampler,
+    cache_slots,
+    make_loader,
+)
 from tests.conftest import ROOT, DataSet
 from tests.utils.augment.test_config import EXAMPLE
 from utils.augment.config import parse_augmentation_config
@@ -56,7 +64,7 @@ def test_sample_is_resized_once_with_its_boxes(make_data) -> None:
     for x1, y1, x2, y2 in sample.boxes.astype(int):
         assert (
             sample.image[y1 + 8 : y2 - 8, x1 + 8 : x2 - 8].std(axis=(0, 1)).max() < 40
-        )  # one colour, but for others on it
+        )  # one color, but for others on it
 
 
 def test_image_without_objects(make_data) -> None:
@@ -117,7 +125,7 @@ def test_samples_depend_on_seed_epoch_and_index_alone(make_data, policy: Augment
 def test_workers_change_nothing(make_data, workers: int, policy: AugmentationPolicy) -> None:
     index = open_train(make_data(images=7))
     dataset = DetectionDataset(index, SizeRule(64), policy=policy, seed=1)
-    loaders = [make_loader(dataset, TrainBatches(len(index), 2, seed=1), n, CPU) for n in (0, workers)]
+    loaders = [make_loader(dataset, TrainBatchSampler(len(index), 2, seed=1), n, CPU) for n in (0, workers)]
     for epoch in range(2):
         for loader in loaders:
             loader.batches.epoch = epoch
@@ -131,7 +139,7 @@ def test_a_cache_changes_nothing_and_decodes_once(make_data, tmp_path: Path, mon
     plain, cached = (DetectionDataset(index, SizeRule(64), policy=POLICIES["strong"], seed=1) for _ in range(2))
     (path,), _ = make_cache_files("ram", [cache_size(cached.base_sizes())], tmp_path)
     cached.keep_images(path)
-    loaders = [make_loader(d, TrainBatches(len(index), 2, seed=1), workers, CPU) for d in (plain, cached)]
+    loaders = [make_loader(d, TrainBatchSampler(len(index), 2, seed=1), workers, CPU) for d in (plain, cached)]
     for epoch in range(3):
         for loader in loaders:
             loader.batches.epoch = epoch
@@ -151,8 +159,8 @@ def test_keeping_recent_images_changes_nothing(make_data, workers: int, images: 
     index = open_train(make_data(images=images))
     policy = POLICIES.get(policy, AugmentationPolicy(mosaic=1.0))
     plain, keeping = (DetectionDataset(index, SizeRule(64), policy=policy, seed=1) for _ in range(2))
-    batches = [TrainBatches(images, 1, seed=1, others=policy.others) for _ in range(2)]
-    keeping.keep_recent(recent_places(batches[0], workers))
+    batches = [TrainBatchSampler(images, 1, seed=1, others=policy.others) for _ in range(2)]
+    keeping.keep_recent(cache_slots(batches[0], workers))
     loaders = [make_loader(d, b, n, CPU) for d, b, n in zip((plain, keeping), batches, (0, workers), strict=True)]
     for epoch in range(3):
         for loader in loaders:
@@ -167,9 +175,9 @@ def test_recent_images_are_decoded_once(make_data, monkeypatch, world: int) -> N
     """But for the first mosaics of an epoch, which have its last images."""
     index = open_train(make_data(images=160))
     policy = AugmentationPolicy(mosaic=1.0)
-    batches = TrainBatches(160, 1, seed=0, rank=world - 1, world_size=world, others=policy.others)
+    batches = TrainBatchSampler(160, 1, seed=0, rank=world - 1, world_size=world, others=policy.others)
     dataset = DetectionDataset(index, SizeRule(64), policy=policy)
-    dataset.keep_recent(recent_places(batches, 0))
+    dataset.keep_recent(cache_slots(batches, 0))
     decoded = []
     monkeypatch.setattr(
         LabelIndex, "pixels", lambda _, i: decoded.append(i) or np.zeros((*index.sizes[i], 3), np.uint8)
@@ -186,7 +194,9 @@ def test_recent_images_are_decoded_once(make_data, monkeypatch, world: int) -> N
 
 @given(st.integers(1, 60), st.integers(1, 8), st.integers(1, 4), st.integers(1, 5))
 def test_images_are_mixed_in_equally_often(images: int, batch: int, world: int, others: int) -> None:
-    shares = [TrainBatches(images, batch, seed=0, others=others, rank=rank, world_size=world) for rank in range(world)]
+    shares = [
+        TrainBatchSampler(images, batch, seed=0, others=others, rank=rank, world_size=world) for rank in range(world)
+    ]
     picks = [[pick for step in share for pick in step] for share in shares]
     real = [pick for together in zip(*picks, strict=True) for pick in together][:images]
     counts = np.bincount([other.image for pick in real for other in pick.others], minlength=images)
@@ -199,7 +209,7 @@ def test_images_are_mixed_in_equally_often(images: int, batch: int, world: int, 
             assert pick.place == place
             for other in pick.others:
                 if other.place is not None:
-                    assert 0 < place - other.place <= share.reach
+                    assert 0 < place - other.place <= share.history
                     assert own[other.place].image == other.image
 
 
@@ -208,9 +218,9 @@ def test_no_recent_image_is_overwritten_while_it_may_be_read(
     images: int, batch: int, world: int, others: int, workers: int
 ) -> None:
     """Among the samples that a loader has in work at once no two places share memory."""
-    share = TrainBatches(images, batch, seed=0, others=others, world_size=world)
+    share = TrainBatchSampler(images, batch, seed=0, others=others, world_size=world)
     with mock.patch("datasets.cores", return_value=workers):
-        places = recent_places(share, workers)
+        places = cache_slots(share, workers)
     steps = list(share)
     if not places:
         assert world > 1
@@ -219,7 +229,7 @@ def test_no_recent_image_is_overwritten_while_it_may_be_read(
     for first in range(len(steps)):
         of_slot = {}
         for pick in chain.from_iterable(steps[first : first + most_steps(workers)]):
-            for image, place in (Shown(pick.image, pick.place), *pick.others):
+            for image, place in (MixSource(pick.image, pick.place), *pick.others):
                 if place is not None:
                     assert of_slot.setdefault(place % places, (image, place)) == (image, place)
 
@@ -230,16 +240,16 @@ def test_no_recent_image_is_overwritten_while_it_may_be_read(
 )
 def test_images_to_mix_in_are_whole_batches_apart(images: int, batch: int, world: int, others: int, step: int) -> None:
     """A process has so shown them itself."""
-    share = TrainBatches(images, batch, seed=0, rank=1, others=others, world_size=world)
+    share = TrainBatchSampler(images, batch, seed=0, rank=1, others=others, world_size=world)
     assert share.others_are_own
-    assert share.reach == others * step * batch
+    assert share.history == others * step * batch
     *_, last = chain.from_iterable(islice(share, len(share) - 1))
     assert [last.place - other.place for other in last.others] == [k * step * batch for k in range(1, others + 1)]
 
 
 def test_images_to_mix_in_of_less_than_a_batch_each() -> None:
-    assert TrainBatches(20, 8, seed=0, others=3).reach == 3 * 5
-    assert recent_places(TrainBatches(300, 64, seed=0, others=3, world_size=8), 0) == 0
+    assert TrainBatchSampler(20, 8, seed=0, others=3).history == 3 * 5
+    assert cache_slots(TrainBatchSampler(300, 64, seed=0, others=3, world_size=8), 0) == 0
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -250,8 +260,8 @@ def test_an_image_that_cannot_be_decoded_is_named_and_left_out(make_data, worker
     path.write_bytes(path.read_bytes()[:-100])  # its header is good
     training = DetectionDataset(index, SizeRule(64), policy=AugmentationPolicy(), seed=1)
     for loader in (
-        make_loader(training, TrainBatches(4, 4, seed=0), workers, CPU),
-        make_loader(DetectionDataset(index, SizeRule(64)), EvalBatches(index, SizeRule(64), 4), workers, CPU),
+        make_loader(training, TrainBatchSampler(4, 4, seed=0), workers, CPU),
+        make_loader(DetectionDataset(index, SizeRule(64)), EvalBatchSampler(index, SizeRule(64), 4), workers, CPU),
     ):
         (batch,) = loader
         loader.close()
@@ -277,7 +287,7 @@ def test_base_pictures_can_be_cached(make_data, square: bool) -> None:
     """All augmentation starts from them, and none changes them: a read-only cache gives the same pixels."""
     index = open_train(make_data(images=6))
     one, other = (DetectionDataset(index, SizeRule(64, square=square), policy=EVERYTHING) for _ in range(2))
-    cache = [other._base_image(Shown(i)) for i in range(6)]
+    cache = [other._base_image(MixSource(i)) for i in range(6)]
     for image in cache:
         image.flags.writeable = False
     other._base_image = lambda shown: cache[shown.image]
@@ -315,7 +325,7 @@ def test_damaged_images_scattered_over_a_mosaic_end_nothing(make_data) -> None:
 
 def test_a_batch_larger_than_the_data_set_takes_no_room(make_data) -> None:
     dataset = DetectionDataset(open_train(make_data()), SizeRule(64), policy=AugmentationPolicy())
-    loader = make_loader(dataset, TrainBatches(4, 1 << 40, seed=0), 1, CPU)
+    loader = make_loader(dataset, TrainBatchSampler(4, 1 << 40, seed=0), 1, CPU)
     assert [len(batch) for batch in loader] == [4]
     loader.close()
 
@@ -324,7 +334,7 @@ def test_the_loader_leaves_the_random_state_alone(make_data) -> None:
     """Drawing a seed for the workers from the global generator would make a resumed run another run."""
     dataset = DetectionDataset(open_train(make_data()), SizeRule(64))
     state = torch.get_rng_state()
-    for loader in (make_loader(dataset, TrainBatches(4, 2, seed=0), n, CPU) for n in (0, 1)):
+    for loader in (make_loader(dataset, TrainBatchSampler(4, 2, seed=0), n, CPU) for n in (0, 1)):
         for _ in range(2):
             list(loader)
     assert torch.equal(torch.get_rng_state(), state)
@@ -335,7 +345,7 @@ def test_an_image_that_vanishes_is_named(make_data) -> None:
     dataset = DetectionDataset(open_train(data), SizeRule(64))
     (data.root / "train/images/train_2.jpg").unlink()
     with pytest.raises(DataError, match=r"train_2\.jpg: no such file"):
-        list(make_loader(dataset, TrainBatches(4, 2, seed=0), 1, CPU))
+        list(make_loader(dataset, TrainBatchSampler(4, 2, seed=0), 1, CPU))
 
 
 def test_an_image_replaced_after_indexing_is_left_out(make_data) -> None:
@@ -360,15 +370,17 @@ def test_16_bit_images_do_not_go_black(make_data) -> None:
     np.testing.assert_array_equal(sample.image, image[:, :, ::-1])
 
 
-def images_of(pick: Pick) -> tuple[int, ...]:
+def images_of(pick: SampleKey) -> tuple[int, ...]:
     return pick.image, *(other.image for other in pick.others)
 
 
 @given(st.integers(1, 50), st.integers(1, 8), st.integers(1, 4), st.integers(0, 3), st.integers(0, 5))
 def test_processes_share_the_batches_of_one(images: int, batch: int, world: int, epoch: int, others: int) -> None:
     """Together they see what one process with the whole batch sees, and every process has as many steps."""
-    alone = TrainBatches(images, batch * world, seed=3, others=others)
-    shares = [TrainBatches(images, batch, seed=3, others=others, rank=rank, world_size=world) for rank in range(world)]
+    alone = TrainBatchSampler(images, batch * world, seed=3, others=others)
+    shares = [
+        TrainBatchSampler(images, batch, seed=3, others=others, rank=rank, world_size=world) for rank in range(world)
+    ]
     for batches in (alone, *shares):
         batches.epoch = epoch
     parts = [list(share) for share in shares]
@@ -384,7 +396,7 @@ def test_processes_share_the_batches_of_one(images: int, batch: int, world: int,
 
 def test_every_epoch_has_its_own_order() -> None:
     """Fault of the predecessor: the sampler never got set_epoch."""
-    batches = TrainBatches(20, 4, seed=0)
+    batches = TrainBatchSampler(20, 4, seed=0)
     orders = []
     for batches.epoch in range(3):
         orders.append([pick.image for step in batches for pick in step])
@@ -399,7 +411,7 @@ def test_eval_batches_have_one_shape_and_every_image_once(make_data) -> None:
         cv2.imwrite(str(path), np.zeros((100, 40, 3), np.uint8))
     index = open_train(data)
     for world in (1, 2, 3):
-        shares = [list(EvalBatches(index, SizeRule(64), 2, rank=r, world_size=world)) for r in range(world)]
+        shares = [list(EvalBatchSampler(index, SizeRule(64), 2, rank=r, world_size=world)) for r in range(world)]
         batches = [b for share in shares for b in share]
         assert sorted(i for b in batches for i in b) == list(range(5))
         assert all(len({tuple(index.sizes[i]) for i in b}) == 1 for b in batches)
@@ -407,7 +419,7 @@ def test_eval_batches_have_one_shape_and_every_image_once(make_data) -> None:
 
 def test_eval_batches_of_some_images(make_data) -> None:
     index = open_train(make_data(images=6))
-    shares = [list(EvalBatches(index, SizeRule(64), 2, images=[1, 2, 5], rank=r, world_size=2)) for r in range(2)]
+    shares = [list(EvalBatchSampler(index, SizeRule(64), 2, images=[1, 2, 5], rank=r, world_size=2)) for r in range(2)]
     assert shares == [[[1, 2]], [[5]]]
 
 
@@ -445,7 +457,7 @@ def test_check_as_a_script(make_data, run, tmp_path: Path) -> None:
 def test_the_rest_of_an_epoch_is_what_was_not_seen(world_size: int) -> None:
     """An epoch of 11 images in batches of 2 for each process, left after every one of its steps."""
     for rank in range(world_size):
-        batches = TrainBatches(11, 2, seed=3, rank=rank, world_size=world_size)
+        batches = TrainBatchSampler(11, 2, seed=3, rank=rank, world_size=world_size)
         batches.go_to(4)
         whole = list(batches)
         seen = 0
@@ -456,7 +468,7 @@ def test_the_rest_of_an_epoch_is_what_was_not_seen(world_size: int) -> None:
             assert list(batches) == whole[step:]
         batches.go_to(5)
         assert len(list(batches)) == len(whole)
-    other = TrainBatches(11, 3, seed=3)
+    other = TrainBatchSampler(11, 3, seed=3)
     other.go_to(4, 4)
     assert other.start == 2, "a batch that was seen in part is not seen again"
     other.go_to(4, 4, multiple_of=4)

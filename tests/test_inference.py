@@ -257,7 +257,7 @@ def test_full_memory_names_the_image(
 
 
 def test_labels_crops_and_thresholds_of_classes_in_a_tree(weights: Path, pictures: Path, run, tmp_path: Path) -> None:
-    """Auto-labelling: what is written can be trained on at once."""
+    """Auto-labeling: what is written can be trained on at once."""
     (pictures / "deep").mkdir()
     (pictures / "a.v1.jpg").rename(pictures / "deep/a.v1.jpg")
     done = run(

@@ -124,7 +124,7 @@ def _number(variable: str, default: int) -> int:
     return int(text)
 
 
-def leave_processes() -> None:
+def cleanup() -> None:
     """Say goodbye, so that nobody waits for this process; one that leaves by an error need not."""
     if dist.is_initialized():
         dist.barrier()
@@ -142,7 +142,7 @@ def _let_free() -> None:
         time.sleep(_FREEING)
 
 
-def from_main(processes: Processes, make: Callable[[], Value]) -> Value:
+def broadcast_from_main(processes: Processes, make: Callable[[], Value]) -> Value:
     """What `make` returns on rank 0, everywhere. Plain objects only.
 
     Raises:
@@ -174,7 +174,7 @@ def from_first_of_machine(processes: Processes, make: Callable[[], Value]) -> Va
     """
     if not processes.several:
         return make()
-    machines = gathered(processes, socket.gethostname())
+    machines = all_gather(processes, socket.gethostname())
     first = machines.index(machines[processes.rank])
     made: Value | UserError | None = None
     if first == processes.rank:
@@ -182,7 +182,7 @@ def from_first_of_machine(processes: Processes, make: Callable[[], Value]) -> Va
             made = make()
         except UserError as error:
             made = error
-    everyone = gathered(processes, made)
+    everyone = all_gather(processes, made)
     for error in (value for value in everyone if isinstance(value, UserError)):
         raise error
     return everyone[first]
@@ -190,7 +190,7 @@ def from_first_of_machine(processes: Processes, make: Callable[[], Value]) -> Va
 
 def count_on_machine(processes: Processes) -> int:
     """How many there are on this one's machine; all ask at once."""
-    return gathered(processes, socket.gethostname()).count(socket.gethostname())
+    return all_gather(processes, socket.gethostname()).count(socket.gethostname())
 
 
 def highest(processes: Processes, number: int) -> int:
@@ -219,7 +219,7 @@ def share_buffers(processes: Processes, model: nn.Module) -> None:
             dist.broadcast(buffer, src=0)
 
 
-def gathered(processes: Processes, value: Any) -> Sequence[Any]:
+def all_gather(processes: Processes, value: Any) -> Sequence[Any]:
     """`value` of every rank, in order of rank, everywhere."""
     if not processes.several:
         return [value]
@@ -232,5 +232,5 @@ def share_faults(processes: Processes, *loaders: Loader) -> None:
     """Log in the main process what was wrong with the images that the others loaded; they keep quiet about it."""
     if processes.several:
         for loader in loaders:
-            everyone = gathered(processes, sorted(loader.faults))
+            everyone = all_gather(processes, sorted(loader.faults))
             loader.name_faults(fault for faults in everyone for fault in faults)

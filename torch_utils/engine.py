@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from torch_utils.distributed import Processes, from_main, gathered, share_buffers
+from torch_utils.distributed import Processes, all_gather, broadcast_from_main, share_buffers
 from torch_utils.evaluation.coco_eval import CocoMetrics, coco_metrics
-from torch_utils.training.loss_watch import LossWatch, Update
+from torch_utils.training.loss_watch import NonFiniteGuard, Update
 from torch_utils.training.precision import Precision
-from torch_utils.training.training_state import LOSS_TERMS, EpochSoFar
+from torch_utils.training.training_state import LOSS_TERMS, EpochProgress
 from torch_utils.training.update import Updater
 from utils.detect.detections import Detections
 from utils.errors import UserError
@@ -33,7 +33,7 @@ _LESS_MEMORY = (
     "lower --batch (--accumulate makes up for it) or --imgsz, or add --amp, or --activation-checkpointing for "
     "transformers and timm/ models"
 )
-Pause = Callable[[Callable[[], EpochSoFar]], None]
+Pause = Callable[[Callable[[], EpochProgress]], None]
 log = logging.getLogger(__name__)
 
 
@@ -43,11 +43,11 @@ def train_one_epoch(
     loader: Loader,
     epoch: int,
     *,
-    watch: LossWatch,
-    before: EpochSoFar | None = None,
+    watch: NonFiniteGuard,
+    before: EpochProgress | None = None,
     start: int = 0,
     pause: Pause | None = None,
-) -> EpochSoFar:
+) -> EpochProgress:
     """Train on every batch once.
 
     Args:
@@ -70,11 +70,11 @@ def train_one_epoch(
     losses = torch.zeros(steps, len(LOSS_TERMS), device=device)
     is_bad = torch.zeros(steps, dtype=torch.bool, device=device)
     images: list[Tensor] = []
-    shown, before = 0, before or EpochSoFar()
+    shown, before = 0, before or EpochProgress()
 
-    def so_far(end: int) -> EpochSoFar:
+    def so_far(end: int) -> EpochProgress:
         """All before step `end`."""
-        means = torch.stack([*gathered(updater.processes, losses[start:end].cpu())]).mean(0)
+        means = torch.stack([*all_gather(updater.processes, losses[start:end].cpu())]).mean(0)
         return before.joined(shown * updater.processes.world_size, means, is_bad[start:end].cpu())
 
     processes = updater.processes.world_size
@@ -152,7 +152,7 @@ def evaluate(
     title = "Train sample:" if sample else "Test:"
     meter = StepMeter(title, loader, processes=processes.world_size)
     model_time = 0.0
-    common = min(gathered(processes, len(loader)))  # batches that every process has
+    common = min(all_gather(processes, len(loader)))  # batches that every process has
     for batch in meter:
         started = time.perf_counter()
         place = f"evaluation, step {meter.step}, {_shape(batch)}"
@@ -163,7 +163,7 @@ def evaluate(
             if image_id == DAMAGED:
                 continue
             found = Detections.from_output(output)
-            own[image_id] = found if new_labels is None else found.relabelled(new_labels)
+            own[image_id] = found if new_labels is None else found.relabeled(new_labels)
         if losses:
             rows = torch.stack([terms[name] for name in LOSS_TERMS], 1).tolist()
             own_losses |= {i: row for i, row in zip(batch.image_ids.tolist(), rows, strict=True) if i != DAMAGED}
@@ -172,11 +172,11 @@ def evaluate(
             meter.show({"model_time": f"{model_time / (meter.step + 1):.4f}"}, _memory(precision.device))
         if pause is not None and meter.step < common:
             pause()
-    detections = {image: found for part in gathered(processes, own) for image, found in part.items()}
+    detections = {image: found for part in all_gather(processes, own) for image, found in part.items()}
     if not sample:
         check_any_decoded(detections, index)
-    metrics = from_main(processes, lambda: timed_metrics(index, detections, title))
-    means = _mean_losses(gathered(processes, own_losses)) if losses else None
+    metrics = broadcast_from_main(processes, lambda: timed_metrics(index, detections, title))
+    means = _mean_losses(all_gather(processes, own_losses)) if losses else None
     if means is not None:
         each = "  ".join(f"{name}: {value:.4f}" for name, value in means.items())
         log.info("%s  loss: %.4f  %s", title, sum(means.values()), each)

@@ -137,7 +137,7 @@ def compare(
 ) -> Difference:
     """Detect in every image with both, at the same pixels.
 
-    `padded` images are seen as in use; the others are stretched until they fill their block. A box needs no partner
+    `padded` images are seen as in use; the others are resize_height until they fill their block. A box needs no partner
     where its score is so low that it is chance whether it is among the detections: near the model's threshold, or
     near the last one's where the image has as many as there may be.
     """

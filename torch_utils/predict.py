@@ -15,7 +15,7 @@ from models.rcnn.cuda_graphs import GraphedDetector
 from torch_utils.checkpoint import load_checkpoint
 from torch_utils.distributed import pick_device
 from utils.cli.options import UseOptions
-from utils.detect.detector import Detector, DetectorFacts
+from utils.detect.detector import Detector, DetectorInfo
 from utils.detect.onnx_detector import OnnxDetector
 from utils.detect.onnx_file import is_onnx
 from utils.detect.torch_detector import TorchDetector
@@ -62,7 +62,7 @@ def load_detector(
         raise UserError(f"--tensorrt is for .onnx files, not for {weights or 'a COCO model'}: export.py makes one")
     opened = open_detector(load_checkpoint(Path(weights)) if weights else None, model, default=default)
     rule = size_rule_in_use(opened, weights, imgsz=imgsz, square=square)
-    facts = DetectorFacts(
+    facts = DetectorInfo(
         name=opened.name,
         class_names=opened.class_names,
         size_rule=rule,
@@ -71,8 +71,8 @@ def load_detector(
         best_threshold=opened.best_threshold,
         class_thresholds=opened.class_thresholds,
     )
-    model = opened.model.place_on(chosen)
-    graphs = cuda_graphs and chosen.type == "cuda" and not model.by_torchvision
+    model = opened.model.to_device(chosen)
+    graphs = cuda_graphs and chosen.type == "cuda" and not model.use_torchvision_ops
     return TorchDetector(model, facts, chosen, detect=GraphedDetector(model) if graphs else None)
 
 

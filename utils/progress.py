@@ -26,7 +26,7 @@ _LONG = 20.0  # s, an epoch whose waiting is worth a word
 class TimedLoader(Sized, Iterable[Item], Protocol[Item]):
     """A loader that counts the seconds it has waited for data."""
 
-    waited: float
+    data_wait_seconds: float
 
 
 def bar(items: Iterable[Item], description: str, *, total: int | None = None) -> Iterator[Item]:
@@ -39,14 +39,14 @@ class _Tally:
     """What a loop has done since its start, or since another tally."""
 
     seconds: float = 0.0
-    waited: float = 0.0  # s of these
+    data_wait_seconds: float = 0.0  # s of these
     steps: int = 0
     images: int = 0
 
     def since(self, before: "_Tally") -> "_Tally":
         return _Tally(
             self.seconds - before.seconds,
-            self.waited - before.waited,
+            self.data_wait_seconds - before.data_wait_seconds,
             self.steps - before.steps,
             self.images - before.images,
         )
@@ -61,7 +61,7 @@ class _Tally:
 
     @property
     def waiting(self) -> float:
-        return self.waited / self.seconds if self.seconds else 0.0
+        return self.data_wait_seconds / self.seconds if self.seconds else 0.0
 
 
 class StepMeter:
@@ -104,10 +104,10 @@ class StepMeter:
         self._bar = tqdm(initial=start, total=self.total, desc=description, disable=quiet, file=sys.stdout, leave=False)
 
     def __iter__(self) -> Iterator[Batch]:
-        self._started, before = time.perf_counter(), self.loader.waited
+        self._started, before = time.perf_counter(), self.loader.data_wait_seconds
         for step, batch in enumerate(self.loader, self.start):
             self.step = step
-            self._waited = self.loader.waited - before
+            self._waited = self.loader.data_wait_seconds - before
             self._images += len(batch) * self.processes
             yield batch
             self._bar.update()
@@ -133,7 +133,7 @@ class StepMeter:
         recent, self._shown = now.since(self._shown), now
         times = {
             "time": f"{recent.step_seconds:.4f}",
-            "data": f"{recent.waited / recent.steps:.4f} ({100 * recent.waiting:.0f} %)",
+            "data": f"{recent.data_wait_seconds / recent.steps:.4f} ({100 * recent.waiting:.0f} %)",
             "images/s": recent.images_per_second,
         }
         text = "  ".join(f"{name}: {value}" for name, value in {**values, **times, **(last or {})}.items())

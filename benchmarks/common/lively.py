@@ -10,7 +10,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from models.create_fasterrcnn_model import create_model
 from models.rcnn.detector import FasterRCNN
-from utils.detect.detector import DetectorFacts
+from utils.detect.detector import DetectorInfo
 from utils.detect.torch_detector import TorchDetector
 from utils.images.image_files import read_image
 from utils.loading.size_rule import Canvas
@@ -34,7 +34,7 @@ def lively(name: str, num_classes: int = len(CLASSES), **options: object) -> Fas
     spreads = {rpn.cls_logits: 2.0, rpn.bbox_pred: 0.1, predictor.cls_score: 1.0, predictor.bbox_pred: 0.2}
     for layer, spread in spreads.items():
         _scale(layer, spread)
-    detector = TorchDetector(model, DetectorFacts(name, CLASSES, CANVAS, "cpu", "random"), torch.device("cpu"))
+    detector = TorchDetector(model, DetectorInfo(name, CLASSES, CANVAS, "cpu", "random"), torch.device("cpu"))
     detector([cv2.resize(image, (CANVAS.width, CANVAS.height)) for image in upright_and_turned()])
     for hook in hooks:
         hook.remove()

@@ -22,7 +22,7 @@ class FloatDataset(Dataset):
 
     Args:
         size: images become size x size.
-        photometric: blur, grey, brightness, jitter and gamma besides the flip.
+        photometric: blur, gray, brightness, jitter and gamma besides the flip.
         mosaic: every sample is one of four images.
     """
 
@@ -63,7 +63,7 @@ class FloatDataset(Dataset):
         return image, np.clip(np.array(boxes).reshape(-1, 4), 0, self.size), labels
 
     def _mosaic(self, i: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
-        """Four images about a random point of a grey canvas of twice the side, as in YOLOv5, which is then halved."""
+        """Four images about a random point of a gray canvas of twice the side, as in YOLOv5, which is then halved."""
         side = 2 * self.size
         canvas = np.full((side, side, 3), 114 / 255, np.float32)
         boxes, labels = [], []
@@ -85,8 +85,8 @@ class FloatDataset(Dataset):
         if not self.photometric:
             return [flip]
         blur = A.OneOf([A.Blur(blur_limit=3), A.MotionBlur(blur_limit=3)], p=0.2)
-        colours = (A.ToGray(p=0.1), A.RandomBrightnessContrast(p=0.3), A.ColorJitter(p=0.3), A.RandomGamma(p=0.3))
-        return [flip, blur, *colours]
+        colors = (A.ToGray(p=0.1), A.RandomBrightnessContrast(p=0.3), A.ColorJitter(p=0.3), A.RandomGamma(p=0.3))
+        return [flip, blur, *colors]
 
 
 def pairs(samples: Sequence[tuple[Any, Any]]) -> tuple[tuple[Any, ...], ...]:

@@ -11,7 +11,7 @@ from torch import nn
 from models.create_fasterrcnn_model import create_model
 from torch_utils.training.precision import Precision
 from utils.detect.detections import Detections
-from utils.detect.detector import BatchDetector, Detector, DetectorFacts
+from utils.detect.detector import BatchDetector, Detector, DetectorInfo
 from utils.detect.torch_detector import TorchDetector
 from utils.loading.size_rule import SizeRule
 from utils.visualize.drawing import class_color
@@ -24,7 +24,7 @@ class Stub(BatchDetector):
     """Sleeps 2 ms, and finds the same boxes everywhere; prepares images as every detector does."""
 
     def __init__(self, size: int, *, per_image: bool) -> None:
-        super().__init__(DetectorFacts("stub", NAMES, SizeRule(size), "nowhere", source="none"))
+        super().__init__(DetectorInfo("stub", NAMES, SizeRule(size), "nowhere", source="none"))
         self._per_image = per_image
         rng = np.random.default_rng(0)
         corners = rng.uniform(0, 250, (_BOXES, 2))
@@ -49,7 +49,7 @@ def detectors(size: int, model: str | None) -> dict[str, Detector]:
     }
     if model:
         torch.manual_seed(0)
-        facts = DetectorFacts(model, NAMES, SizeRule(size), "cpu", source="random")
+        facts = DetectorInfo(model, NAMES, SizeRule(size), "cpu", source="random")
         found[model] = TorchDetector(create_model[model](len(NAMES), pretrained=False), facts, torch.device("cpu"))
     return found
 

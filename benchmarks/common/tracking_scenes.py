@@ -26,7 +26,7 @@ class Walker:
 
     label: int
     size: tuple[float, float]  # width, height
-    start: tuple[float, float]  # centre at frame 0
+    start: tuple[float, float]  # center at frame 0
     speed: tuple[float, float]  # px a frame
     depth: float  # the smaller, the nearer
     sway: tuple[float, float] = (0.0, 1.0)  # px up and down, and frames of one swing
@@ -153,7 +153,7 @@ def _visible_share(box: np.ndarray, hiding: list[np.ndarray]) -> float:
 
 
 def _paint(image: np.ndarray, box: np.ndarray, index: int) -> None:
-    """An object of a colour and stripes of its own."""
+    """An object of a color and stripes of its own."""
     x1, y1, x2, y2 = np.round(box).astype(int).tolist()
     rng = np.random.default_rng(index + 1)
     colors = rng.integers(40, 256, (2, 3)).tolist()

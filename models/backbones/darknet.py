@@ -28,7 +28,7 @@ def conv_stack(layers: Sequence[tuple[int, int] | tuple[int, int, int] | str], *
         last_bare: the convolution before the last pool has no activation.
 
     Weights keep the variance of a signal over LeakyReLU (He et al. 2015, https://arxiv.org/abs/1502.01852), counted
-    without its mean, because every filter is centred: it answers to differences in its input, not to its level. With
+    without its mean, because every filter is centered: it answers to differences in its input, not to its level. With
     PyTorch's own weights a signal fades to 0.4 in every layer, and a stack of twenty without batch norm does not
     learn; with He's alone most of what arrives is a constant. docs/results.md has the numbers.
     """
@@ -41,7 +41,7 @@ def conv_stack(layers: Sequence[tuple[int, int] | tuple[int, int, int] | str], *
             continue
         out, side, *stride = layer
         convolution = nn.Conv2d(channels, out, side, stride[0] if stride else 1, side // 2)
-        _init_centred(convolution)
+        _init_centered(convolution)
         modules.append(convolution)
         if not (last_bare and i + 1 == last_pool):
             modules.append(nn.LeakyReLU(SLOPE, inplace=True))
@@ -50,7 +50,7 @@ def conv_stack(layers: Sequence[tuple[int, int] | tuple[int, int, int] | str], *
 
 
 @torch.no_grad()
-def _init_centred(convolution: nn.Conv2d) -> None:
+def _init_centered(convolution: nn.Conv2d) -> None:
     fan_in = convolution.weight[0].numel()
     nn.init.normal_(convolution.weight, std=(fan_in * _VARIANCE) ** -0.5)
     convolution.weight -= convolution.weight.mean((1, 2, 3), keepdim=True)

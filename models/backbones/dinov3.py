@@ -110,7 +110,7 @@ class VisionTransformer(_Network):
 
         Returns:
             x_norm_clstoken (B, embed_dim), x_storage_tokens (B, 4, embed_dim), x_norm_patchtokens (B, HW / 256,
-            embed_dim), all normalised; x_prenorm, the tokens in this order, not normalised; masks.
+            embed_dim), all normalized; x_prenorm, the tokens in this order, not normalized; masks.
         """
         (tokens,) = self._outputs(x, [self.n_blocks - 1], masks)
         return {**self._features(self.norm(tokens)), "x_prenorm": tokens, "masks": masks}
@@ -278,8 +278,8 @@ class _RotaryPositions(nn.Module):
         places = {"dtype": torch.float32, "device": self.periods.device}
         rows = torch.arange(0.5, height, **places) / height
         columns = torch.arange(0.5, width, **places) / width
-        centres = 2.0 * torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1).flatten(0, 1) - 1.0
-        angles = 2 * torch.pi * centres[:, :, None] / self.periods[None, None, :]
+        centers = 2.0 * torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1).flatten(0, 1) - 1.0
+        angles = 2 * torch.pi * centers[:, :, None] / self.periods[None, None, :]
         angles = angles.flatten(1, 2).tile(2)
         return angles.sin(), angles.cos()
 

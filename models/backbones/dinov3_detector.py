@@ -2,7 +2,7 @@
 
 Old files are those of the predecessor, which had no pyramids: its vision transformers gave four maps of stride 16 and
 pooled every region from the first of them, its ConvNeXts gave the last map alone. Those are the "legacy" layouts. Its
-files do not say which four blocks the maps are of: the last four are taken, normalised.
+files do not say which four blocks the maps are of: the last four are taken, normalized.
 """
 
 import re
@@ -38,7 +38,7 @@ class Maps(nn.Module):
         self.count = count
 
     def forward(self, images: Tensor) -> Tensor | OrderedDict[str, Tensor]:
-        """The last of them is normalised, and of a vision transformer all are."""
+        """The last of them is normalized, and of a vision transformer all are."""
         maps = self.body.get_intermediate_layers(images, self.count, reshape=True)
         return maps[0] if self.count == 1 else OrderedDict((str(i), level) for i, level in enumerate(maps))
 

@@ -160,15 +160,15 @@ def map_pyramid_spec(
         strides=tuple(m.stride for m in maps),
         extra_levels=_extra(maps),
         one_anchor_size_per_level=True,
-        detector=normalisation(mean, std),
+        detector=normalization(mean, std),
         stages=tuple(stages.values()),
         frozen_stages=min(FROZEN, sum(stride <= STRIDES[0] for stride in stages)),
         frozen_norm=True,
     )
 
 
-def normalisation(mean: Iterable[float], std: Iterable[float]) -> Mapping[str, Any]:
-    """The arguments of a detector that normalises images so."""
+def normalization(mean: Iterable[float], std: Iterable[float]) -> Mapping[str, Any]:
+    """The arguments of a detector that normalizes images so."""
     return {"image_mean": list(mean), "image_std": list(std)}
 
 

@@ -118,7 +118,7 @@ class MobileViTBlock(nn.Module):
         self.fusion = ConvBlock(2 * channels, channels, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, channels, H, W), in and out; a map that patches do not divide is stretched for the transformers."""
+        """(B, channels, H, W), in and out; a map that patches do not divide is resize_height for the transformers."""
         y = self.local_rep(x)
         height, width = y.shape[-2:]
         rows, columns = (height + PATCH - 1) // PATCH, (width + PATCH - 1) // PATCH  # ONNX rounds -x // 2 to zero
@@ -150,7 +150,7 @@ def mobilevit_xxs() -> nn.Sequential:
 
 
 def load_published(net: nn.Sequential) -> None:
-    """ImageNet weights into `mobilevit_xxs()`, for images as a detector normalises them.
+    """ImageNet weights into `mobilevit_xxs()`, for images as a detector normalizes them.
 
     Raises:
         WeightsNotHereError: the file is not on disk and cannot be fetched.
@@ -164,16 +164,16 @@ def load_published(net: nn.Sequential) -> None:
         elif not key.startswith(_CLASSIFIER):
             state[key] = value  # load_state will say that it is too much
     load_state(net, state)
-    take_normalised_rgb(net[0])
+    take_normalized_rgb(net[0])
 
 
 @torch.no_grad()
-def take_normalised_rgb(first: ConvBlock) -> None:
+def take_normalized_rgb(first: ConvBlock) -> None:
     """Give a layer that was trained on BGR from 0 to 1 the same results on (RGB - mean) / std.
 
     A weight w of x = std n + mean is w std of n, and w mean is left over: a constant for each channel, which the batch
     norm's running mean takes. So nothing changes but at the border, whose padding was black and now has the mean
-    colour.
+    color.
     """
     convolution, norm = first.block.conv, first.block.norm
     weight = convolution.weight.flip(1)

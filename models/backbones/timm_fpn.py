@@ -2,7 +2,7 @@
 
 Paper: of the net, see its page on https://huggingface.co/timm; pyramid: Lin et al. 2017,
     https://arxiv.org/abs/1612.03144, and on plain vision transformers Li et al. 2022, https://arxiv.org/abs/2203.16527
-Weights: those that timm names for the net, of many data sets and licences; its page says which.
+Weights: those that timm names for the net, of many data sets and licenses; its page says which.
 """
 
 import importlib
@@ -22,7 +22,7 @@ from models.backbones.measured_fpn import (
     choose,
     map_pyramid_spec,
     measure,
-    normalisation,
+    normalization,
     recompute_activations,
     unknown_name,
 )
@@ -90,7 +90,7 @@ def create_model(
             strides=STRIDES[:4],
             extra_levels=1,
             one_anchor_size_per_level=True,
-            detector=normalisation(config.mean, config.std),
+            detector=normalization(config.mean, config.std),
             stages=tuple(prefixes for _, prefixes in _stages(net, "net")),
         )
     return build_fasterrcnn(backbone, spec, num_classes, options or start(pretrained), **detector_options)

@@ -80,7 +80,7 @@ def build_fasterrcnn(
         **{**(spec.detector or {}), **options.torchvision_arguments(), **torchvision_options},
     )
     detector.spec, detector.build_options = spec, options
-    detector.by_torchvision = options.detector == "torchvision"
+    detector.use_torchvision_ops = options.detector == "torchvision"
     _freeze(detector)
     return detector
 
@@ -148,7 +148,7 @@ def _freeze(detector: FasterRCNN) -> None:
         kept += norms
     kept += [name for name, module in backbone.named_modules() if _is_frozen(module)]
     detector.stages = tuple(tuple(f"backbone.{prefix}" for prefix in stage) for stage in stages)
-    detector.kept_in_eval = tuple(dict.fromkeys(f"backbone.{name}".rstrip(".") for name in kept))
+    detector.frozen_modules = tuple(dict.fromkeys(f"backbone.{name}".rstrip(".") for name in kept))
 
 
 def _is_frozen(module: nn.Module) -> bool:

@@ -36,7 +36,7 @@ def _centers_and_sides(boxes: Tensor) -> tuple[Tensor, Tensor]:
     return boxes[..., :2] + 0.5 * sides, sides
 
 
-def limits_of(sizes: Tensor) -> Tensor:
+def image_bounds(sizes: Tensor) -> Tensor:
     """(B, 4) float32, the most that x1 y1 x2 y2 can be in images of these (B, 2) heights and widths."""
     return sizes.flip(1).repeat(1, 2).float()
 

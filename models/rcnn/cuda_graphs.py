@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from models.rcnn.detector import FasterRCNN, in_original_pixels
+from models.rcnn.detector import FasterRCNN, rescale_boxes
 from models.rcnn.roi_heads import detections_of
 from models.rcnn.structures import UintBatch
 
@@ -52,12 +52,12 @@ class GraphedDetector:
             else:
                 block = self._step_by_step(shape, batch)
             found = detections_of(block)
-        return in_original_pixels(found, batch)
+        return rescale_boxes(found, batch)
 
     def _step_by_step(self, shape: tuple[int, ...], batch: UintBatch) -> Tensor:
         device = self._model.pixel_scale.device
         images, sizes = (part.to(device, non_blocking=True) for part in (batch.images, batch.sizes))
-        block = self._model.detected_block(images, sizes)
+        block = self._model.detect_padded(images, sizes)
         self._came[shape] += 1
         if self._came[shape] > 1 and len(self._recordings) < MOST_SHAPES and not self._refused:
             self._record(shape, images, sizes, block)
@@ -66,7 +66,7 @@ class GraphedDetector:
     def _record(self, shape: tuple[int, ...], images: Tensor, sizes: Tensor, block: Tensor) -> None:
         count, height, width, _ = shape
         try:
-            recording = Recording(self._model.detected_block, images, sizes, pool=self._pool)
+            recording = Recording(self._model.detect_padded, images, sizes, pool=self._pool)
             recording.keep = self._model.rpn.anchor_generator.known((height, width))
             same = torch.allclose(recording(images, sizes)[..., 4], block[..., 4], rtol=0, atol=_CLOSE)
         except RuntimeError as error:  # CUDA's and PyTorch's, too little memory too

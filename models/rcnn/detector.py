@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN as TorchvisionFasterRCNN
 
 from models.rcnn import sampling
-from models.rcnn.boxes import BlockBoxCoder, limits_of
+from models.rcnn.boxes import BlockBoxCoder, image_bounds
 from models.rcnn.errors import ModelError
 from models.rcnn.reference import as_torchvision
 from models.rcnn.roi_heads import BlockRoIHeads
-from models.rcnn.rpn import BlockRPN, Candidates
-from models.rcnn.structures import Truth, UintBatch, places_of
+from models.rcnn.rpn import BlockRPN, RPNOutput
+from models.rcnn.structures import GroundTruth, UintBatch, gt_slots
 
 
 class FasterRCNN(TorchvisionFasterRCNN):
@@ -30,13 +30,13 @@ class FasterRCNN(TorchvisionFasterRCNN):
     min_size, max_size and fixed_size of its transform apply.
 
     stages: names of the backbone's parameters or modules in groups, from the image on.
-    kept_in_eval: names of modules that training leaves in eval mode, because they are frozen.
-    by_torchvision: compute with torchvision's own modules around the same layers: the reference, slower.
+    frozen_modules: names of modules that training leaves in eval mode, because they are frozen.
+    use_torchvision_ops: compute with torchvision's own modules around the same layers: the reference, slower.
     """
 
     stages: tuple[tuple[str, ...], ...] = ()
-    kept_in_eval: tuple[str, ...] = ()
-    by_torchvision: bool = False
+    frozen_modules: tuple[str, ...] = ()
+    use_torchvision_ops: bool = False
 
     def __init__(self, backbone: nn.Module, **torchvision_options: object) -> None:
         super().__init__(backbone, **torchvision_options)
@@ -51,7 +51,7 @@ class FasterRCNN(TorchvisionFasterRCNN):
     def train(self, mode: bool = True) -> "FasterRCNN":
         """See nn.Module; frozen modules stay in eval mode: their batch norms keep their statistics."""
         super().train(mode)
-        for name in self.kept_in_eval:
+        for name in self.frozen_modules:
             self.get_submodule(name).eval()
         return self
 
@@ -63,20 +63,20 @@ class FasterRCNN(TorchvisionFasterRCNN):
         Raises:
             ModelError: batch norms cannot be trained on a batch this small.
         """
-        if self.by_torchvision:
+        if self.use_torchvision_ops:
             return as_torchvision(self)(images, targets)
         if isinstance(images, (list, tuple)):
             return super().forward(images, targets)
-        seen = self._see(images)
+        seen = self._extract_features(images)
         proposals = self.rpn.proposals(seen.candidates, seen.limits)
         if self.training:
-            truth = Truth.gathered(images.boxes, images.labels, seen.places)
+            truth = GroundTruth.gathered(images.boxes, images.labels, seen.places)
             losses = self.roi_heads.losses(seen.features, proposals, truth, seen.sizes)
-            return losses | self.rpn.losses(seen.candidates, truth, sampling.random_keys)
+            return losses | self.rpn.losses(seen.candidates, truth, sampling.random_priorities)
         found = self.roi_heads.detections(seen.features, proposals, seen.limits, seen.sizes)
-        return in_original_pixels(found, images)
+        return rescale_boxes(found, images)
 
-    def detected_block(self, images: Tensor, sizes: Tensor) -> Tensor:
+    def detect_padded(self, images: Tensor, sizes: Tensor) -> Tensor:
         """In eval mode with fixed shapes: what is found, without a question to the device.
 
         Args:
@@ -86,10 +86,10 @@ class FasterRCNN(TorchvisionFasterRCNN):
         Returns:
             (B, D, 6) float32 x1 y1 x2 y2 in pixels of the block, score, label; scores below 0 fill up.
         """
-        features, limits = self._features(self._normalise(images, sizes)), limits_of(sizes)
+        features, limits = self._features(self._normalize(images, sizes)), image_bounds(sizes)
         proposals = self.rpn.proposals(self.rpn.candidates(images.shape[1:3], features), limits)
         logits, deltas = self.roi_heads.predict(features, proposals, [])
-        return self.roi_heads.detected_block(logits, deltas, proposals, limits)
+        return self.roi_heads.detect_padded(logits, deltas, proposals, limits)
 
     def detect_and_measure(self, batch: UintBatch) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
         """In eval mode: detections to the bit as forward() has them, and the four losses of each image, (B,) float32.
@@ -98,15 +98,15 @@ class FasterRCNN(TorchvisionFasterRCNN):
         mode, proposals are as many as in use, not as in training, and the sampling of anchors and proposals depends on
         the image alone, not on torch's generators.
         """
-        seen = self._see(batch)
+        seen = self._extract_features(batch)
         proposals = self.rpn.proposals(seen.candidates, seen.limits)
-        truth = Truth.gathered(batch.boxes, batch.labels, seen.places)
-        rpn_losses = self.rpn.losses(seen.candidates, truth, sampling.steady_keys, of_each=True)
+        truth = GroundTruth.gathered(batch.boxes, batch.labels, seen.places)
+        rpn_losses = self.rpn.losses(seen.candidates, truth, sampling.fixed_priorities, per_image=True)
         found, losses = self.roi_heads.detect_and_measure(seen.features, proposals, truth, seen.limits, seen.sizes)
-        found = self(batch) if self.by_torchvision else in_original_pixels(found, batch)
+        found = self(batch) if self.use_torchvision_ops else rescale_boxes(found, batch)
         return found, losses | rpn_losses
 
-    def place_on(self, device: torch.device) -> "FasterRCNN":
+    def to_device(self, device: torch.device) -> "FasterRCNN":
         """Move it; on a GPU weights of convolutions take the order of the maps, or each step would turn them around."""
         self.to(device)
         if device.type == "cuda":
@@ -114,23 +114,23 @@ class FasterRCNN(TorchvisionFasterRCNN):
                 part.to(memory_format=torch.channels_last)
         return self
 
-    def use_fixed_shapes(self, choice: bool | None) -> None:
+    def use_static_shapes(self, choice: bool | None) -> None:
         """Whether shapes follow from shapes alone, as on a GPU; None: everywhere but on a CPU."""
-        self.rpn.fixed = self.roi_heads.fixed = choice
+        self.rpn.static_shapes = self.roi_heads.static_shapes = choice
 
-    def _see(self, batch: UintBatch) -> "_Seen":
+    def _extract_features(self, batch: UintBatch) -> "_Features":
         """What is known of a batch before there are proposals; sizes and counts go to the device in one copy."""
-        places = places_of(batch.counts)
+        places = gt_slots(batch.counts)
         numbers = torch.cat([batch.sizes, places], 1)
         if batch.images.device.type == "cuda":
             numbers = numbers.pin_memory()
         sizes, places = numbers.to(batch.images.device, non_blocking=True).split([2, places.shape[1]], 1)
-        features = self._features(self._normalise(batch.images, sizes))
-        return _Seen(
+        features = self._features(self._normalize(batch.images, sizes))
+        return _Features(
             features,
             self.rpn.candidates(batch.images.shape[1:3], features),
             places,
-            limits_of(sizes),
+            image_bounds(sizes),
             [tuple(size) for size in batch.sizes.tolist()],
         )
 
@@ -155,7 +155,7 @@ class FasterRCNN(TorchvisionFasterRCNN):
             ) from None
         return OrderedDict([("0", features)]) if isinstance(features, Tensor) else features
 
-    def _normalise(self, images: Tensor, sizes: Tensor) -> Tensor:
+    def _normalize(self, images: Tensor, sizes: Tensor) -> Tensor:
         """(B, H, W, 3) uint8 to (B, 3, H, W) float32 in channels-last memory, mean and std applied, padding zero."""
         pixels = torch.addcmul(self.pixel_shift, images.float(), self.pixel_scale)
         rows = torch.arange(images.shape[1], device=images.device) < sizes[:, :1]
@@ -165,17 +165,17 @@ class FasterRCNN(TorchvisionFasterRCNN):
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _Features:
     """A batch after the backbone and the RPN's head."""
 
     features: Mapping[str, Tensor]
-    candidates: Candidates
-    places: Tensor  # (B, G), as places_of() gives them
-    limits: Tensor  # (B, 4), as limits_of() gives them
+    candidates: RPNOutput
+    places: Tensor  # (B, G), as gt_slots() gives them
+    limits: Tensor  # (B, 4), as image_bounds() gives them
     sizes: list[tuple[int, int]]
 
 
-def in_original_pixels(detections: list[dict[str, Tensor]], batch: UintBatch) -> list[dict[str, Tensor]]:
+def rescale_boxes(detections: list[dict[str, Tensor]], batch: UintBatch) -> list[dict[str, Tensor]]:
     """Detections whose boxes are in pixels of the block, moved to those of the images as they were."""
     ratios = batch.original_sizes.float() / batch.sizes.float()
     for detected, ratio in zip(detections, ratios.flip(1).repeat(1, 2), strict=True):

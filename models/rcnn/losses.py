@@ -25,9 +25,9 @@ class ClassifierLoss(nn.Module):
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean over N proposals of `logits` (N, classes) float32 against `labels` (N,) int64."""
-        return self.of_each(logits, labels).mean()
+        return self.per_image(logits, labels).mean()
 
-    def of_each(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def per_image(self, logits: Tensor, labels: Tensor) -> Tensor:
         """As forward(), of each proposal, (N,)."""
         log_likelihood = F.log_softmax(logits, 1).gather(1, labels[:, None]).squeeze(1)
         losses = -log_likelihood
@@ -45,7 +45,7 @@ class _RoIHeads(BlockRoIHeads):
 
     def classifier_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         """See BlockRoIHeads."""
-        return self.classifier_loss.of_each(logits, labels)
+        return self.classifier_loss.per_image(logits, labels)
 
 
 def set_classifier_loss(detector: FasterRCNN, loss: ClassifierLoss) -> None:
@@ -54,7 +54,7 @@ def set_classifier_loss(detector: FasterRCNN, loss: ClassifierLoss) -> None:
     Raises:
         ModelError: torchvision's own code computes the losses, which knows cross entropy alone.
     """
-    if detector.by_torchvision:
+    if detector.use_torchvision_ops:
         raise ModelError(
             "the detector is torchvision's, which has no class weights and no focal loss: drop one of them"
         )

@@ -5,12 +5,12 @@ from torch import Tensor
 from torchvision.models.detection._utils import Matcher
 
 from models.rcnn.boxes import iou
-from models.rcnn.structures import Truth
+from models.rcnn.structures import GroundTruth
 
 _MOST_PAIRS = 2**25  # of boxes and objects at once: a few tensors of 128 MiB
 
 
-def matched(boxes: Tensor, truth: Truth, rule: Matcher) -> Tensor:
+def matched(boxes: Tensor, truth: GroundTruth, rule: Matcher) -> Tensor:
     """What torchvision's Matcher says of each image, to the bit.
 
     Args:
@@ -20,19 +20,19 @@ def matched(boxes: Tensor, truth: Truth, rule: Matcher) -> Tensor:
         (B, N) int64: the object's place in its image; rule.BELOW_LOW_THRESHOLD or rule.BETWEEN_THRESHOLDS for none.
         Of an image without objects all are below.
     """
-    count, places = truth.there.shape
+    count, places = truth.valid.shape
     boxes = boxes.expand(count, -1, -1)
     some = max(1, _MOST_PAIRS // max(1, places * boxes.shape[1]))
-    parts = zip(boxes.split(some), truth.boxes.split(some), truth.there.split(some), strict=True)
+    parts = zip(boxes.split(some), truth.boxes.split(some), truth.valid.split(some), strict=True)
     return torch.cat([_matched(*part, rule) for part in parts])
 
 
-def _matched(boxes: Tensor, objects: Tensor, there: Tensor, rule: Matcher) -> Tensor:
-    quality = iou(objects, boxes).masked_fill_(~there[..., None], -1)
+def _matched(boxes: Tensor, objects: Tensor, valid: Tensor, rule: Matcher) -> Tensor:
+    quality = iou(objects, boxes).masked_fill_(~valid[..., None], -1)
     best, which = quality.max(1)
     match = which.masked_fill(best < rule.high_threshold, rule.BETWEEN_THRESHOLDS)
     match.masked_fill_(best < rule.low_threshold, rule.BELOW_LOW_THRESHOLD)
     if not rule.allow_low_quality_matches:
         return match
     is_best = quality == quality.amax(2, keepdim=True)  # of its object, ties included
-    return torch.where((is_best & there[..., None]).any(1), which, match)
+    return torch.where((is_best & valid[..., None]).any(1), which, match)

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 @torch.library.custom_op("fasterrcnn::suppress", mutates_args=())
-def suppress(boxes: Tensor, there: Tensor, threshold: float) -> Tensor:
+def batched_nms(boxes: Tensor, valid: Tensor, threshold: float) -> Tensor:
     """Which boxes non-maximum suppression keeps in each of M sets.
 
     Args:
@@ -32,29 +32,29 @@ def suppress(boxes: Tensor, there: Tensor, threshold: float) -> Tensor:
         (M, N) bool.
     """
     if boxes.device.type == "cpu":
-        return on_cpu(boxes, there, threshold)
+        return nms_cpu(boxes, valid, threshold)
     if boxes.device.type == "cuda" and (kernel := _triton(boxes.shape[1], boxes.device)) is not None:
-        return kernel(boxes.contiguous(), there.contiguous(), rounded_down(threshold))
-    return by_fix_point(boxes, there, threshold)
+        return kernel(boxes.contiguous(), valid.contiguous(), rounded_down(threshold))
+    return nms_fixed_point(boxes, valid, threshold)
 
 
-@suppress.register_fake
-def _suppress_nothing(boxes: Tensor, there: Tensor, threshold: float) -> Tensor:
+@batched_nms.register_fake
+def _suppress_nothing(boxes: Tensor, valid: Tensor, threshold: float) -> Tensor:
     del boxes, threshold
-    return torch.empty_like(there)
+    return torch.empty_like(valid)
 
 
-def on_cpu(boxes: Tensor, there: Tensor, threshold: float) -> Tensor:
+def nms_cpu(boxes: Tensor, valid: Tensor, threshold: float) -> Tensor:
     """See suppress: torchvision's operator, set by set."""
-    kept = torch.zeros_like(there)
+    kept = torch.zeros_like(valid)
     descending = torch.arange(boxes.shape[1], 0, -1, dtype=torch.float32)
-    for of_set, own, mask in zip(boxes, kept, there, strict=True):
+    for of_set, own, mask in zip(boxes, kept, valid, strict=True):
         rows = mask.nonzero().squeeze(1)
         own[rows[torch.ops.torchvision.nms(of_set[rows], descending[rows], threshold)]] = True
     return kept
 
 
-def by_fix_point(boxes: Tensor, there: Tensor, threshold: float) -> Tensor:
+def nms_fixed_point(boxes: Tensor, valid: Tensor, threshold: float) -> Tensor:
     """See suppress: in round k all is settled whose fate hangs on a chain of at most k boxes.
 
     Raises:
@@ -64,16 +64,16 @@ def by_fix_point(boxes: Tensor, there: Tensor, threshold: float) -> Tensor:
         raise RuntimeError("non-maximum suppression without Triton asks the host")
     count, limit = boxes.shape[1], rounded_down(threshold)
     some = max(1, _MOST_PAIRS // max(1, count * count))
-    parts = zip(boxes.split(some), there.split(some), strict=True)
+    parts = zip(boxes.split(some), valid.split(some), strict=True)
     return torch.cat([_settled((iou(own, own) > limit).triu_(1), mask) for own, mask in parts])
 
 
-def _settled(suppresses: Tensor, there: Tensor) -> Tensor:
+def _settled(suppresses: Tensor, valid: Tensor) -> Tensor:
     """The fix point of (M, N, N) "the first would suppress the second"."""
-    kept = there
+    kept = valid
     while True:
         for _ in range(_ROUNDS):
-            before, kept = kept, there & ~(suppresses & kept[..., None]).any(1)
+            before, kept = kept, valid & ~(suppresses & kept[..., None]).any(1)
         if torch.equal(before, kept):
             return kept
 
@@ -90,7 +90,7 @@ def _triton(count: int, device: torch.device) -> Callable[[Tensor, Tensor, float
         from models.rcnn import nms_triton
     except ImportError:
         return None
-    return nms_triton.suppress if count <= nms_triton.MOST_BOXES and _works(device) else None
+    return nms_triton.batched_nms_triton if count <= nms_triton.MOST_BOXES and _works(device) else None
 
 
 @functools.cache
@@ -99,7 +99,7 @@ def _works(device: torch.device) -> bool:
     from models.rcnn import nms_triton
 
     try:
-        nms_triton.suppress(torch.zeros(1, 2, 4, device=device), torch.ones(1, 2, device=device).bool(), 0.5)
+        nms_triton.batched_nms_triton(torch.zeros(1, 2, 4, device=device), torch.ones(1, 2, device=device).bool(), 0.5)
     except nms_triton.FAILURES as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         log.warning("non-maximum suppression without Triton, which is slower: %s", reason)

@@ -49,7 +49,7 @@ def _suppressed_by(boxes, rows, columns, threshold, count, SIDE: tl.constexpr):
 
 
 @triton.jit
-def _keep(words, there, kept, count, blocks, BLOCKS: tl.constexpr, SIDE: tl.constexpr):
+def _keep(words, valid, kept, count, blocks, BLOCKS: tl.constexpr, SIDE: tl.constexpr):
     """Go through a set, best first, once all its words are written."""
     place = tl.arange(0, SIDE)
     bit = place.to(tl.int64)
@@ -59,7 +59,7 @@ def _keep(words, there, kept, count, blocks, BLOCKS: tl.constexpr, SIDE: tl.cons
     while block < blocks:
         rows = block * SIDE + place
         inside = rows < count
-        free = tl.sum(tl.load(there + rows, mask=inside, other=0).to(tl.int64) << bit, axis=0)
+        free = tl.sum(tl.load(valid + rows, mask=inside, other=0).to(tl.int64) << bit, axis=0)
         free &= ~tl.reduce(tl.where(every == block, gone, 0), 0, _either)
         own = tl.load(words + rows * blocks + block, mask=inside, other=0, cache_modifier=".cg")
         stays = free
@@ -76,27 +76,27 @@ def _keep(words, there, kept, count, blocks, BLOCKS: tl.constexpr, SIDE: tl.cons
 
 
 @triton.jit
-def _suppress(boxes, there, words, finished, kept, threshold, count, blocks, BLOCKS: tl.constexpr, SIDE: tl.constexpr):
+def _suppress(boxes, valid, words, finished, kept, threshold, count, blocks, BLOCKS: tl.constexpr, SIDE: tl.constexpr):
     of_set = tl.program_id(0).to(tl.int64)
     row, column = tl.program_id(1), tl.program_id(2)
     boxes += of_set * count * 4
-    there += of_set * count
+    valid += of_set * count
     words += of_set * count * blocks
     rows, columns = row * SIDE + tl.arange(0, SIDE), column * SIDE + tl.arange(0, SIDE)
-    some_rows = tl.max(tl.load(there + rows, mask=rows < count, other=0), axis=0)
-    some_columns = tl.max(tl.load(there + columns, mask=columns < count, other=0), axis=0)
+    some_rows = tl.max(tl.load(valid + rows, mask=rows < count, other=0), axis=0)
+    some_columns = tl.max(tl.load(valid + columns, mask=columns < count, other=0), axis=0)
     if (row <= column) & (some_rows != 0) & (some_columns != 0):  # nothing asks for the words of any other tile
         found = _suppressed_by(boxes, rows, columns, threshold, count, SIDE)
         tl.store(words + rows * blocks + column, found, mask=rows < count)
     tl.debug_barrier()  # all threads have written before one of them says so
     if tl.atomic_add(finished + of_set, 1, sem="acq_rel") == blocks * blocks - 1:
         tl.debug_barrier()
-        _keep(words, there, kept + of_set * count, count, blocks, BLOCKS, SIDE)
+        _keep(words, valid, kept + of_set * count, count, blocks, BLOCKS, SIDE)
 
 
-def suppress(boxes: Tensor, there: Tensor, threshold: float) -> Tensor:
+def batched_nms_triton(boxes: Tensor, valid: Tensor, threshold: float) -> Tensor:
     """See nms.suppress; contiguous tensors of one GPU, N at most MOST_BOXES, and a threshold that float32 has."""
-    sets, count = there.shape
+    sets, count = valid.shape
     kept = torch.empty(sets, count, dtype=torch.int8, device=boxes.device)
     if kept.numel():
         blocks = triton.cdiv(count, _SIDE)
@@ -104,7 +104,7 @@ def suppress(boxes: Tensor, there: Tensor, threshold: float) -> Tensor:
         finished = torch.zeros(sets, dtype=torch.int32, device=boxes.device)
         with torch.cuda.device_of(boxes):  # Triton launches on the thread's device
             _suppress[(sets, blocks, blocks)](
-                boxes, there.to(torch.int8), words, finished, kept, threshold, count, blocks,
+                boxes, valid.to(torch.int8), words, finished, kept, threshold, count, blocks,
                 BLOCKS=triton.next_power_of_2(blocks), SIDE=_SIDE, num_warps=4,
                 enable_fp_fusion=False,  # which would round the union of two boxes in another way than torchvision
             )  # fmt: skip

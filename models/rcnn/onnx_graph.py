@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from models.rcnn.boxes import clipped, large, limits_of, rows_of
+from models.rcnn.boxes import clipped, image_bounds, large, rows_of
 from models.rcnn.detector import FasterRCNN
 from models.rcnn.errors import ModelError
 from models.rcnn.roi_heads import SMALLEST
@@ -49,7 +49,7 @@ class OnnxGraph(nn.Module):
         pixels = self._pixels(images, sizes)
         maps = self.model.backbone(pixels.to(self._dtype()))
         maps = {"0": maps} if isinstance(maps, Tensor) else maps
-        limits = limits_of(sizes)
+        limits = image_bounds(sizes)
         proposals, are_proposals = self._propose(pixels, list(maps.values()), limits)
         heads = self.model.roi_heads
         regions, rows = self._pool(maps, proposals, are_proposals)

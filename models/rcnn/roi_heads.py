@@ -9,21 +9,21 @@ from torch import Tensor
 from torchvision.models.detection.roi_heads import RoIHeads
 
 from models.rcnn import sampling
-from models.rcnn.boxes import clipped, large, limits_of, rows_of
+from models.rcnn.boxes import clipped, image_bounds, large, rows_of
 from models.rcnn.matching import matched
-from models.rcnn.nms import suppress
+from models.rcnn.nms import batched_nms
 from models.rcnn.rpn import is_fixed
-from models.rcnn.structures import Regions, Truth
+from models.rcnn.structures import GroundTruth, PaddedBoxes
 
 SMALLEST = 1e-2  # px, sides of a detection, as torchvision's postprocess_detections has it
 Sizes = list[tuple[int, int]]
 
 
 @dataclass(frozen=True)
-class Lesson:
+class SampledProposals:
     """Proposals that a loss is taken over, with what the box predictor should say of them."""
 
-    regions: Regions
+    regions: PaddedBoxes
     labels: Tensor  # (B, S) int64, 0 where there is none
     targets: Tensor  # (B, S, 4) encoded boxes, 0 for the background and where there is none
     sample: sampling.Sample  # their places among the candidates
@@ -37,7 +37,7 @@ class BlockRoIHeads(RoIHeads):
     fixed: whether shapes follow from shapes alone; None: everywhere but on a CPU.
     """
 
-    fixed: bool | None = None
+    static_shapes: bool | None = None
 
     def forward(
         self,
@@ -47,26 +47,26 @@ class BlockRoIHeads(RoIHeads):
         targets: list[Mapping[str, Tensor]] | None = None,
     ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
         """See RoIHeads."""
-        regions = Regions.of_lists(proposals)
+        regions = PaddedBoxes.of_lists(proposals)
         if self.training:
-            return [], self.losses(features, regions, Truth.of_targets(targets), image_shapes)
-        limits = limits_of(torch.tensor(image_shapes, device=regions.boxes.device))
+            return [], self.losses(features, regions, GroundTruth.of_targets(targets), image_shapes)
+        limits = image_bounds(torch.tensor(image_shapes, device=regions.boxes.device))
         found = self.detections(features, regions, limits, image_shapes)
         return [{key: value.to(limits.device) for key, value in each.items()} for each in found], {}
 
     def losses(
-        self, features: Mapping[str, Tensor], proposals: Regions, truth: Truth, sizes: Sizes
+        self, features: Mapping[str, Tensor], proposals: PaddedBoxes, truth: GroundTruth, sizes: Sizes
     ) -> dict[str, Tensor]:
         """Classifier and box regression in training; the objects themselves are proposals too."""
-        lesson = self.lesson(proposals, truth, truth, sampling.random_keys)
-        logits, deltas = self.predict(features, lesson.regions, sizes)
-        there = lesson.regions.there.flatten()
-        rows = slice(None) if self._is_fixed(there) else there
-        labels, targets = lesson.labels.flatten()[rows], lesson.targets.flatten(0, 1)[rows]
+        sample_proposals = self.sample_proposals(proposals, truth, truth, sampling.random_priorities)
+        logits, deltas = self.predict(features, sample_proposals.regions, sizes)
+        valid = sample_proposals.regions.valid.flatten()
+        rows = slice(None) if self._is_fixed(valid) else valid
+        labels, targets = sample_proposals.labels.flatten()[rows], sample_proposals.targets.flatten(0, 1)[rows]
         classifier, regression = self.losses_of_each(logits, deltas, labels, targets)
-        count = there.sum()
+        count = valid.sum()
         return {
-            "loss_classifier": (classifier * there[rows]).sum() / count,
+            "loss_classifier": (classifier * valid[rows]).sum() / count,
             "loss_box_reg": regression.sum() / count,
         }
 
@@ -86,27 +86,29 @@ class BlockRoIHeads(RoIHeads):
         return F.cross_entropy(logits, labels, reduction="none")
 
     @torch.no_grad()
-    def lesson(self, proposals: Regions, added: Regions, truth: Truth, keys: sampling.Keys) -> Lesson:
+    def sample_proposals(
+        self, proposals: PaddedBoxes, added: PaddedBoxes, truth: GroundTruth, keys: sampling.Priorities
+    ) -> SampledProposals:
         """Sample proposals and what was added to them, positives and negatives, and match them with objects."""
         candidates = proposals.joined(added)
         match = matched(candidates.boxes, truth, self.proposal_matcher)
         places = match.clamp(min=0)
         labels = truth.labels.gather(1, places).masked_fill_(match == self.proposal_matcher.BELOW_LOW_THRESHOLD, 0)
         between = match == self.proposal_matcher.BETWEEN_THRESHOLDS
-        labels.masked_fill_(between | ~candidates.there, -1)
+        labels.masked_fill_(between | ~candidates.valid, -1)
         sample = sampling.sampled(
-            labels, self.fg_bg_sampler, keys(labels, [proposals.there.shape[1], added.there.shape[1]])
+            labels, self.fg_bg_sampler, keys(labels, [proposals.valid.shape[1], added.valid.shape[1]])
         )
         boxes, objects = rows_of(candidates.boxes, sample.index), rows_of(truth.boxes, places.gather(1, sample.index))
         targets = self.box_coder.encode_single(objects.flatten(0, 1), boxes.flatten(0, 1)).view_as(boxes)
-        return Lesson(
-            Regions(boxes, sample.taken),
+        return SampledProposals(
+            PaddedBoxes(boxes, sample.taken),
             torch.where(sample.taken, labels.gather(1, sample.index), 0),
             torch.where(sample.positive[..., None], targets, 0),
             sample,
         )
 
-    def predict(self, features: Mapping[str, Tensor], regions: Regions, sizes: Sizes) -> tuple[Tensor, Tensor]:
+    def predict(self, features: Mapping[str, Tensor], regions: PaddedBoxes, sizes: Sizes) -> tuple[Tensor, Tensor]:
         """Logits (R, classes) and deltas (R, 4 classes) of the regions of all images.
 
         R is B P where shapes are fixed, otherwise the number of regions that are there.
@@ -115,13 +117,13 @@ class BlockRoIHeads(RoIHeads):
         return self.box_predictor(self.box_head(self.box_roi_pool(features, boxes, sizes)))
 
     def detections(
-        self, features: Mapping[str, Tensor], proposals: Regions, limits: Tensor, sizes: Sizes
+        self, features: Mapping[str, Tensor], proposals: PaddedBoxes, limits: Tensor, sizes: Sizes
     ) -> list[dict[str, Tensor]]:
         """Per image a dict of boxes, labels and scores on the host, best first; a GPU's come in one copy."""
         return self._found(*self.predict(features, proposals, sizes), proposals, limits, sizes)
 
     def detect_and_measure(
-        self, features: Mapping[str, Tensor], proposals: Regions, truth: Truth, limits: Tensor, sizes: Sizes
+        self, features: Mapping[str, Tensor], proposals: PaddedBoxes, truth: GroundTruth, limits: Tensor, sizes: Sizes
     ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
         """Detections as detections() has them, and the training's losses of each image alone, (B,) float32.
 
@@ -134,60 +136,60 @@ class BlockRoIHeads(RoIHeads):
             torch.cat([self._in_block(one, proposals), self._in_block(other, added)], 1)
             for one, other in zip(predicted, more, strict=True)
         )
-        lesson = self.lesson(proposals, added, truth, sampling.steady_keys)
-        chosen = (rows_of(block, lesson.sample.index).flatten(0, 1) for block in (logits, deltas))
-        terms = self.losses_of_each(*chosen, lesson.labels.flatten(), lesson.targets.flatten(0, 1))
-        taken = lesson.sample.taken
+        sample_proposals = self.sample_proposals(proposals, added, truth, sampling.fixed_priorities)
+        chosen = (rows_of(block, sample_proposals.sample.index).flatten(0, 1) for block in (logits, deltas))
+        terms = self.losses_of_each(*chosen, sample_proposals.labels.flatten(), sample_proposals.targets.flatten(0, 1))
+        taken = sample_proposals.sample.taken
         means = ((each.view_as(taken) * taken).sum(1) / taken.sum(1) for each in terms)
         losses = dict(zip(("loss_classifier", "loss_box_reg"), means, strict=True))
         return self._found(*predicted, proposals, limits, sizes), losses  # last: the host waits for what is found
 
-    def _not_nothing(self, proposals: Regions, truth: Truth, limits: Tensor) -> Regions:
+    def _not_nothing(self, proposals: PaddedBoxes, truth: GroundTruth, limits: Tensor) -> PaddedBoxes:
         """The objects; where an image has neither those nor proposals, all of it."""
-        both = Regions(truth.boxes, truth.there | proposals.there.any(1, keepdim=True))
+        both = PaddedBoxes(truth.boxes, truth.valid | proposals.valid.any(1, keepdim=True))
         filled = both.or_whole_images(limits)
-        return Regions(filled.boxes, truth.there | (filled.there & ~both.there))
+        return PaddedBoxes(filled.boxes, truth.valid | (filled.valid & ~both.valid))
 
-    def _in_block(self, values: Tensor, regions: Regions) -> Tensor:
+    def _in_block(self, values: Tensor, regions: PaddedBoxes) -> Tensor:
         """(B, P, ...) of what was predicted for regions; 0 for those that are not there."""
         if self._is_fixed(values):
-            return values.unflatten(0, regions.there.shape)
-        block = values.new_zeros(*regions.there.shape, *values.shape[1:])
-        block[regions.there] = values
+            return values.unflatten(0, regions.valid.shape)
+        block = values.new_zeros(*regions.valid.shape, *values.shape[1:])
+        block[regions.valid] = values
         return block
 
     def _found(
-        self, logits: Tensor, deltas: Tensor, proposals: Regions, limits: Tensor, sizes: Sizes
+        self, logits: Tensor, deltas: Tensor, proposals: PaddedBoxes, limits: Tensor, sizes: Sizes
     ) -> list[dict[str, Tensor]]:
         if not self._is_fixed(logits):
             results = self.postprocess_detections(logits, deltas, proposals.lists(), sizes)
             return [dict(zip(("boxes", "scores", "labels"), each, strict=True)) for each in zip(*results, strict=True)]
-        return detections_of(self.detected_block(logits, deltas, proposals, limits))
+        return detections_of(self.detect_padded(logits, deltas, proposals, limits))
 
-    def detected_block(self, logits: Tensor, deltas: Tensor, proposals: Regions, limits: Tensor) -> Tensor:
+    def detect_padded(self, logits: Tensor, deltas: Tensor, proposals: PaddedBoxes, limits: Tensor) -> Tensor:
         """(B, D, 6) float32 x1 y1 x2 y2 score label of what is found, best first; scores below 0 fill up.
 
         logits, deltas: (B P, classes) and (B P, 4 classes).
         """
-        there = proposals.there
+        valid = proposals.valid
         boxes = self.box_coder.decode_single(deltas, proposals.boxes.flatten(0, 1)).unflatten(1, (-1, 4))
-        boxes = clipped(boxes.unflatten(0, there.shape), limits)[:, :, 1:].transpose(1, 2)  # (B, classes - 1, P, 4)
-        scores = logits.softmax(-1).unflatten(0, there.shape)[..., 1:].transpose(1, 2)
-        good = large(boxes, SMALLEST) & (scores > self.score_thresh) & there[:, None]
+        boxes = clipped(boxes.unflatten(0, valid.shape), limits)[:, :, 1:].transpose(1, 2)  # (B, classes - 1, P, 4)
+        scores = logits.softmax(-1).unflatten(0, valid.shape)[..., 1:].transpose(1, 2)
+        good = large(boxes, SMALLEST) & (scores > self.score_thresh) & valid[:, None]
         scores, order = torch.where(good, scores, -1).sort(dim=-1, descending=True, stable=True)
         boxes = boxes.gather(2, order[..., None].expand(-1, -1, -1, 4))
-        kept = suppress(boxes.flatten(0, 1), (scores >= 0).flatten(0, 1), self.nms_thresh).view_as(scores)
+        kept = batched_nms(boxes.flatten(0, 1), (scores >= 0).flatten(0, 1), self.nms_thresh).view_as(scores)
         scores = torch.where(kept, scores, -1).flatten(1)
         scores, best = scores.topk(min(self.detections_per_img, scores.shape[1]))
-        labels = best.div(there.shape[1], rounding_mode="floor") + 1
+        labels = best.div(valid.shape[1], rounding_mode="floor") + 1
         return torch.cat([rows_of(boxes.flatten(1, 2), best), scores[..., None], labels[..., None].to(scores)], 2)
 
     def _is_fixed(self, like: Tensor) -> bool:
-        return is_fixed(self.fixed, like)
+        return is_fixed(self.static_shapes, like)
 
 
 def detections_of(block: Tensor) -> list[dict[str, Tensor]]:
-    """Per image a dict of boxes, scores and labels on the host, of a block as detected_block() makes it.
+    """Per image a dict of boxes, scores and labels on the host, of a block as detect_padded() makes it.
 
     The one place where the host waits for a GPU.
     """

@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision.ops import MultiScaleRoIAlign, roi_align
 from torchvision.ops.poolers import initLevelMapper
 
-from models.rcnn.structures import Regions
+from models.rcnn.structures import PaddedBoxes
 
 SIDE = 7  # cells of a pooled region, per side
 SAMPLES = 2  # sampling points of a cell, per side
@@ -37,14 +37,14 @@ class RoIPool(MultiScaleRoIAlign):
         self.map_levels = initLevelMapper(finest, coarsest, self.canonical_scale, self.canonical_level)
 
     def forward(
-        self, x: Mapping[str, Tensor], boxes: list[Tensor] | Regions, image_shapes: list[tuple[int, int]]
+        self, x: Mapping[str, Tensor], boxes: list[Tensor] | PaddedBoxes, image_shapes: list[tuple[int, int]]
     ) -> Tensor:
         """Pool `boxes` (per image (N, 4) x1 y1 x2 y2 in network pixels) from maps `x`: (sum N, C, 7, 7) float32.
 
         Of a block of regions: (B P, C, 7, 7), zeros for those that are not there.
         """
         maps = {name: x[name].float() for name in self.featmap_names}
-        if isinstance(boxes, Regions):
+        if isinstance(boxes, PaddedBoxes):
             return self._of_block(list(maps.values()), boxes)
         some = next(iter(maps.values()))
         if some.requires_grad and some.device.type == "cpu":
@@ -53,15 +53,15 @@ class RoIPool(MultiScaleRoIAlign):
             return roi_align_rows(list(maps.values()), self.scales, torch.cat(boxes), images, levels)
         return super().forward(maps, boxes, image_shapes)
 
-    def _of_block(self, maps: Sequence[Tensor], regions: Regions) -> Tensor:
-        count, places = regions.there.shape
-        boxes, there = regions.boxes.flatten(0, 1), regions.there.flatten()
+    def _of_block(self, maps: Sequence[Tensor], regions: PaddedBoxes) -> Tensor:
+        count, places = regions.valid.shape
+        boxes, valid = regions.boxes.flatten(0, 1), regions.valid.flatten()
         images = torch.arange(count, device=boxes.device, dtype=boxes.dtype)[:, None].expand(-1, places).flatten()
         last = self.map_levels.k_max - self.map_levels.k_min  # of the maps that any region is pooled from
         levels = self.map_levels([boxes]) if last else None
         pooled = []
         for level, (own, scale) in enumerate(zip(maps[: last + 1], self.scales, strict=False)):
-            wanted = there if levels is None else there & (levels == level)
+            wanted = valid if levels is None else valid & (levels == level)
             rois = torch.cat([images[:, None], torch.where(wanted[:, None], boxes, _OUTSIDE)], 1)
             pooled.append(roi_align(own, rois, (SIDE, SIDE), scale, SAMPLES))
         return sum(pooled[1:], pooled[0])
@@ -111,7 +111,7 @@ def _samples(low: Tensor, high: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
         cells: (N,) length of the axis.
 
     Returns:
-        (N, 7, 4) indices and weights of the two neighbours of each region cell's two samples. Samples more than one
+        (N, 7, 4) indices and weights of the two neighbors of each region cell's two samples. Samples more than one
         cell outside the map weigh nothing.
     """
     cell = (high - low).clamp(min=1)[:, None] / SIDE

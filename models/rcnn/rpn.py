@@ -11,16 +11,16 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork
 
 from models.rcnn import sampling
-from models.rcnn.boxes import clipped, large, limits_of, rows_of
+from models.rcnn.boxes import clipped, image_bounds, large, rows_of
 from models.rcnn.matching import matched
-from models.rcnn.nms import suppress
-from models.rcnn.structures import Regions, Truth
+from models.rcnn.nms import batched_nms
+from models.rcnn.structures import GroundTruth, PaddedBoxes
 
 NONE = -1.0  # score of what is no proposal
 
 
 @dataclass(frozen=True)
-class Candidates:
+class RPNOutput:
     """What the RPN says of every anchor, map by map."""
 
     logits: Sequence[Tensor]  # (B, A)
@@ -37,7 +37,7 @@ class BlockRPN(RegionProposalNetwork):
     fixed: whether shapes follow from shapes alone; None: everywhere but on a CPU.
     """
 
-    fixed: bool | None = None
+    static_shapes: bool | None = None
 
     def forward(
         self, images: ImageList, features: Mapping[str, Tensor], targets: list[Mapping[str, Tensor]] | None = None
@@ -45,44 +45,44 @@ class BlockRPN(RegionProposalNetwork):
         """See RegionProposalNetwork."""
         candidates = self.candidates(images.tensors.shape[2:], features)
         sizes = torch.tensor(images.image_sizes, device=images.tensors.device)
-        proposals = self.proposals(candidates, limits_of(sizes))
+        proposals = self.proposals(candidates, image_bounds(sizes))
         if not self.training:
             return proposals.lists(), {}
-        return proposals.lists(), self.losses(candidates, Truth.of_targets(targets), sampling.random_keys)
+        return proposals.lists(), self.losses(candidates, GroundTruth.of_targets(targets), sampling.random_priorities)
 
-    def candidates(self, size: Sequence[int], features: Mapping[str, Tensor]) -> Candidates:
+    def candidates(self, size: Sequence[int], features: Mapping[str, Tensor]) -> RPNOutput:
         """Of the maps of images in a block of this height and width."""
         maps = list(features.values())
         logits, deltas = self.head(maps)
-        return Candidates(
+        return RPNOutput(
             [by_anchor(level, 1).squeeze(2) for level in logits],
             [by_anchor(level, 4) for level in deltas],
             self.anchor_generator.of_block(size, maps),
         )
 
     @torch.no_grad()
-    def proposals(self, candidates: Candidates, limits: Tensor) -> Regions:
-        """The best boxes of each image, best first; `limits` (B, 4) of the images as limits_of() gives them."""
-        fixed = is_fixed(self.fixed, limits)
+    def proposals(self, candidates: RPNOutput, limits: Tensor) -> PaddedBoxes:
+        """The best boxes of each image, best first; `limits` (B, 4) of the images as image_bounds() gives them."""
+        static_shapes = is_fixed(self.static_shapes, limits)
         levels = zip(candidates.logits, candidates.deltas, candidates.anchors, strict=True)
-        best = [self._best_of(*level, pad=fixed and len(candidates.logits) > 1) for level in levels]
+        best = [self._best_of(*level, pad=static_shapes and len(candidates.logits) > 1) for level in levels]
         logits, deltas, anchors = (torch.cat(parts, 1) for parts in zip(*best, strict=True))
         boxes = self.box_coder.decode_single(deltas.flatten(0, 1), anchors.flatten(0, 1)).view_as(deltas)
         boxes, scores = clipped(boxes, limits), logits.sigmoid()
-        there = large(boxes, self.min_size) & (scores >= self.score_thresh)
-        if fixed:
-            regions = self._kept_of_block(boxes, scores, there & (logits > -torch.inf), len(best))
+        valid = large(boxes, self.min_size) & (scores >= self.score_thresh)
+        if static_shapes:
+            regions = self._kept_of_block(boxes, scores, valid & (logits > -torch.inf), len(best))
         else:
-            regions = self._kept_of_each(boxes, scores, there, [level.shape[1] for level, _, _ in best])
+            regions = self._kept_of_each(boxes, scores, valid, [level.shape[1] for level, _, _ in best])
         return regions.or_whole_images(limits) if self.training else regions
 
     def losses(
-        self, candidates: Candidates, truth: Truth, keys: sampling.Keys, *, of_each: bool = False
+        self, candidates: RPNOutput, truth: GroundTruth, keys: sampling.Priorities, *, per_image: bool = False
     ) -> dict[str, Tensor]:
         """Objectness and box regression as in training, means over the anchors that are sampled.
 
         Args:
-            of_each: of each image alone, (B,), instead of the batch, ().
+            per_image: of each image alone, (B,), instead of the batch, ().
         """
         anchors = torch.cat(list(candidates.anchors))
         with torch.no_grad():
@@ -100,7 +100,7 @@ class BlockRPN(RegionProposalNetwork):
             "loss_objectness": objectness * sample.taken,
             "loss_rpn_box_reg": regression * sample.positive,
         }
-        over = 1 if of_each else (0, 1)
+        over = 1 if per_image else (0, 1)
         count = sample.taken.sum(over)
         return {name: each.sum(over) / count for name, each in terms.items()}
 
@@ -115,24 +115,24 @@ class BlockRPN(RegionProposalNetwork):
             logits, best = F.pad(logits, (0, missing), value=-torch.inf), F.pad(best, (0, missing))
         return logits, rows_of(deltas, best), anchors[best]
 
-    def _kept_of_block(self, boxes: Tensor, scores: Tensor, there: Tensor, levels: int) -> Regions:
+    def _kept_of_block(self, boxes: Tensor, scores: Tensor, valid: Tensor, levels: int) -> PaddedBoxes:
         """All images and maps at once: (B, P, 4), P the same whatever is kept."""
         sets = len(boxes) * levels
-        kept = suppress(boxes.reshape(sets, -1, 4), there.reshape(sets, -1), self.nms_thresh).reshape(there.shape)
+        kept = batched_nms(boxes.reshape(sets, -1, 4), valid.reshape(sets, -1), self.nms_thresh).reshape(valid.shape)
         scores = torch.where(kept, scores, NONE)
         scores, best = scores.sort(dim=1, descending=True, stable=True)  # scores of 1 are no rarity
         most = self.post_nms_top_n()
-        return Regions(rows_of(boxes, best[:, :most]), scores[:, :most] > NONE)
+        return PaddedBoxes(rows_of(boxes, best[:, :most]), scores[:, :most] > NONE)
 
-    def _kept_of_each(self, boxes: Tensor, scores: Tensor, there: Tensor, counts: list[int]) -> Regions:
+    def _kept_of_each(self, boxes: Tensor, scores: Tensor, valid: Tensor, counts: list[int]) -> PaddedBoxes:
         """Image by image, with torchvision's own choices: P is the most that any image has."""
         levels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
         found = []
-        for of_image, of_scores, mask in zip(boxes, scores, there, strict=True):
+        for of_image, of_scores, mask in zip(boxes, scores, valid, strict=True):
             of_image, of_scores = of_image[mask], of_scores[mask]
             kept = torchvision.ops.boxes.batched_nms(of_image, of_scores, levels[mask], self.nms_thresh)
             found.append(of_image[kept[: self.post_nms_top_n()]])
-        return Regions.of_lists(found)
+        return PaddedBoxes.of_lists(found)
 
 
 def by_anchor(values: Tensor, channels: int) -> Tensor:

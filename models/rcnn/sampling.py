@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
 
 # (B, N) labels, widths of the parts that N is made of -> (B, N) float32 from 0 to 1; the highest are taken
-Keys = Callable[[Tensor, Sequence[int]], Tensor]
+Priorities = Callable[[Tensor, Sequence[int]], Tensor]
 _SEED = 0
 
 
@@ -22,13 +22,13 @@ class Sample:
     taken: Tensor  # (B, S) bool; the others fill up
 
 
-def random_keys(labels: Tensor, widths: Sequence[int]) -> Tensor:
+def random_priorities(labels: Tensor, widths: Sequence[int]) -> Tensor:
     """From torch's own generator of the device."""
     del widths
     return torch.rand(labels.shape, device=labels.device)
 
 
-def steady_keys(labels: Tensor, widths: Sequence[int]) -> Tensor:
+def fixed_priorities(labels: Tensor, widths: Sequence[int]) -> Tensor:
     """The same for every image and on every device; torch's own generators stay as they are.
 
     A place of a part has its key however wide the parts are: which, its batch decides.

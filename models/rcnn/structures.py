@@ -25,29 +25,29 @@ class UintBatch(Protocol):
 
 
 @dataclass(frozen=True)
-class Regions:
+class PaddedBoxes:
     """Boxes that differ in number, filled up at the end of each image with boxes of no meaning."""
 
     boxes: Tensor  # (B, P, 4) float32 x1 y1 x2 y2 in pixels of the block
-    there: Tensor  # (B, P) bool
+    valid: Tensor  # (B, P) bool
 
-    def joined(self, other: "Regions") -> "Regions":
+    def joined(self, other: "PaddedBoxes") -> "PaddedBoxes":
         """These, and then those of `other`."""
-        return Regions(torch.cat([self.boxes, other.boxes], 1), torch.cat([self.there, other.there], 1))
+        return PaddedBoxes(torch.cat([self.boxes, other.boxes], 1), torch.cat([self.valid, other.valid], 1))
 
-    def or_whole_images(self, limits: Tensor) -> "Regions":
+    def or_whole_images(self, limits: Tensor) -> "PaddedBoxes":
         """These; and the whole image, of limits (B, 4), for each that has none."""
-        none = ~self.there.any(1, keepdim=True)
-        first = none & (torch.arange(self.there.shape[1], device=none.device) == 0)
+        none = ~self.valid.any(1, keepdim=True)
+        first = none & (torch.arange(self.valid.shape[1], device=none.device) == 0)
         whole = torch.cat([torch.zeros_like(limits[:, :2]), limits[:, 2:]], 1)
-        return Regions(torch.where(first[..., None], whole[:, None], self.boxes), self.there | first)
+        return PaddedBoxes(torch.where(first[..., None], whole[:, None], self.boxes), self.valid | first)
 
     def lists(self) -> list[Tensor]:
         """Per image (N, 4); waits for a GPU."""
-        return [boxes[:count] for boxes, count in zip(self.boxes, self.there.sum(1).tolist(), strict=True)]
+        return [boxes[:count] for boxes, count in zip(self.boxes, self.valid.sum(1).tolist(), strict=True)]
 
     @classmethod
-    def of_lists(cls, boxes: Sequence[Tensor]) -> "Regions":
+    def of_lists(cls, boxes: Sequence[Tensor]) -> "PaddedBoxes":
         """The inverse of `lists`."""
         counts = torch.tensor([len(b) for b in boxes])
         block = stacked(boxes)
@@ -55,25 +55,25 @@ class Regions:
 
 
 @dataclass(frozen=True)
-class Truth(Regions):
+class GroundTruth(PaddedBoxes):
     """The objects of each image, at least one place for each image."""
 
     labels: Tensor  # (B, G) int64, 0 where there is no object
 
     @classmethod
-    def of_targets(cls, targets: Sequence[Mapping[str, Tensor]]) -> "Truth":
+    def of_targets(cls, targets: Sequence[Mapping[str, Tensor]]) -> "GroundTruth":
         """Of torchvision's form: per image boxes (N, 4) and labels (N,)."""
-        regions = Regions.of_lists([target["boxes"] for target in targets])
-        return cls(regions.boxes, regions.there, stacked([target["labels"] for target in targets]))
+        regions = PaddedBoxes.of_lists([target["boxes"] for target in targets])
+        return cls(regions.boxes, regions.valid, stacked([target["labels"] for target in targets]))
 
     @classmethod
-    def gathered(cls, boxes: Tensor, labels: Tensor, places: Tensor) -> "Truth":
+    def gathered(cls, boxes: Tensor, labels: Tensor, places: Tensor) -> "GroundTruth":
         """Of boxes (N, 4) and labels (N,) of all images, and the row of each place, (B, G) int64, N for none."""
         boxes, labels = F.pad(boxes, (0, 0, 0, 1)), F.pad(labels, (0, 1))
         return cls(boxes[places], places < len(labels) - 1, labels[places])
 
 
-def places_of(counts: Tensor) -> Tensor:
+def gt_slots(counts: Tensor) -> Tensor:
     """(B, G) int64 on the host: the row that each place of a block has, from (B,) counts; their sum for none."""
     slots = torch.arange(max(1, int(counts.max())))
     return torch.where(slots < counts[:, None], (counts.cumsum(0) - counts)[:, None] + slots, counts.sum())

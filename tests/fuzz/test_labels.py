@@ -13,7 +13,7 @@ from utils.labels.boxes import mend_boxes
 from utils.labels.coco_json import CocoLabels
 from utils.labels.readers import UNKNOWN, LabelFile, read_voc, read_yolo
 
-NEIGHBOURS = 2_000
+NEIGHBORS = 2_000
 LABEL_OF = {"cat": 1, "dog": 2}
 SIZE = (100, 200)  # height, width
 
@@ -158,7 +158,7 @@ def test_voc_objects_next_to_a_damaged_one_are_read(tmp_path: Path) -> None:
         good = {0, 1, 2} - {number % 3}
         assert found >= {((10.0, 20.0, 101.0 + i, 40.0), (1, 2, UNKNOWN)[i], i == 1) for i in good}
 
-    fuzz(tmp_path / "a.xml", NEIGHBOURS, make, check)
+    fuzz(tmp_path / "a.xml", NEIGHBORS, make, check)
 
 
 def test_yolo_rows_next_to_damaged_ones_are_read(tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_yolo_rows_next_to_damaged_ones_are_read(tmp_path: Path) -> None:
         kept = [one for i, one in enumerate(good) if i not in damaged(number)]
         assert [one for one in zip(labels.labels, labels.boxes, strict=True) if one in kept] == kept
 
-    fuzz(tmp_path / "a.txt", NEIGHBOURS, make, check)
+    fuzz(tmp_path / "a.txt", NEIGHBORS, make, check)
 
 
 def yolo(folder: Path, text: str) -> LabelFile:
@@ -201,7 +201,7 @@ def test_coco_annotations_next_to_a_damaged_one_are_read(tmp_path: Path) -> None
         found = {one for file in files for one in zip(file.boxes, file.labels, file.ignored, strict=True)}
         assert found >= {box for i, box in good.items() if i != number % 3 + 1}
 
-    fuzz(tmp_path / "a.json", NEIGHBOURS, make, check)
+    fuzz(tmp_path / "a.json", NEIGHBORS, make, check)
 
 
 def test_coco_images_next_to_a_damaged_one_keep_their_boxes(tmp_path: Path) -> None:
@@ -217,4 +217,4 @@ def test_coco_images_next_to_a_damaged_one_keep_their_boxes(tmp_path: Path) -> N
         assert source.names[0] == "train2017/a.jpg"
         assert source.read(0, SIZE).boxes == [(5, 6, 12, 14)] or "images[1]" in source.notes[0]
 
-    fuzz(tmp_path / "a.json", NEIGHBOURS, make, check)
+    fuzz(tmp_path / "a.json", NEIGHBORS, make, check)

@@ -29,7 +29,7 @@ REED, PINK = "reed", "pink"  # classes that CLASSES lacks
 
 
 def picture(seed: int, size: tuple[int, int] = SIZE) -> np.ndarray:
-    """(H, W, 3) uint8, blots of all colours; no two alike."""
+    """(H, W, 3) uint8, blots of all colors; no two alike."""
     cells = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
     return cv2.resize(cells, size[::-1], interpolation=cv2.INTER_CUBIC)
 
@@ -172,9 +172,9 @@ def resize_header(path: Path, size: tuple[int, int]) -> None:
     overwrite(path, chunk + struct.pack(">I", zlib.crc32(chunk)), 12)
 
 
-def deep(path: Path, *, grey: bool = False) -> None:
+def deep(path: Path, *, gray: bool = False) -> None:
     pixels = picture(len(path.name)).astype(np.uint16) * 257
-    cv2.imwrite(str(path), pixels[:, :, 0] if grey else pixels)
+    cv2.imwrite(str(path), pixels[:, :, 0] if gray else pixels)
 
 
 def save_again(path: Path, copy_path: Path, size: tuple[int, int] | None = None, **how: object) -> None:
@@ -264,9 +264,9 @@ IMAGES: dict[str, Sample] = {
     "exif of nothing": Sample(lambda f: f.sound("z5.jpg", exif=exif(1)), "z5.", ""),
     "exif of nonsense": Sample(lambda f: f.sound("z6.jpg", exif=exif(77)), "z6.", ""),
     "16 bits": Sample(lambda f: deep(f.sound("a1.png")), "a1.png", DEEP, "read as 8 bits"),
-    "16 bits grey": Sample(lambda f: deep(f.sound("a2x.tif"), grey=True), "a2x.tif", DEEP, "8 bits"),
+    "16 bits gray": Sample(lambda f: deep(f.sound("a2x.tif"), gray=True), "a2x.tif", DEEP, "8 bits"),
     "16 bits ppm": Sample(lambda f: deep(f.sound("a3xx.ppm")), "a3xx.ppm", DEEP, "8 bits"),
-    "grey": Sample(lambda f: f.sound("a4.jpg", mode="L"), "a4.jpg", "grey images", "read as RGB"),
+    "gray": Sample(lambda f: f.sound("a4.jpg", mode="L"), "a4.jpg", "gray images", "read as RGB"),
     "cmyk": Sample(lambda f: f.sound("a5.jpg", mode="CMYK"), "a5.jpg", "CMYK images", "read as RGB"),
     "rgba": Sample(lambda f: f.sound("a6.png", mode="RGBA"), "a6.png", ALPHA, "RGBA"),
     "palette": Sample(lambda f: f.sound("a7.png", mode="P"), "a7.png", ALPHA, "P, read as opaque RGB"),

@@ -12,7 +12,7 @@ TICKS = 60_000  # of a second
 
 
 def pictures(count: int, height: int = 64, width: int = 96) -> list[np.ndarray]:
-    """Frames whose number can be read, see `number_of`, after a codec too: each half is a digit of 16 grey levels."""
+    """Frames whose number can be read, see `number_of`, after a codec too: each half is a digit of 16 gray levels."""
     made = []
     for i in range(count):
         picture = np.empty((height, width, 3), np.uint8)

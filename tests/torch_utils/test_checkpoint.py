@@ -110,7 +110,7 @@ def test_a_file_cut_off_is_named(tmp_path: Path) -> None:
             load_checkpoint(tmp_path / "b.pth")
 
 
-def test_a_missing_file_names_its_neighbours(tmp_path: Path) -> None:
+def test_a_missing_file_names_its_neighbors(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"c\.pth: no such checkpoint; there is none in {tmp_path}; a training leaves"):
         load_checkpoint(tmp_path / "c.pth")
     with pytest.raises(UserError, match=rf"c\.pth: no such checkpoint; there is no folder {tmp_path / 'x'}$"):

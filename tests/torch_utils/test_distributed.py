@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.conftest import HANG, ROOT
-from torch_utils.distributed import Processes, from_main, gathered, join_processes, pick_device
+from torch_utils.distributed import Processes, all_gather, broadcast_from_main, join_processes, pick_device
 from utils.errors import UserError
 
 
@@ -47,8 +47,8 @@ def test_alone_without_a_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     assert processes == Processes(torch.device("cpu"))
     assert processes.is_main
     assert not processes.several
-    assert from_main(processes, lambda: 3) == 3
-    assert gathered(processes, 3) == [3]
+    assert broadcast_from_main(processes, lambda: 3) == 3
+    assert all_gather(processes, 3) == [3]
 
 
 def test_world_size_without_a_launcher_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,14 +98,14 @@ def test_two_processes_share_what_they_find_and_leave(tmp_path: Path) -> None:
     """Leaving right after a collective hung one time in four."""
     done = run_two(
         tmp_path,
-        "assert from_main(processes, lambda: processes.rank) == 0\n"
+        "assert broadcast_from_main(processes, lambda: processes.rank) == 0\n"
         "norm = torch.nn.BatchNorm1d(3)\n"
         "norm.running_mean += processes.rank + 1\n"
         "share_buffers(processes, norm)\n"
         "assert norm.running_mean.tolist() == [1, 1, 1]\n"
         "for _ in range(20):\n"
         "    assert list(gathered(processes, torch.full((9,), processes.rank).sum().item())) == [0, 9]\n"
-        "leave_processes()\n",
+        "cleanup()\n",
     )
     assert done.returncode == 0, done.stderr
 
@@ -134,7 +134,7 @@ def test_one_process_of_a_machine_makes_what_all_of_it_share(tmp_path: Path) -> 
         "    from_first_of_machine(processes, fail)\n"
         "except UserError as error:\n"
         "    os.write(1, f'told {error}\\n'.encode())\n"
-        "leave_processes()\n",
+        "cleanup()\n",
     )
     assert done.stdout.splitlines() == ["told too little memory"] * 2, done.stderr
 
@@ -146,7 +146,7 @@ def test_a_mistake_that_the_main_process_finds_is_told_once(tmp_path: Path) -> N
         "def fail():\n"
         "    raise UserError('once')\n"
         "try:\n"
-        "    from_main(processes, fail)\n"
+        "    broadcast_from_main(processes, fail)\n"
         "except UserError as error:\n"
         "    sys.stdout.write(f'told {error}\\n')\n"
         "except SystemExit as left:\n"
@@ -166,7 +166,7 @@ def test_the_main_process_names_damaged_images_of_all(tmp_path: Path) -> None:
         "for epoch in range(2):\n"
         "    loader.name_faults([f'{processes.rank}.jpg: cut off', 'both.jpg: cut off'])\n"
         "    share_faults(processes, loader)\n"
-        "leave_processes()\n",
+        "cleanup()\n",
     )
     lines = [f"{name}.jpg: cut off; it is left out" for name in ("0", "both", "1")]
     assert done.stdout.splitlines() == lines, done.stderr

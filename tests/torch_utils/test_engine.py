@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets import DetectionDataset, EvalBatches, make_loader
+from datasets import DetectionDataset, EvalBatchSampler, make_loader
 from models.create_fasterrcnn_model import create_model
 from models.rcnn.detector import FasterRCNN
 from tests.conftest import write_data_set
@@ -46,7 +46,7 @@ def model() -> FasterRCNN:
 def evaluation(
     model: FasterRCNN, index: LabelIndex, batch: int, images: list[int] | None = None, **wishes
 ) -> Evaluation:
-    batches = EvalBatches(index, RULE, batch, images=images)
+    batches = EvalBatchSampler(index, RULE, batch, images=images)
     loader = make_loader(DetectionDataset(index, RULE), batches, 0, CPU)
     return evaluate(model, loader, index, precision=Precision(CPU), processes=Processes(CPU), **wishes)
 
@@ -104,12 +104,12 @@ def test_two_processes_measure_what_one_does(tmp_path: Path, model: FasterRCNN) 
         f"index = open_index(load_data_config(Path({str(data.yaml)!r})), 'valid', 'pascal_voc')\n"
         "model = create_model['fasterrcnn_nano'](3, pretrained=False, box_score_thresh=0.0)\n"
         f"model.load_state_dict(torch.load({str(tmp_path / 'model.pth')!r}))\n"
-        "batches = EvalBatches(index, RULE, 2, rank=processes.rank, world_size=2)\n"
+        "batches = EvalBatchSampler(index, RULE, 2, rank=processes.rank, world_size=2)\n"
         "loader = make_loader(DetectionDataset(index, RULE), batches, 0, CPU)\n"
         "found = evaluate(model, loader, index, precision=Precision(CPU), processes=processes, losses=True)\n"
         f"assert found.losses == pytest.approx({dict(expected.losses)!r}, rel=1e-6), found.losses\n"
         f"assert found.metrics.ap == pytest.approx({expected.metrics.ap!r}, abs=1e-9)\n"
-        "leave_processes()\n",
+        "cleanup()\n",
     )
     assert done.returncode == 0, done.stderr
 
@@ -134,14 +134,14 @@ def test_every_process_evaluates_the_network_that_is_saved(tmp_path: Path) -> No
         "except UserError as error:\n"
         "    assert str(error).endswith('none of the 1 images can be decoded')\n"
         "assert norm.running_var.tolist() == [1, 1]\n"
-        "leave_processes()\n",
+        "cleanup()\n",
     )
     assert done.returncode == 0, done.stderr
 
 
 NEARLY_RIGHT = """
 from pathlib import Path
-from datasets import DetectionDataset, EvalBatches, make_loader
+from datasets import DetectionDataset, EvalBatchSampler, make_loader
 from torch_utils.engine import evaluate
 from torch_utils.training.precision import Precision
 from utils.labels.data_config import load_data_config
@@ -165,7 +165,7 @@ class NearlyRight(torch.nn.Module):
 
 def measured(index, processes):
     rule = SizeRule(64)
-    batches = EvalBatches(index, rule, 2, rank=processes.rank, world_size=processes.world_size)
+    batches = EvalBatchSampler(index, rule, 2, rank=processes.rank, world_size=processes.world_size)
     loader = make_loader(DetectionDataset(index, rule), batches, 0, processes.device)
     return evaluate(NearlyRight(), loader, index, precision=Precision(processes.device), processes=processes).metrics
 
@@ -182,7 +182,7 @@ def test_an_odd_number_of_images_has_one_map_whatever_the_processes(tmp_path: Pa
         "assert 0.1 < one.ap < 0.9, one.ap\n"
         "assert abs(one.ap - two.ap) < 1e-9\n"
         "assert one.table() == two.table()\n"
-        "leave_processes()\n",
+        "cleanup()\n",
     )
     assert done.returncode == 0, done.stderr
 

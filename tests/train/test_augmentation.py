@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import train
-from datasets import DetectionDataset, TrainBatches
+from datasets import DetectionDataset, TrainBatchSampler
 from tests.test_train import FAST, assert_same_run, kill_when, run_folder
 from tests.utils.augment.test_config import EXAMPLE
 from torch_utils.checkpoint import save_checkpoint
@@ -109,7 +109,7 @@ def test_no_memory_for_images_of_the_last_samples_is_no_error(make_data, monkeyp
     monkeypatch.setattr(DetectionDataset, "keep_recent", without_memory)
     config = load_data_config(make_data().yaml)
     train_set = DetectionDataset(open_index(config, "train", "pascal_voc"), SizeRule(64))
-    batches = TrainBatches(4, 1, seed=0, others=3)
+    batches = TrainBatchSampler(4, 1, seed=0, others=3)
     train._keep_recent(train_set, batches, 0, Processes(torch.device("cpu")))
     assert (
         "No memory for the images that samples mix in (Cannot allocate memory): they are decoded again" in caplog.text

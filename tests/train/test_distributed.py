@@ -61,10 +61,10 @@ def test_two_processes_end_with_the_checkpoint_of_one(
     make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sampling, "random_keys", first_ones)
+    monkeypatch.setattr(sampling, "random_priorities", first_ones)
     arguments = ("--data", make_data(images=8).yaml, *FAST, "--rois-per-image", 8, "--epochs", 2)
     one(*arguments, "--batch", 4, "--name", "one")
-    code = "from tests.train.test_distributed import first_ones, sampling\nsampling.random_keys = first_ones\n"
+    code = "from tests.train.test_distributed import first_ones, sampling\nsampling.random_priorities = first_ones\n"
     done = two(tmp_path, *arguments, "--batch", 2, "--name", "two", code=code)
     assert done.returncode == 0, done.stderr
     for name in ("last_model.pth", "best_model.pth", "last_model_state.pth"):

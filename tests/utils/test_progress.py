@@ -31,7 +31,7 @@ class SlowLoader:
     images: int
     seconds: float
     behind: float = 0.0
-    waited: float = 7.0  # in epochs before
+    data_wait_seconds: float = 7.0  # in epochs before
 
     def __len__(self) -> int:
         return self.batches
@@ -39,14 +39,14 @@ class SlowLoader:
     def __iter__(self) -> Iterator[range]:
         for _ in range(self.batches):
             self.clock.now += self.seconds + self.behind
-            self.waited += self.seconds
+            self.data_wait_seconds += self.seconds
             yield range(self.images)
 
 
 class Instant(list):
     """Batches that are there."""
 
-    waited = 0.0
+    data_wait_seconds = 0.0
 
 
 def run(steps: int, header: str = "Epoch: [0]") -> StepMeter:

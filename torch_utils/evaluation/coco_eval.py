@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from torch_utils.evaluation.analysis import RECALLS
-from torch_utils.evaluation.matching import Found, Truth, flatten, greedy, overlaps, ranks
+from torch_utils.evaluation.matching import FlatDetections, FlatGroundTruth, flatten, greedy, overlaps, ranks
 from utils.detect.detections import Detections
 from utils.labels.index import LabelIndex
 
@@ -124,7 +124,7 @@ def coco_metrics(index: LabelIndex, detections: Mapping[int, Detections]) -> Coc
     return CocoMetrics(tuple(_mean(values, -1.0) for values in stats), per_class)
 
 
-def coco_curves(found: Found, truth: Truth, classes: int, ious: np.ndarray) -> Curves:
+def coco_curves(found: FlatDetections, truth: FlatGroundTruth, classes: int, ious: np.ndarray) -> Curves:
     """Precision and recall as pycocotools has them, for labels 1 .. classes at the (T,) IoU thresholds `ious`."""
     groups, truth_groups = (each.images * (classes + 1) + each.labels for each in (found, truth))
     rank = ranks(groups)

@@ -21,7 +21,7 @@ from torch_utils.evaluation.analysis import (
     ImageErrors,
 )  # fmt: skip
 from torch_utils.evaluation.coco_eval import coco_curves
-from torch_utils.evaluation.matching import Found, Pairs, Truth, flatten, greedy, overlaps
+from torch_utils.evaluation.matching import FlatDetections, FlatGroundTruth, Pairs, flatten, greedy, overlaps
 from utils.detect.detections import Detections
 from utils.labels.index import LabelIndex
 
@@ -74,7 +74,7 @@ def analyse(index: LabelIndex, detections: Mapping[int, Detections]) -> Detectio
     )
 
 
-def _match(pairs: Pairs, groups: np.ndarray, truth: Truth) -> np.ndarray:
+def _match(pairs: Pairs, groups: np.ndarray, truth: FlatGroundTruth) -> np.ndarray:
     """(N,) int64: the box of the ground truth that each detection takes at IoU 0.5, -1 for none."""
     taken = np.full(len(groups), -1)
     close = pairs.where(pairs.ious >= _IOU)
@@ -83,7 +83,9 @@ def _match(pairs: Pairs, groups: np.ndarray, truth: Truth) -> np.ndarray:
     return taken
 
 
-def _kinds(pairs: Pairs, same: np.ndarray, taken: np.ndarray, found: Found, truth: Truth) -> np.ndarray:
+def _kinds(
+    pairs: Pairs, same: np.ndarray, taken: np.ndarray, found: FlatDetections, truth: FlatGroundTruth
+) -> np.ndarray:
     """(N,) int64 kind of every detection; the first that fits, from the last line to the first."""
     kinds = np.full(len(found.labels), FALSE)
     close, real = pairs.ious >= _IOU, ~truth.ignored[pairs.truth]
@@ -95,7 +97,9 @@ def _kinds(pairs: Pairs, same: np.ndarray, taken: np.ndarray, found: Found, trut
     return kinds
 
 
-def _score_curves(found: Found, kinds: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _score_curves(
+    found: FlatDetections, kinds: np.ndarray, boxes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(K, 1001) precision, recall and F1 of the detections of at least each threshold."""
     shape = len(boxes), len(THRESHOLDS)
     right, all_of_them = np.zeros(shape), np.zeros(shape)
@@ -121,7 +125,9 @@ def _best(curve: np.ndarray) -> float:
     return float(THRESHOLDS[(first[longest] + after[longest] - 1) // 2])
 
 
-def _confusion(pairs: Pairs, found: Found, truth: Truth, shown: np.ndarray, classes: int) -> np.ndarray:
+def _confusion(
+    pairs: Pairs, found: FlatDetections, truth: FlatGroundTruth, shown: np.ndarray, classes: int
+) -> np.ndarray:
     """(K + 1, K + 1): which label of the ground truth goes with which that was found, whatever the class."""
     taken = _match(pairs.where(shown[pairs.found]), found.images, truth)
     took = np.flatnonzero(taken >= 0)
@@ -145,7 +151,7 @@ def _mean_of_classes(curves: np.ndarray) -> np.ndarray:
 
 
 def _worst(
-    found: Found, truth: Truth, kinds: np.ndarray, shown: np.ndarray, missed: np.ndarray
+    found: FlatDetections, truth: FlatGroundTruth, kinds: np.ndarray, shown: np.ndarray, missed: np.ndarray
 ) -> dict[int, ImageErrors]:
     images = np.concatenate([found.images[shown & np.isin(kinds, ERRORS)], truth.images[missed]])
     which, counts = np.unique(images, return_counts=True)

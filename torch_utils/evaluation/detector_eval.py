@@ -35,7 +35,7 @@ class _Batches:
 
     def __init__(self, detector: Detector, index: LabelIndex, size: int, threads: int) -> None:
         self._detector, self._index, self._size, self._threads = detector, index, size, threads
-        self.waited = 0.0
+        self.data_wait_seconds = 0.0
 
     def __len__(self) -> int:
         return -(-len(self._index) // self._size)
@@ -46,7 +46,7 @@ class _Batches:
         for _ in range(len(self)):
             started = time.perf_counter()
             batch = list(islice(prepared, self._size))
-            self.waited += time.perf_counter() - started
+            self.data_wait_seconds += time.perf_counter() - started
             yield batch
 
     def _load(self, number: int) -> _Prepared:
@@ -79,7 +79,7 @@ def evaluate_detector(
         with memory_watch(f"evaluation, step {meter.step}", "lower --batch or --imgsz"):
             found = detector.detect([image.image for image in good]) if good else []
         for image, of_image in zip(good, found, strict=True):
-            detections[image.number] = of_image if new_labels is None else of_image.relabelled(new_labels)
+            detections[image.number] = of_image if new_labels is None else of_image.relabeled(new_labels)
         model_time += time.perf_counter() - started
         if meter.due():
             meter.show({"model_time": f"{model_time / (meter.step + 1):.4f}"})

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_MOST_COLOURS = 10  # classes that get a line of their own colour; of more, the lowest and the highest ones
+_MOST_COLORS = 10  # classes that get a line of their own color; of more, the lowest and the highest ones
 _LOWEST, _HIGHEST = 6, 3
 _MOST_NUMBERS = 30  # classes of a confusion matrix with numbers in it
 _MEAN = "#111111"
-_SIZE_COLOURS = ("#c2570c", "#0b7f5c", "#2563c9")
+_SIZE_COLORS = ("#c2570c", "#0b7f5c", "#2563c9")
 
 
 def pr_curve(analysis: DetectionAnalysis) -> bytes:
@@ -27,7 +27,7 @@ def pr_curve(analysis: DetectionAnalysis) -> bytes:
     _lines(left, analysis, RECALLS, curves, curves.mean(1), "AP50")
     left.set(title="by class", xlabel="recall", ylabel="precision")
     for size, curve, boxes, color in zip(
-        SIZES, analysis.precision_of_size, analysis.boxes_of_size, _SIZE_COLOURS, strict=True
+        SIZES, analysis.precision_of_size, analysis.boxes_of_size, _SIZE_COLORS, strict=True
     ):
         words = f"{curve.mean():.3f}  {size}, {boxes:,} boxes" if boxes else f"   -     {size}, no boxes"
         right.plot(RECALLS, curve, label=words, color=color, lw=2)
@@ -52,7 +52,7 @@ def recall_curve(analysis: DetectionAnalysis) -> bytes:
 
 
 def confusion_matrix(analysis: DetectionAnalysis) -> bytes:
-    """Rows: the ground truth, columns: what was found; the background last. Colours are shares of a row."""
+    """Rows: the ground truth, columns: what was found; the background last. Colors are shares of a row."""
     from matplotlib.colors import PowerNorm
 
     counts = np.roll(analysis.confusion, -1, (0, 1))
@@ -116,19 +116,19 @@ def _lines(
 ) -> None:
     """The curves of the classes and their mean; the legend, beside, has one of the (K,) `values` with each."""
     classes = np.flatnonzero(analysis.counted)
-    coloured = set(classes.tolist())
-    if len(classes) > _MOST_COLOURS:
+    colored = set(classes.tolist())
+    if len(classes) > _MOST_COLORS:
         order = classes[np.argsort(np.nan_to_num(values[classes], nan=-1), kind="stable")]
-        coloured = {*order[:_LOWEST].tolist(), *order[-_HIGHEST:].tolist()}
+        colored = {*order[:_LOWEST].tolist(), *order[-_HIGHEST:].tolist()}
         for k in classes:
-            if k not in coloured:
+            if k not in colored:
                 axes.plot(x, curves[k], color="#9aa4b2", lw=0.7, alpha=0.45)
     if len(classes) != 1:
         mean = np.nanmean(values[classes]) if (~np.isnan(values[classes])).any() else np.nan
         axes.plot(x, analysis.mean(curves), color=_MEAN, lw=3, label=f"{_number(mean)}  mean of {len(classes)} classes")
-    for k in sorted(coloured, key=lambda k: -np.nan_to_num(values[k], nan=-1)):
+    for k in sorted(colored, key=lambda k: -np.nan_to_num(values[k], nan=-1)):
         axes.plot(x, curves[k], lw=1.5, label=f"{_number(values[k])}  {shown(analysis.classes[k])}")
-    rest = f"\nlowest {_LOWEST} and highest {_HIGHEST}" if len(coloured) < len(classes) else ""
+    rest = f"\nlowest {_LOWEST} and highest {_HIGHEST}" if len(colored) < len(classes) else ""
     legend_beside(axes, heading + rest)
 
 

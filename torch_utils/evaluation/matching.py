@@ -12,7 +12,7 @@ _BLOCK = 1 << 20  # pairs of boxes whose overlap is computed at a time
 
 
 @dataclass(frozen=True)
-class Found:
+class FlatDetections:
     """The N detections of a split: images ascending, the best of an image first."""
 
     images: np.ndarray  # (N,) int64, number in the index
@@ -22,7 +22,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Truth:
+class FlatGroundTruth:
     """The M boxes of the ground truth, in the order of the index."""
 
     images: np.ndarray  # (M,) int64
@@ -44,7 +44,7 @@ class Pairs:
         return Pairs(self.found[keep], self.truth[keep], self.ious[keep])
 
 
-def flatten(index: LabelIndex, detections: Mapping[int, Detections]) -> tuple[Found, Truth]:
+def flatten(index: LabelIndex, detections: Mapping[int, Detections]) -> tuple[FlatDetections, FlatGroundTruth]:
     """Both sides of the images in `detections`; what was found of labels that no class has is left out."""
     images = sorted(detections)
     parts = [detections[i] for i in images]
@@ -54,9 +54,9 @@ def flatten(index: LabelIndex, detections: Mapping[int, Detections]) -> tuple[Fo
     corners = _joined([part.boxes for part in parts], np.float64).reshape(-1, 4)
     order = np.lexsort((-scores, owners))
     order = order[(labels[order] > 0) & (labels[order] < len(index.classes))]
-    found = Found(owners[order], labels[order], scores[order], _with_sides(corners[order]))
+    found = FlatDetections(owners[order], labels[order], scores[order], _with_sides(corners[order]))
     counts = np.isin(index.image_of_box(), images)
-    truth = Truth(
+    truth = FlatGroundTruth(
         index.image_of_box()[counts],
         index.labels[counts].astype(np.int64),
         index.ignored[counts],
@@ -65,7 +65,9 @@ def flatten(index: LabelIndex, detections: Mapping[int, Detections]) -> tuple[Fo
     return found, truth
 
 
-def overlaps(found: Found, truth: Truth, found_groups: np.ndarray, truth_groups: np.ndarray, *, least: float) -> Pairs:
+def overlaps(
+    found: FlatDetections, truth: FlatGroundTruth, found_groups: np.ndarray, truth_groups: np.ndarray, *, least: float
+) -> Pairs:
     """All pairs of one group whose overlap is at least `least`.
 
     Args:

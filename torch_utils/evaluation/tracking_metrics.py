@@ -27,7 +27,7 @@ class TrackingScores:
     idf1: float
     mota: float
     id_switches: int  # an object goes on under another id
-    misses: int  # labelled boxes without a track
+    misses: int  # labeled boxes without a track
     false_alarms: int  # tracked boxes without a label
 
 
@@ -85,7 +85,7 @@ def _lengths(frames: Sequence[_Frame], objects: int, tracks: int) -> tuple[np.nd
 
 
 def _hota(frames: Sequence[_Frame], objects: int, tracks: int) -> tuple[np.ndarray, np.ndarray]:
-    """DetA and AssA at each of _ALPHAS. Matches maximise how well the whole tracks overlap, not the boxes alone."""
+    """DetA and AssA at each of _ALPHAS. Matches maximize how well the whole tracks overlap, not the boxes alone."""
     from scipy.optimize import linear_sum_assignment
 
     together = np.zeros((objects, tracks))
@@ -119,7 +119,7 @@ def _identity(frames: Sequence[_Frame], objects: int, tracks: int) -> float:
 
 
 def _clear(frames: Sequence[_Frame], objects: int) -> tuple[int, int, int]:
-    """Misses, false alarms and id switches. A frame first keeps the matches of the frame before, then maximises IoU."""
+    """Misses, false alarms and id switches. A frame first keeps the matches of the frame before, then maximizes IoU."""
     from scipy.optimize import linear_sum_assignment
 
     last = np.full(objects, -1)  # track that an object was last matched to

@@ -38,11 +38,11 @@ class BackgroundWriter:
         return self._writing is not None and not self._writing.done()
 
     @torch.inference_mode()  # memory that is taken in it, during a validation, can be filled in it only
-    def write(self, files: Files, at_rest: AbstractSet[int] = frozenset()) -> None:
+    def write(self, files: Files, stable_tensors: AbstractSet[int] = frozenset()) -> None:
         """Write checkpoints, one after the other; a tensor that several share is copied once.
 
         Args:
-            at_rest: addresses (data_ptr) of tensors that do not change before `copied` has returned.
+            stable_tensors: addresses (data_ptr) of tensors that do not change before `copied` has returned.
 
         Raises:
             OSError: neither could what was written before be, nor what is given now.
@@ -52,7 +52,7 @@ class BackgroundWriter:
             self.wait()
         except OSError as error:
             failed = error
-        copying = _Copying(self._memory, at_rest)
+        copying = _Copying(self._memory, stable_tensors)
         copies = [(path, copying.of(content, (path.name,))) for path, content in files]
         copying.fill_now()
         self._memory = copying.used
@@ -62,7 +62,7 @@ class BackgroundWriter:
             self.wait()
             log.warning("%s: %s; by now it can be written again", failed.filename, failed.strerror)
 
-    def copied(self) -> None:
+    def wait_until_copied(self) -> None:
         """Wait until what is at rest may change."""
         self._copied.wait()
 
@@ -95,10 +95,10 @@ class BackgroundWriter:
 class _Copying:
     """Copies nested values; the tensors among them into those of `memory`, where one of the same place fits."""
 
-    def __init__(self, memory: Mapping[tuple[str, ...], Tensor], at_rest: AbstractSet[int]) -> None:
+    def __init__(self, memory: Mapping[tuple[str, ...], Tensor], stable_tensors: AbstractSet[int]) -> None:
         self.used: dict[tuple[str, ...], Tensor] = {}
         self._memory = memory
-        self._at_rest = at_rest
+        self._at_rest = stable_tensors
         self._copies: dict[int, Tensor] = {}
         self._now: list[tuple[Tensor, Tensor]] = []  # target and source
         self._later: list[tuple[Tensor, Tensor]] = []

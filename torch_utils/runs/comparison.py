@@ -31,7 +31,7 @@ _NOTHING = "-"
 _LONGEST_VALUE = 60  # characters of an option
 _SEPARATORS, _MOST_COMMON = "_-./ ", 8  # of words in names; characters that all may have in common
 _STYLES = ("-", "--", ":", "-.")  # of lines, one for each ten runs
-_COLOURS, _MARKED = 10, 50  # colours of lines; epochs up to which each has a mark
+_COLORS, _MARKED = 10, 50  # colors of lines; epochs up to which each has a mark
 
 
 @dataclass(frozen=True)
@@ -164,8 +164,8 @@ class Comparison:
             known = values[~np.isnan(values)]
             told = f"{known.max() if more_is_better else known[-1]:.4f}" if len(known) else f"   {_NOTHING}   "
             axes.plot(
-                run.epochs, values, label=f"{told}  {shown(name)}", color=f"C{number % _COLOURS}", lw=2,
-                ls=_STYLES[number // _COLOURS % len(_STYLES)], marker="o" if len(values) <= _MARKED else "", ms=4,
+                run.epochs, values, label=f"{told}  {shown(name)}", color=f"C{number % _COLORS}", lw=2,
+                ls=_STYLES[number // _COLORS % len(_STYLES)], marker="o" if len(values) <= _MARKED else "", ms=4,
             )  # fmt: skip
         axes.set(xlabel="epoch", ylabel=label)
         axes.xaxis.get_major_locator().set_params(integer=True)

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from torch_utils.checkpoint import load_checkpoint
-from torch_utils.distributed import Processes, from_main
+from torch_utils.distributed import Processes, broadcast_from_main
 from torch_utils.engine import Evaluation
 from torch_utils.evaluation.analysis import DetectionAnalysis
 from torch_utils.evaluation.detection_analysis import analyse
@@ -92,7 +92,7 @@ def best_without_report(path: Path, model: nn.Module, processes: Processes) -> M
             return None
         return {"epoch": best.get("epoch", 0), "model_state_dict": best["model_state_dict"]}
 
-    return from_main(processes, lacking)
+    return broadcast_from_main(processes, lacking)
 
 
 def _shapes(state: Mapping[str, Any]) -> dict[str, Any]:

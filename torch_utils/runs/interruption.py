@@ -8,7 +8,7 @@ from utils.cli.script import Interrupted
 from utils.cli.stop_signal import StopSignal
 
 
-class Wish(enum.IntEnum):
+class Request(enum.IntEnum):
     """What a loop is asked for between two updates; of several processes' wishes the highest holds in all."""
 
     NOTHING = 0
@@ -16,7 +16,7 @@ class Wish(enum.IntEnum):
     STOP = 2
 
 
-class Interruption(StopSignal):
+class SaveOrStop(StopSignal):
     """Notes signals from `with` to its end, see StopSignal, and when the run was last saved.
 
     Args:
@@ -33,14 +33,14 @@ class Interruption(StopSignal):
         """Begin to count the minutes anew."""
         self._saved_at = time.monotonic()
 
-    def wish(self) -> Wish:
+    def wish(self) -> Request:
         """What is wished now, the same in all processes: each has to ask at the same moments of the run."""
-        own = Wish.NOTHING
+        own = Request.NOTHING
         if self.signal is not None:
-            own = Wish.STOP
+            own = Request.STOP
         elif self._interval is not None and self.processes.is_main:
-            own = Wish.SAVE if time.monotonic() - self._saved_at >= self._interval else own
-        return Wish(highest(self.processes, own))
+            own = Request.SAVE if time.monotonic() - self._saved_at >= self._interval else own
+        return Request(highest(self.processes, own))
 
     def stop(self, words: str) -> Interrupted:
         """What to raise when the wish to stop is granted; `words`, which the main process tells, say what is saved."""

@@ -11,14 +11,14 @@ import torch
 import torchvision
 
 from torch_utils.checkpoint import FORMAT, rng_state
-from torch_utils.distributed import gathered, leave_processes
+from torch_utils.distributed import all_gather, cleanup
 from torch_utils.runs.background_writer import BackgroundWriter
 from torch_utils.runs.epoch_report import EpochReport
-from torch_utils.runs.interruption import Interruption, Wish
+from torch_utils.runs.interruption import Request, SaveOrStop
 from torch_utils.runs.loggers import open_sinks
 from torch_utils.runs.training_log import TrainingLog
-from torch_utils.training.loss_watch import LossWatch
-from torch_utils.training.training_state import EpochSoFar, TrainingState
+from torch_utils.training.loss_watch import NonFiniteGuard
+from torch_utils.training.training_state import EpochProgress, TrainingState
 from torch_utils.training.update import Updater
 from utils.errors import UserError
 from utils.files import remove_leftovers
@@ -58,8 +58,8 @@ class Run:
         state: TrainingState,
         *,
         about: Mapping[str, Any],
-        watch: LossWatch,
-        interruption: Interruption,
+        watch: NonFiniteGuard,
+        interruption: SaveOrStop,
         wandb: bool = False,
         mlflow: bool = False,
     ) -> None:
@@ -74,7 +74,7 @@ class Run:
         self.log = None
         self.has_report = False
         self._writer = BackgroundWriter()
-        updater.before_change = self._writer.copied
+        updater.pre_step_hook = self._writer.wait_until_copied
         if self.processes.is_main:
             remove_leftovers(folder)
             sinks = open_sinks(folder, about["options"], first_epoch=state.epoch, wandb=wandb, mlflow=mlflow)
@@ -86,7 +86,7 @@ class Run:
         Args:
             best: of this epoch, if it is the best; BEST gets its thresholds.
         """
-        rng = gathered(self.processes, rng_state())
+        rng = all_gather(self.processes, rng_state())
         self.interruption.saved()
         if not self.processes.is_main:
             return
@@ -101,21 +101,21 @@ class Run:
             thresholds = best.thresholds() if best is not None else {}
             files.append((self.folder / BEST, {**weights, "best_map": self.state.best_map, **thresholds}))
         files += [(self.folder / LAST_WEIGHTS, weights), (self.folder / LAST, last)]
-        self._writer.write(files, self.updater.at_rest())
+        self._writer.write(files, self.updater.stable_tensors())
 
-    def save_last(self, under_way: EpochSoFar | None = None) -> None:
+    def save_last(self, progress: EpochProgress | None = None) -> None:
         """Write LAST alone.
 
         Args:
             under_way: what there is of the epoch; without it the state's own.
         """
-        rng = gathered(self.processes, rng_state())
+        rng = all_gather(self.processes, rng_state())
         self.interruption.saved()
         if self.processes.is_main:
-            _, last = self._contents(replace(self.state, under_way=under_way or self.state.under_way), rng)
-            self._writer.write([(self.folder / LAST, last)], self.updater.at_rest())
+            _, last = self._contents(replace(self.state, progress=progress or self.state.progress), rng)
+            self._writer.write([(self.folder / LAST, last)], self.updater.stable_tensors())
 
-    def pause(self, so_far: Callable[[], EpochSoFar]) -> None:
+    def pause(self, so_far: Callable[[], EpochProgress]) -> None:
         """Between two updates, or two batches of the validation: save the run if that is wished, or end it.
 
         Args:
@@ -125,15 +125,15 @@ class Run:
             Interrupted: after a signal.
         """
         wish = self.interruption.wish()
-        if wish is Wish.NOTHING:
+        if wish is Request.NOTHING:
             return
         self.watch.look()
         if not self.watch.in_a_row:
             self.save_last(so_far())
-        if wish is Wish.STOP:
+        if wish is Request.STOP:
             self.close()
-            stopped = self.interruption.stop(self.way_on())
-            leave_processes()
+            stopped = self.interruption.stop(self.resume_hint())
+            cleanup()
             raise stopped
 
     def record(self, state: TrainingState, draw: Callable[[], None], report: EpochReport | None = None) -> None:
@@ -193,7 +193,7 @@ class Run:
         if log is not None:
             log.close()
 
-    def way_on(self) -> str:
+    def resume_hint(self) -> str:
         """What is safe on the disk, and the command that goes on from there."""
         last = self.folder / LAST
         if not last.is_file():
@@ -202,7 +202,7 @@ class Run:
         return f"The run{which} is in {last}: go on with python train.py --resume-training --weights {last}"
 
     @contextlib.contextmanager
-    def saying_how_to_go_on(self) -> Iterator[None]:
+    def with_resume_hint(self) -> Iterator[None]:
         """Whatever a user can put right ends the run with a message that says how to go on.
 
         Raises:
@@ -216,14 +216,14 @@ class Run:
                 self.close()
             except OSError as other:
                 unsaved = f". {other.filename}: cannot be written ({other.strerror})"
-            raise type(error)(f"{error}{unsaved}. {self.way_on()}") from error
+            raise type(error)(f"{error}{unsaved}. {self.resume_hint()}") from error
         except OSError as error:
             if error.filename is None:  # none of a file
                 raise
             with contextlib.suppress(OSError):
                 self.close()
             what = f"{error.filename}: cannot be written ({error.strerror}): make room, or see to the disk"
-            raise UserError(f"{what}. {self.way_on()}") from error
+            raise UserError(f"{what}. {self.resume_hint()}") from error
 
     def _contents(self, state: TrainingState, rng: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """What goes into the files of the weights, and into that of the whole run."""

@@ -9,7 +9,7 @@ from torch_utils.distributed import share_faults
 from torch_utils.engine import Evaluation, evaluate
 from torch_utils.runs.epoch_report import EpochReport, best_without_report
 from torch_utils.runs.run import BEST, Run
-from torch_utils.training.training_state import EpochSoFar
+from torch_utils.training.training_state import EpochProgress
 from utils.labels.index import LabelIndex
 from utils.loading.loader import Loader
 from utils.visualize.pictures import write_prediction_pictures
@@ -48,7 +48,7 @@ class Validation:
         self._report = partial(EpochReport, run.folder, valid_index, facts)
         self._single_batch = single_batch
 
-    def after(self, done: EpochSoFar) -> None:
+    def after(self, done: EpochProgress) -> None:
         """Measure mAP and losses of a whole epoch, and the mAP of the training sample; log and save the epoch."""
         run, pause = self._run, partial(self._run.pause, lambda: done)
         found = self._measure_valid(pause, losses=True)
@@ -66,7 +66,7 @@ class Validation:
 
     def redraw(self) -> None:
         """Measure again and draw: of a run that has nothing left to train."""
-        found = self._measure_valid(partial(self._run.pause, lambda: self._run.state.under_way))
+        found = self._measure_valid(partial(self._run.pause, lambda: self._run.state.progress))
         self._run.redraw(partial(self._draw, self._report(found, self._run.state.epoch)))
 
     def complete_report(self) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from torch_utils.checkpoint import rng_state, set_rng_state
-from torch_utils.distributed import Processes, gathered
+from torch_utils.distributed import Processes, all_gather
 from torch_utils.training.optimization import make_optimizer
 from torch_utils.training.precision import Precision
 from utils.errors import UserError
@@ -92,7 +92,7 @@ def find_batch(
         trial = _Trial(model, sample, precision, optimizer, copies=int(ema) + int(processes.several))
         own = largest_that_fits(trial.fits, max(1, images // processes.world_size))
         del trial
-    batch = min(gathered(processes, own))
+    batch = min(all_gather(processes, own))
     if batch == 0:
         raise UserError(
             f"--batch auto: not even one image of {sample.width} x {sample.height} px fits into {_USABLE:.0%} of the "

@@ -8,7 +8,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
-from torch_utils.distributed import Processes, from_main, gathered
+from torch_utils.distributed import Processes, all_gather, broadcast_from_main
 from torch_utils.training.training_state import LOSS_TERMS
 from utils.errors import UserError
 from utils.labels.index import LabelIndex
@@ -30,12 +30,12 @@ class Update:
 
 
 @dataclass
-class LossWatch:
+class NonFiniteGuard:
     """Names every update that was left out, and ends the run after more than `limit` in a row.
 
     Args:
         index: names the images.
-        way_out: what the message of the end says that one can do.
+        hint: what the message of the end says that one can do.
 
     Attributes:
         in_a_row: updates left out since the last that was not; weights after the first of them may be of no use.
@@ -44,7 +44,7 @@ class LossWatch:
     index: LabelIndex
     processes: Processes
     limit: int
-    way_out: str
+    hint: str
     in_a_row: int = field(default=0, init=False)
     _unseen: list[Update] = field(default_factory=list, init=False)
 
@@ -81,10 +81,10 @@ class LossWatch:
         """
         if self.in_a_row:
             words = f"the last {self.in_a_row} updates of the run were left out, since their loss was not finite"
-            from_main(self.processes, partial(_stop, f"{words}. {self.way_out}"))
+            broadcast_from_main(self.processes, partial(_stop, f"{words}. {self.hint}"))
 
     def _tell(self, update: Update) -> None:
-        parts = gathered(self.processes, (update.losses.tolist(), [ids.tolist() for ids in update.images]))
+        parts = all_gather(self.processes, (update.losses.tolist(), [ids.tolist() for ids in update.images]))
         batches = [batch for losses, images in parts for batch in zip(losses, images, strict=True)]
         bad = [batch for batch in batches if not torch.tensor(batch[0]).isfinite().all()]
         terms, _ = (bad or batches)[0]
@@ -97,7 +97,7 @@ class LossWatch:
             return
 
         row = f", as in {self.in_a_row - 1} steps before it" if self.in_a_row > 1 else ""
-        from_main(self.processes, partial(_stop, f"{text}{row} (--max-bad-steps {self.limit}). {self.way_out}"))
+        broadcast_from_main(self.processes, partial(_stop, f"{text}{row} (--max-bad-steps {self.limit}). {self.hint}"))
 
 
 def _stop(words: str) -> NoReturn:

@@ -13,7 +13,7 @@ _UNDER_WAY = ("images", "losses", "left_out")
 
 
 @dataclass(frozen=True)
-class EpochSoFar:
+class EpochProgress:
     """What there is of an epoch: all of it after its last update, nothing before its first."""
 
     images: int = 0  # that were shown, by all processes
@@ -34,10 +34,10 @@ class EpochSoFar:
         """(N, 4) losses of the steps that were not left out."""
         return self.losses[~self.left_out]
 
-    def joined(self, images: int, losses: Tensor, left_out: Tensor) -> "EpochSoFar":
+    def joined(self, images: int, losses: Tensor, left_out: Tensor) -> "EpochProgress":
         """With further images and steps."""
         joined = torch.cat([self.losses, losses]), torch.cat([self.left_out, left_out])
-        return EpochSoFar(self.images + images, *joined)
+        return EpochProgress(self.images + images, *joined)
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class TrainingState:
     iteration_losses: Tensor = field(
         default_factory=lambda: torch.empty(0)
     )  # (steps,) float32, total loss of every step of the whole epochs
-    under_way: EpochSoFar = field(default_factory=EpochSoFar)
+    progress: EpochProgress = field(default_factory=EpochProgress)
 
     def after(
         self,
@@ -109,7 +109,7 @@ class TrainingState:
             "train_loss_list_epoch": [row[TRAIN_LOSS] for row in self.history],
             "val_map": [row["map"] for row in self.history],
             "val_map_05": [row["map_05"] for row in self.history],
-            "epoch_under_way": {name: getattr(self.under_way, name) for name in _UNDER_WAY},
+            "epoch_under_way": {name: getattr(self.progress, name) for name in _UNDER_WAY},
         }
 
     @classmethod
@@ -126,7 +126,7 @@ class TrainingState:
             epoch=int(checkpoint["epoch"]),
             history=tuple(history),
             iteration_losses=torch.as_tensor(checkpoint.get("train_loss_list", []), dtype=torch.float32),
-            under_way=EpochSoFar(**checkpoint.get("epoch_under_way", {})),
+            progress=EpochProgress(**checkpoint.get("epoch_under_way", {})),
         )
         return replace(
             state,

@@ -29,7 +29,7 @@ class Updater:
         average: follows the model.
 
     Attributes:
-        before_change: called before the weights, the optimizer's state and the average change.
+        pre_step_hook: called before the weights, the optimizer's state and the average change.
     """
 
     model: nn.Module
@@ -40,7 +40,7 @@ class Updater:
     accumulate: int = 1
     clip: float | None = None
     average: MovingAverage | None = None
-    before_change: Callable[[], None] | None = field(default=None, init=False)
+    pre_step_hook: Callable[[], None] | None = field(default=None, init=False)
     _batches: int = field(default=0, init=False)  # of the update that is under way
 
     def __post_init__(self) -> None:
@@ -85,8 +85,8 @@ class Updater:
             torch._foreach_mul_(gradients, (self.clip / (norm + 1e-6)).clamp(max=1))
         bad_loss = self._anywhere(~losses.isfinite().all())
         left_out = bad_loss | ~norm.isfinite()  # the gradient is the same in all processes
-        if self.before_change is not None:
-            self.before_change()
+        if self.pre_step_hook is not None:
+            self.pre_step_hook()
         self._step(left_out)
         scaler.update()
         if self.average is not None:
@@ -95,7 +95,7 @@ class Updater:
             return left_out
         return bad_loss | (left_out & (scaler.scale(torch.ones_like(norm)) < 1))  # smaller than any that would help
 
-    def at_rest(self) -> set[int]:
+    def stable_tensors(self) -> set[int]:
         """Addresses (data_ptr) of the tensors that nothing changes between two updates."""
         tensors = [value for state in self.optimizer.state.values() for value in state.values()]
         tensors += self.model.parameters()

@@ -1,4 +1,4 @@
-"""Changes of colour at the price of one: what is linear in red, green and blue is one matrix."""
+"""Changes of color at the price of one: what is linear in red, green and blue is one matrix."""
 
 import math
 from typing import Any
@@ -7,7 +7,7 @@ import albumentations as A
 import cv2
 import numpy as np
 
-_GREY, _BRIGHTNESS_CONTRAST, _JITTER, _GAMMA = 0.1, 0.3, 0.3, 0.3  # probabilities
+_GRAY, _BRIGHTNESS_CONTRAST, _JITTER, _GAMMA = 0.1, 0.3, 0.3, 0.3  # probabilities
 # The defaults of Albumentations' RandomBrightnessContrast, ColorJitter and RandomGamma.
 _MORE_OR_LESS = 0.2
 _ANY_HUE = 0.5  # of a turn, to both sides
@@ -19,12 +19,12 @@ _YIQ_TO_RGB = np.linalg.inv(_RGB_TO_YIQ)
 _UNCHANGED = np.eye(3, 4)
 
 
-class ColourTwist(A.ImageOnlyTransform):
-    """Grey, brightness and contrast, colour jitter and gamma, in this order, each with a probability of its own.
+class ColorJitter(A.ImageOnlyTransform):
+    """Gray, brightness and contrast, color jitter and gamma, in this order, each with a probability of its own.
 
     As Albumentations' ToGray, RandomBrightnessContrast, ColorJitter and RandomGamma with their defaults, but that
     values are cut to 0..255 once, after all that is linear; that contrast is about the mean of every seventh row; and
-    that the hue is turned in YIQ: by a matrix, as DALI's ColorTwist does (https://docs.nvidia.com/deeplearning/dali),
+    that the hue is turned in YIQ: by a matrix, as DALI's ColorJitter does (https://docs.nvidia.com/deeplearning/dali),
     where HSV takes two conversions of the picture.
     """
 
@@ -36,7 +36,7 @@ class ColourTwist(A.ImageOnlyTransform):
         """What to do: `matrix` (3, 4) float64 and `curve` (256,) uint8, None where nothing is to be done."""
         random, uniform = self.py_random.random, self.py_random.uniform
         matrix = _UNCHANGED
-        if random() < _GREY:
+        if random() < _GRAY:
             matrix = _then(matrix, np.tile(_LUMA, (3, 1)))
         if random() < _BRIGHTNESS_CONTRAST:
             contrast, brightness = _around_one(uniform), uniform(-_MORE_OR_LESS, _MORE_OR_LESS)
@@ -46,13 +46,13 @@ class ColourTwist(A.ImageOnlyTransform):
             linear = _turned(uniform(-_ANY_HUE, _ANY_HUE)) @ _saturated(saturation) * brightness
             matrix = _then(matrix, linear)
             mean = cv2.mean(data["image"][::_ROWS_APART])[:3]
-            grey = _LUMA @ matrix @ (*mean, 1)  # of the picture so far
-            matrix = _then(matrix, contrast * np.eye(3), (1 - contrast) * grey)
+            gray = _LUMA @ matrix @ (*mean, 1)  # of the picture so far
+            matrix = _then(matrix, contrast * np.eye(3), (1 - contrast) * gray)
         curve = _gamma_curve(_around_one(uniform)) if random() < _GAMMA else None
         return {"matrix": None if matrix is _UNCHANGED else matrix, "curve": curve}
 
     def apply(self, img: np.ndarray, matrix: np.ndarray | None, curve: np.ndarray | None, **_: Any) -> np.ndarray:
-        """(H, W, 3) uint8 RGB with other colours."""
+        """(H, W, 3) uint8 RGB with other colors."""
         if matrix is not None:
             img = cv2.transform(img, matrix)
         return img if curve is None else cv2.LUT(img, curve)
@@ -68,7 +68,7 @@ def _then(matrix: np.ndarray, linear: np.ndarray, offset: float = 0.0) -> np.nda
 
 
 def _saturated(factor: float) -> np.ndarray:
-    """(3, 3): between grey, 0, and beyond the colours as they are, 1."""
+    """(3, 3): between gray, 0, and beyond the colors as they are, 1."""
     return factor * np.eye(3) + (1 - factor) * _LUMA
 
 

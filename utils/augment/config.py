@@ -72,7 +72,7 @@ class Pipeline:
         if not isinstance(made, np.ndarray) or made.dtype != np.uint8 or made.shape[2:] != (3,):
             raise DataError(
                 f"{self.where} makes {_kind(made)} of an image, expected uint8 RGB: leave it out, "
-                "for the detector normalises by itself"
+                "for the detector normalizes by itself"
             )
         if not self._moves_boxes:
             return made.reshape(image.shape), boxes, np.arange(len(boxes))  # ToGray makes one row one column
@@ -83,11 +83,11 @@ class Pipeline:
 
 
 def photometric() -> list[Any]:
-    """Blur, grey, brightness and contrast, colour jitter and gamma; boxes stay as they are."""
+    """Blur, gray, brightness and contrast, color jitter and gamma; boxes stay as they are."""
     A = _albumentations()
-    from utils.augment.color_jitter import ColourTwist
+    from utils.augment.color_jitter import ColorJitter
 
-    return [A.OneOf([A.Blur(blur_limit=3), A.MotionBlur(blur_limit=3)], p=0.2), ColourTwist(p=1)]
+    return [A.OneOf([A.Blur(blur_limit=3), A.MotionBlur(blur_limit=3)], p=0.2), ColorJitter(p=1)]
 
 
 class Step(NamedTuple):

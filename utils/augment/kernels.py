@@ -29,7 +29,7 @@ _COUNTS = types.Array(types.int64, 1, "C")
 _FLAGS = types.Array(types.boolean, 1, "C")
 
 
-def stretched(image: np.ndarray, height: int) -> np.ndarray:
+def resize_height(image: np.ndarray, height: int) -> np.ndarray:
     """(H, W, 3) uint8 at another height: cv2.resize with INTER_LINEAR, on x86 to the bit."""
     made = np.empty((height, *image.shape[1:]), np.uint8)
     _blend(_rows(np.ascontiguousarray(image)), _rows(made))
@@ -47,7 +47,7 @@ def mirrored(image: np.ndarray) -> np.ndarray:
 def show(image: np.ndarray, window: Box, picture: np.ndarray, target: Box) -> None:
     """Fill a part of a picture with a part of an image, as cv2.resize with INTER_LINEAR does, to two levels.
 
-    One was the most in photographs (docs/results.md); two are where neighbours are as different as in noise.
+    One was the most in photographs (docs/results.md); two are where neighbors are as different as in noise.
 
     Args:
         image: (H, W, 3) uint8.

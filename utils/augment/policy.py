@@ -21,7 +21,7 @@ class AugmentationPolicy:
 
     flip: float = 0.0  # left becomes right
     mosaic: float = 0.0  # four pictures in one
-    photometric: bool = False  # blur, grey, brightness, contrast, colour and gamma, each with its own probability
+    photometric: bool = False  # blur, gray, brightness, contrast, color and gamma, each with its own probability
     scales: tuple[float, float] = (1.0, 1.0)  # range of the sample's size, as a factor on the network size
     crop: float = 0.0  # a part of the picture, magnified
     mixup: float = 0.0  # another picture shines through
@@ -45,7 +45,7 @@ class AugmentationPolicy:
         }
         words = [f"{name} {probability:g}" for name, probability in parts.items() if probability]
         words += [f"size times {low:g} to {high:g}"] if low < high else []
-        words += ["blur, grey, brightness, contrast, colour, gamma"] if self.photometric and not self.config else []
+        words += ["blur, gray, brightness, contrast, color, gamma"] if self.photometric and not self.config else []
         if words or not self.config:
             yield "; ".join(words) or "none"
         if self.config:

@@ -14,7 +14,7 @@ import numpy as np
 from utils.augment.config import Pipeline, photometric
 from utils.augment.policy import MIN_SIDE, AugmentationPolicy
 
-_CENTRE = (0.3, 0.7)  # where the four tiles of a mosaic meet, as a fraction of each side
+_CENTER = (0.3, 0.7)  # where the four tiles of a mosaic meet, as a fraction of each side
 _CROP = (0.5, 1.0)  # sides of a crop, as a fraction of the picture's
 _MIXED = 32.0  # of mixup: a beta distribution within 0.5 +- 0.1 mostly, as in YOLOv5 and its kin
 _PASTED = 5  # objects at most
@@ -23,7 +23,7 @@ _TRIES = 10  # of places for a crop or a pasted object, before it is left out
 _Key = TypeVar("_Key")
 
 
-class Labelled(NamedTuple):
+class LabeledImage(NamedTuple):
     """An image (H, W, 3) uint8 RGB with boxes (N, 4) float32 x1 y1 x2 y2 in its pixels and integer labels (N,)."""
 
     image: np.ndarray
@@ -45,11 +45,11 @@ class Augmenter:
 
     def __call__(
         self,
-        load: Callable[[_Key], Labelled],
+        load: Callable[[_Key], LabeledImage],
         keys: Sequence[_Key],
         network_size: tuple[int, int],
         rng: np.random.Generator,
-    ) -> Labelled:
+    ) -> LabeledImage:
         """A picture as a training sample.
 
         Args:
@@ -67,23 +67,23 @@ class Augmenter:
         unused = iter(keys)
         if mosaic_number < policy.mosaic:
             picture = mosaic([load(key) for key in islice(unused, 4)], height, width, rng, zoom=zoom)
-        elif _happens(policy.crop, rng):
+        elif _flip_coin(policy.crop, rng):
             picture = crop(load(next(unused)), height, width, rng)
         else:
             picture = resize(load(next(unused)), height, width)
-        if _happens(policy.mixup, rng):
+        if _flip_coin(policy.mixup, rng):
             picture = mixup(picture, load(next(unused)), rng)
-        if _happens(policy.paste, rng):
+        if _flip_coin(policy.paste, rng):
             picture = paste(picture, load(next(unused)), rng, zoom=zoom)
         if flip_number < policy.flip:
             picture = flip_left_right(picture)
         if self._pipeline:
             image, boxes, kept = self._pipeline(picture.image, picture.boxes, rng)
-            picture = Labelled(image, boxes, picture.labels[kept])
+            picture = LabeledImage(image, boxes, picture.labels[kept])
         return picture
 
 
-def _happens(probability: float, rng: np.random.Generator) -> bool:
+def _flip_coin(probability: float, rng: np.random.Generator) -> bool:
     """Draws nothing where the answer is no in any case."""
     return probability > 0 and rng.random() < probability
 
@@ -106,7 +106,7 @@ def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
-def resize(picture: Labelled, height: int, width: int) -> Labelled:
+def resize(picture: LabeledImage, height: int, width: int) -> LabeledImage:
     """The image at a new size, boxes with it."""
     old_height, old_width = picture.image.shape[:2]
     if (old_height, old_width) == (height, width):
@@ -115,16 +115,16 @@ def resize(picture: Labelled, height: int, width: int) -> Labelled:
     return picture._replace(image=resize_image(picture.image, height, width), boxes=picture.boxes * scale)
 
 
-def flip_left_right(picture: Labelled) -> Labelled:
+def flip_left_right(picture: LabeledImage) -> LabeledImage:
     """The mirror image, in the memory of the picture's own where utils/augment/kernels.py can."""
     from utils.augment.kernels import mirrored
 
     boxes = picture.boxes.copy()
     boxes[:, ::2] = np.float32(picture.image.shape[1]) - picture.boxes[:, 2::-2]
-    return Labelled(mirrored(picture.image), boxes, picture.labels)
+    return LabeledImage(mirrored(picture.image), boxes, picture.labels)
 
 
-def crop(picture: Labelled, height: int, width: int, rng: np.random.Generator) -> Labelled:
+def crop(picture: LabeledImage, height: int, width: int, rng: np.random.Generator) -> LabeledImage:
     """A random part of the picture, of its aspect ratio, at height x width.
 
     Boxes cut to less than a quarter of their area are left out. A part without boxes of a picture that has some is not
@@ -137,13 +137,13 @@ def crop(picture: Labelled, height: int, width: int, rng: np.random.Generator) -
         window = _window(whole, scaled(whole, rng.uniform(*_CROP)), *rng.random(2).tolist())
         boxes, visible = through(picture.boxes, [window], [(0, 0, width, height)], [len(picture.boxes)])
         if visible.any() or not len(visible):
-            return Labelled(_seen(picture.image, window, height, width), boxes, picture.labels[visible])
+            return LabeledImage(_seen(picture.image, window, height, width), boxes, picture.labels[visible])
     return resize(picture, height, width)
 
 
 def mosaic(
-    tiles: Sequence[Labelled], height: int, width: int, rng: np.random.Generator, *, zoom: float = 1.0
-) -> Labelled:
+    tiles: Sequence[LabeledImage], height: int, width: int, rng: np.random.Generator, *, zoom: float = 1.0
+) -> LabeledImage:
     """Four pictures in one of height x width, meeting at a random point.
 
     Each fills its quarter with a part of it, cut out at a random place and magnified at random: between the largest
@@ -153,7 +153,7 @@ def mosaic(
     from utils.augment.kernels import show, through
 
     numbers = rng.random(14).tolist()  # at once: a call for each would take as long as a tile
-    cx, cy = (round(side * _between(_CENTRE, number)) for side, number in zip((width, height), numbers, strict=False))
+    cx, cy = (round(side * _between(_CENTER, number)) for side, number in zip((width, height), numbers, strict=False))
     canvas = np.empty((height, width, 3), np.uint8)
     quarters = ((0, 0, cx, cy), (cx, 0, width, cy), (0, cy, cx, height), (cx, cy, width, height))
     used, windows, targets = [], [], []
@@ -171,10 +171,10 @@ def mosaic(
         targets.append(target)
     counts = [len(tile.boxes) for tile in used]
     boxes, visible = through(np.concatenate([tile.boxes for tile in used]), windows, targets, counts)
-    return Labelled(canvas, boxes, np.concatenate([tile.labels for tile in used])[visible])
+    return LabeledImage(canvas, boxes, np.concatenate([tile.labels for tile in used])[visible])
 
 
-def mixup(picture: Labelled, other: Labelled, rng: np.random.Generator) -> Labelled:
+def mixup(picture: LabeledImage, other: LabeledImage, rng: np.random.Generator) -> LabeledImage:
     """Both pictures at about half strength, with the boxes of both; of the other, a part that fills the first one.
 
     Source: mixup for detection, https://arxiv.org/abs/1902.04103.
@@ -187,12 +187,12 @@ def mixup(picture: Labelled, other: Labelled, rng: np.random.Generator) -> Label
     weight = rng.beta(_MIXED, _MIXED)
     image = cv2.addWeighted(picture.image, weight, _seen(other.image, window, height, width), 1 - weight, 0)
     boxes, visible = through(other.boxes, [window], [(0, 0, width, height)], [len(other.boxes)])
-    return Labelled(
+    return LabeledImage(
         image, np.concatenate([picture.boxes, boxes]), np.concatenate([picture.labels, other.labels[visible]])
     )
 
 
-def paste(picture: Labelled, other: Labelled, rng: np.random.Generator, *, zoom: float = 1.0) -> Labelled:
+def paste(picture: LabeledImage, other: LabeledImage, rng: np.random.Generator, *, zoom: float = 1.0) -> LabeledImage:
     """Up to five objects of another picture, `zoom` times as large, where they hide next to nothing of any box.
 
     What else is seen in a pasted rectangle comes with its box. Source: https://arxiv.org/abs/1902.07296.
@@ -221,7 +221,7 @@ def paste(picture: Labelled, other: Labelled, rng: np.random.Generator, *, zoom:
             continue
         show(other.image, window, image, target)
         boxes, labels = np.concatenate([boxes, pasted]), np.concatenate([labels, other.labels[visible]])
-    return Labelled(image, boxes, labels)
+    return LabeledImage(image, boxes, labels)
 
 
 def _filling(whole: tuple[int, int], size: tuple[int, int]) -> float:

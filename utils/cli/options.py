@@ -118,10 +118,10 @@ class SliceGridOptions(Options):
     slice_height: PositiveInt = flag("--slice-height", default=512, metavar="PX", help="of every slice")
     slice_width: PositiveInt = flag("--slice-width", default=512, metavar="PX", help="of every slice")
     overlap_height_ratio: Overlap = flag(
-        "--overlap-height-ratio", default=0.2, metavar="R", help="share of the height that neighbours have in common"
+        "--overlap-height-ratio", default=0.2, metavar="R", help="share of the height that neighbors have in common"
     )
     overlap_width_ratio: Overlap = flag(
-        "--overlap-width-ratio", default=0.2, metavar="R", help="share of the width that neighbours have in common"
+        "--overlap-width-ratio", default=0.2, metavar="R", help="share of the width that neighbors have in common"
     )
 
 

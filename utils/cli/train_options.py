@@ -266,7 +266,7 @@ class AugmentationOptions(Options):
     mosaic: Fraction | None = flag("--mosaic", metavar="P", help="probability of a mosaic of four images")
     multi_scale: bool | None = switch("--multi-scale", default=None, help="each sample at 0.75 to 1.25 times its size")
     use_train_aug: bool | None = switch(
-        "-uta", "--use-train-aug", default=None, help="blur, grey, brightness and contrast, colour jitter, gamma"
+        "-uta", "--use-train-aug", default=None, help="blur, gray, brightness and contrast, color jitter, gamma"
     )
     aug_config: str | None = flag(
         "--aug-config", metavar="YAML", help="a list of Albumentations transforms, in the place of --use-train-aug"

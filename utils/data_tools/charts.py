@@ -1,4 +1,4 @@
-"""Charts of a data set as SVG inside an HTML page: text stays text, and the page's style sheet gives the colours."""
+"""Charts of a data set as SVG inside an HTML page: text stays text, and the page's style sheet gives the colors."""
 
 import itertools
 import math
@@ -16,7 +16,7 @@ _SPAN_WIDTH, _SPAN_HEIGHT = 240, 18
 _BINS = 44
 _FEWEST_STEPS = 9
 _FEWEST_CELLS, _MOST_CELLS, _PER_CELL = 8, 24, 4  # of a heat map: in each direction, and points a cell
-_LEVELS = 8  # of its colours
+_LEVELS = 8  # of its colors
 _MOST_BUBBLES = 600
 
 
@@ -109,7 +109,7 @@ def histogram(
 
 
 def heat_map(points: np.ndarray, about: str) -> str:
-    """Where points, (M, 2) x and y from 0 to 1, lie close together; a stronger colour is more."""
+    """Where points, (M, 2) x and y from 0 to 1, lie close together; a stronger color is more."""
     cells = int(np.clip((len(points) / _PER_CELL) ** 0.5, _FEWEST_CELLS, _MOST_CELLS))
     counts = np.histogram2d(*np.clip(points, 0, 1).T, bins=cells, range=((0, 1), (0, 1)))[0].astype(int)
     most = int(counts.max())

@@ -14,7 +14,7 @@ from utils.errors import DataError
 from utils.images.file_lists import Files, find_files
 from utils.images.image_files import is_image_name, read_image
 from utils.images.near_duplicates import fingerprints, near_pairs, same_bytes
-from utils.images.notes import ALPHA, CMYK, EXIF, FRAMES, GREY, HUGE, SIXTEEN_BITS, image_notes
+from utils.images.notes import ALPHA, CMYK, EXIF, FRAMES, GRAY, HUGE, SIXTEEN_BITS, image_notes
 from utils.labels.boxes import CLIPPED, NO_AREA, NOT_FINITE, OUTSIDE, SWAPPED, repeated_boxes
 from utils.labels.data_config import SPLITS, DataConfig, Split
 from utils.labels.index import SplitFiles, SplitReading, class_hints, find_split, read_files
@@ -58,7 +58,7 @@ KINDS: Mapping[str, str] = {  # kind -> what a training does about it; most seri
     **dict.fromkeys((NO_IMAGE, NOT_THERE, NOT_LISTED, FORMAT), DROPPED),
     **dict.fromkeys((BOXES[SWAPPED], BOXES[CLIPPED], ROW_MENDED), MENDED),
     **dict.fromkeys((COPY_ACROSS, NEAR_ACROSS, SIZE, SHARED, TWO_LABELS, NO_LABELS, REPEATED), NOTHING),
-    **dict.fromkeys((COPY, NEAR, EXIF, SIXTEEN_BITS, GREY, CMYK, ALPHA, FRAMES, HUGE), NOTHING),
+    **dict.fromkeys((COPY, NEAR, EXIF, SIXTEEN_BITS, GRAY, CMYK, ALPHA, FRAMES, HUGE), NOTHING),
 }
 _TRAINED_ON = ("train", "valid")  # a training opens these
 _OTHER_FORMATS = frozenset({".avif", ".dng", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jxl", ".psd", ".tga"})

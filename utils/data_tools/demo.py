@@ -1,7 +1,7 @@
 """A small data set that the project draws by itself: shapes on textured grounds, and a video of them.
 
 It makes the first training run possible without a download. Everything follows from one seed, so that every machine
-has the same pictures. A class is an outline and a pattern; size, angle and colours are random, shapes hide one another
+has the same pictures. A class is an outline and a pattern; size, angle and colors are random, shapes hide one another
 and are cut off by the border, and bars in front of them hide more.
 """
 
@@ -33,7 +33,7 @@ _MAX_OBJECTS = 6
 _EMPTY = 0.08  # of the images have no object
 _RADIUS = (11.0, 52.0)  # px, half the extent of a shape
 _TILT = 0.5  # radians, to either side
-_MIN_VISIBLE = 0.45  # of a shape's area; what is hidden more is not labelled
+_MIN_VISIBLE = 0.45  # of a shape's area; what is hidden more is not labeled
 _COLORFULNESS = 0.4  # of the ground's texture
 _FRAMES, _FPS = 120, 24
 log = logging.getLogger(__name__)
@@ -184,7 +184,7 @@ def _random_shape(rng: np.random.Generator) -> _Shape:
 
 
 def _random_bar(rng: np.random.Generator) -> tuple[np.ndarray, tuple[int, ...]]:
-    """A quadrilateral across the picture, and its colour."""
+    """A quadrilateral across the picture, and its color."""
     start, end = rng.uniform([0, 0], [_WIDTH, _HEIGHT], (2, 2))
     across = np.array([start[1] - end[1], end[0] - start[0]])
     half = across / max(1.0, float(np.linalg.norm(across))) * rng.uniform(2, 5)
@@ -193,12 +193,12 @@ def _random_bar(rng: np.random.Generator) -> tuple[np.ndarray, tuple[int, ...]]:
 
 
 def _ground(rng: np.random.Generator) -> np.ndarray:
-    """(H, W, 3) float32 texture: noise of four wavelengths, more in brightness than in colour."""
+    """(H, W, 3) float32 texture: noise of four wavelengths, more in brightness than in color."""
     ground = np.full((_HEIGHT, _WIDTH, 3), rng.uniform(60, 190) + rng.uniform(-35, 35, 3), np.float32)
     for cells, strength in ((2, 35), (6, 24), (20, 16), (60, 10)):
-        grey = rng.normal(0, strength, (cells, cells + cells // 3, 1))
+        gray = rng.normal(0, strength, (cells, cells + cells // 3, 1))
         color = rng.normal(0, strength * _COLORFULNESS, (cells, cells + cells // 3, 3))
-        ground += cv2.resize((grey + color).astype(np.float32), (_WIDTH, _HEIGHT), interpolation=cv2.INTER_CUBIC)
+        ground += cv2.resize((gray + color).astype(np.float32), (_WIDTH, _HEIGHT), interpolation=cv2.INTER_CUBIC)
     return ground.clip(0, 255)
 
 
@@ -230,7 +230,7 @@ def _filled(corners: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _pattern(shape: _Shape, mask: np.ndarray) -> np.ndarray:
-    """(N, 3) colours of the places in the mask: rings, stripes, plain, or checks."""
+    """(N, 3) colors of the places in the mask: rings, stripes, plain, or checks."""
     y, x = np.nonzero(mask)
     places = np.stack([x, y], 1) / _SUPERSAMPLING - shape.center
     cos, sin = np.cos(shape.angle), np.sin(shape.angle)

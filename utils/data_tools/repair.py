@@ -14,7 +14,7 @@ from utils.data_tools.convert import write_splits
 from utils.errors import DataError
 from utils.images.file_lists import Files
 from utils.images.near_duplicates import same_bytes
-from utils.images.notes import ALPHA, CMYK, EXIF, FRAMES, GREY, HUGE, SIXTEEN_BITS
+from utils.images.notes import ALPHA, CMYK, EXIF, FRAMES, GRAY, HUGE, SIXTEEN_BITS
 from utils.labels.boxes import CLIPPED, NO_AREA, NOT_FINITE, OUTSIDE, SWAPPED, repeated_boxes
 from utils.labels.data_config import DataConfig
 from utils.labels.index import LabelIndex, open_index
@@ -28,7 +28,7 @@ DONE: Mapping[str, str] = {  # kind of problem -> what the copy does about it
     **dict.fromkeys((kinds.TWO_LABELS, kinds.REPEATED, kinds.COPY), LEFT_OUT),
     **dict.fromkeys((kinds.BOXES[SWAPPED], kinds.BOXES[CLIPPED], kinds.ROW_MENDED, kinds.SIZE), MENDED),
     **dict.fromkeys((kinds.SHARED, kinds.NO_LABELS), MENDED),
-    **dict.fromkeys((kinds.NEAR_ACROSS, kinds.NEAR, EXIF, SIXTEEN_BITS, GREY, CMYK, ALPHA, FRAMES, HUGE), AS_BEFORE),
+    **dict.fromkeys((kinds.NEAR_ACROSS, kinds.NEAR, EXIF, SIXTEEN_BITS, GRAY, CMYK, ALPHA, FRAMES, HUGE), AS_BEFORE),
 }
 _CLASSES = dict.fromkeys(  # kinds that count label files, of which some boxes alone are left out
     (kinds.CLASS, kinds.NUMBER, kinds.CLASS_DROPPED), "label files' boxes of classes that CLASSES lacks"

@@ -141,7 +141,7 @@ class _Page:
             f"<b>{percent(small, len(every))}</b> of the boxes are smaller than half the smallest anchor "
             f"(below {anchors.small:g} px), <b>{percent(large, len(every))}</b> larger than the largest "
             f"(above {anchors.large:g} px). For <b>{percent(int((~fit).sum()), len(every))}</b> no anchor, "
-            f"centred on the box, overlaps it by an IoU of {_FITS:g}.</p>"
+            f"centered on the box, overlaps it by an IoU of {_FITS:g}.</p>"
         )
         of_size = histogram(
             areas, octaves(every, anchors.sizes), about=_medians("box sizes", areas, " px"),
@@ -155,11 +155,11 @@ class _Page:
         return f'{words}{self._key()}<div class="charts">{charts}</div>\n{self._sizes_of_classes(every, fit)}'
 
     def places(self) -> str:
-        """Heat maps of box centres."""
+        """Heat maps of box centers."""
         maps = [
             _figure(
-                f"Centres in {name}",
-                heat_map(split.centres(), f"heat map of the centres of {len(split.boxes):,} boxes"),
+                f"Centers in {name}",
+                heat_map(split.centers(), f"heat map of the centers of {len(split.boxes):,} boxes"),
             )
             for name, split in self.splits.items()
             if len(split.boxes)
@@ -167,7 +167,7 @@ class _Page:
         if not maps:
             return '<p class="none">There are no boxes.</p>'
         return (
-            "<p>Centres of boxes, every image stretched to a square. The stronger the colour, the more.</p>"
+            "<p>Centers of boxes, every image resize_height to a square. The stronger the color, the more.</p>"
             f'<div class="charts maps">{"".join(maps)}</div>'
         )
 

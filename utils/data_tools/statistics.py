@@ -26,7 +26,7 @@ class SplitBoxes:
         scale = (self.network_sizes / self.sizes)[:, ::-1]
         return (self.boxes[:, 2:] - self.boxes[:, :2]).astype(np.float64) * scale[self.image_of_box]
 
-    def centres(self) -> np.ndarray:
+    def centers(self) -> np.ndarray:
         """(M, 2) float64 x and y, from 0 to 1 over the image."""
         return (self.boxes[:, :2] + self.boxes[:, 2:]) / 2 / self.sizes[self.image_of_box][:, ::-1]
 

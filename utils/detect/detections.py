@@ -39,7 +39,7 @@ class Detections:
             keep &= np.isin(self.labels, list(classes))
         return self.where(keep)
 
-    def relabelled(self, new_labels: np.ndarray) -> "Detections":
+    def relabeled(self, new_labels: np.ndarray) -> "Detections":
         """With label k become new_labels[k]; those whose new label is negative are left out."""
         labels = new_labels[self.labels]
         return Detections(self.boxes, self.scores, labels).where(labels >= 0)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from utils.augment.transforms import Labelled, resize
+from utils.augment.transforms import LabeledImage, resize
 from utils.detect.detections import Detections
 from utils.errors import DataError
 from utils.images.image_files import read_image
@@ -24,7 +24,7 @@ _NO_BOXES, _NO_LABELS = np.empty((0, 4), np.float32), np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
-class DetectorFacts:
+class DetectorInfo:
     """What there is to know of a detector."""
 
     name: str  # of the model
@@ -52,7 +52,7 @@ class Detector(ABC):
     `detect` several that were prepared. Detections of an image do not depend on the others beside it.
     """
 
-    def __init__(self, facts: DetectorFacts) -> None:
+    def __init__(self, facts: DetectorInfo) -> None:
         self.facts = facts
 
     def __call__(
@@ -105,7 +105,7 @@ class BatchDetector(Detector):
         """The image at its network size."""
         height, width = image.shape[:2]
         size = self.facts.size_rule.network_size(height, width)
-        resized = resize(Labelled(image, _NO_BOXES, _NO_LABELS), *size)
+        resized = resize(LabeledImage(image, _NO_BOXES, _NO_LABELS), *size)
         return Sample(resized.image, (height, width), 0, resized.boxes, resized.labels)
 
     def detect(self, prepared: Sequence[Sample]) -> list[Detections]:

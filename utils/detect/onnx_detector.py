@@ -10,7 +10,7 @@ import numpy as np
 import torch  # before onnxruntime: it brings the CUDA libraries that onnxruntime looks for
 
 from utils.detect.detections import Detections
-from utils.detect.detector import BatchDetector, DetectorFacts
+from utils.detect.detector import BatchDetector, DetectorInfo
 from utils.detect.onnx_file import OnnxMetadata, metadata_of, read_onnx
 from utils.errors import UserError
 from utils.loading.batch import Batch
@@ -57,7 +57,7 @@ class OnnxDetector(BatchDetector):
         self._canvas = metadata.size_rule if isinstance(metadata.size_rule, Canvas) else None
         _check_signature(path, self._session, metadata)
         super().__init__(
-            DetectorFacts(
+            DetectorInfo(
                 name=metadata.model,
                 class_names=metadata.names,
                 size_rule=metadata.size_rule,

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from utils.detect.detections import Detections
-from utils.detect.detector import BatchDetector, DetectorFacts
+from utils.detect.detector import BatchDetector, DetectorInfo
 from utils.loading.batch import Batch
 
 
@@ -19,7 +19,7 @@ class TorchDetector(BatchDetector):
     def __init__(
         self,
         model: nn.Module,
-        facts: DetectorFacts,
+        facts: DetectorInfo,
         device: torch.device,
         *,
         detect: Callable[[Batch], list[dict[str, torch.Tensor]]] | None = None,

@@ -127,7 +127,7 @@ def _jpeg(data: bytes) -> np.ndarray | None:
     """The pixels of a JPEG without faults, as stored: OpenCV's, in less time (benchmarks/data.py)."""
     try:
         return simplejpeg.decode_jpeg(data, "RGB")
-    except ValueError:  # damaged, or of colours that it does not know, CMYK's
+    except ValueError:  # damaged, or of colors that it does not know, CMYK's
         return None
 
 

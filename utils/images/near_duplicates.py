@@ -1,9 +1,9 @@
 """Images that are in a data set more than once: byte for byte, or re-compressed, resized or converted.
 
-A copy is found in two steps. A difference hash of 64 bits (is a cell of a 9 x 8 grid brighter than its left neighbour?)
-gives the candidates, at most 3 bits apart. A thumbnail of 16 x 16 grey cells then decides: flat pictures have the same
+A copy is found in two steps. A difference hash of 64 bits (is a cell of a 9 x 8 grid brighter than its left neighbor?)
+gives the candidates, at most 3 bits apart. A thumbnail of 16 x 16 gray cells then decides: flat pictures have the same
 hash whatever is on them. Measured on BCCD (640 x 480): JPEG of quality 30, PNG, and sizes of 0.45 to 1.33 are at most
-3 bits and 5 grey levels away, other pictures at least 13 bits and 33 levels.
+3 bits and 5 gray levels away, other pictures at least 13 bits and 33 levels.
 """
 
 import hashlib
@@ -20,10 +20,10 @@ from utils.machine import cores
 from utils.progress import bar
 
 _BANDS = 4  # of 16 bits; of hashes at most three bits apart at least one band is equal
-_MARGIN = 2  # grey levels; by less, compression alone makes one cell brighter than another
-_TOLERANCE = 8  # grey levels between cells of two thumbnails
+_MARGIN = 2  # gray levels; by less, compression alone makes one cell brighter than another
+_TOLERANCE = 8  # gray levels between cells of two thumbnails
 _THUMBNAIL = 16  # cells a side
-_NEIGHBOURS = 32  # hashes, in the order of a band, that one is compared with: thousands may be alike
+_NEIGHBORS = 32  # hashes, in the order of a band, that one is compared with: thousands may be alike
 _SMALLEST_SIDE = 128  # px that a reduced decoding leaves, so that its rounding shifts no cell
 _REDUCED = {8: cv2.IMREAD_REDUCED_GRAYSCALE_8, 4: cv2.IMREAD_REDUCED_GRAYSCALE_4, 2: cv2.IMREAD_REDUCED_GRAYSCALE_2}
 _BLOCK = 256  # images that wait for the pool at a time
@@ -91,7 +91,7 @@ def _candidates(found: Fingerprints, band: int) -> Iterator[tuple[np.ndarray, np
     order = np.lexsort((found.thumbnails.mean(1), *rest, found.hashes[:, band]))  # what is alike is adjacent
     order = order[found.decoded[order]]
     value = found.hashes[order, band]
-    for step in range(1, min(_NEIGHBOURS + 1, len(order))):
+    for step in range(1, min(_NEIGHBORS + 1, len(order))):
         equal = np.flatnonzero(value[step:] == value[:-step])
         if not len(equal):
             return
@@ -115,16 +115,16 @@ def _fingerprint(path: Path, shorter_side: int) -> tuple[np.ndarray, np.ndarray]
     factor = next((factor for factor in _REDUCED if shorter_side >= factor * _SMALLEST_SIDE), 1)
     try:
         data = np.fromfile(path, np.uint8)
-        grey = cv2.imdecode(data, _REDUCED.get(factor, cv2.IMREAD_GRAYSCALE))
+        gray = cv2.imdecode(data, _REDUCED.get(factor, cv2.IMREAD_GRAYSCALE))
     except (OSError, cv2.error):
         return None
-    if grey is None:
+    if gray is None:
         return None
-    grey = grey.astype(np.float32)
-    cells = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA)
+    gray = gray.astype(np.float32)
+    cells = cv2.resize(gray, (9, 8), interpolation=cv2.INTER_AREA)
     brighter = (cells[:, 1:] - cells[:, :-1]).ravel() > _MARGIN
     spread = brighter.reshape(-1, _BANDS).T  # a band has cells from all over: those of a clear sky are alike in all
-    thumbnail = cv2.resize(grey, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)
+    thumbnail = cv2.resize(gray, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)
     return np.packbits(spread).view(np.uint16), np.rint(thumbnail).astype(np.uint8).ravel()
 
 

@@ -12,7 +12,7 @@ from utils.images.tiff import count_frames
 
 EXIF = "images that EXIF turns"
 SIXTEEN_BITS = "images of more than 8 bits a channel"
-GREY = "grey images"
+GRAY = "gray images"
 CMYK = "CMYK images"
 ALPHA = "images with transparency or a palette"
 FRAMES = "images of several frames"
@@ -59,7 +59,7 @@ def _notes_of_header(path: Path, as_stored: bool) -> list[tuple[str, str]]:
         if image.mode in _ALPHA_MODES or "transparency" in image.info:
             notes.append((ALPHA, f"{image.mode}, read as opaque RGB"))
         elif len(bands) == 1:
-            notes.append((GREY, "read as RGB"))
+            notes.append((GRAY, "read as RGB"))
         elif image.mode == "CMYK":
             notes.append((CMYK, "read as RGB"))
         if frames > 1 and image.format != "MPO":  # cameras put a preview into those
@@ -71,7 +71,7 @@ def _notes_of_header(path: Path, as_stored: bool) -> list[tuple[str, str]]:
 
 
 def _is_deep(image: Image.Image) -> bool:
-    """Whether a channel has more than 8 bits; Pillow's mode does not say so of colour images."""
+    """Whether a channel has more than 8 bits; Pillow's mode does not say so of color images."""
     if image.mode[0] in "IF":
         return True
     arguments = image.tile[0].args if image.tile else ()

@@ -1,6 +1,6 @@
 """What the structure of an image file tells without decoding.
 
-Whether it ends too early, where decoders fill the gap with grey and say nothing; whether it is made to take a decoder's
+Whether it ends too early, where decoders fill the gap with gray and say nothing; whether it is made to take a decoder's
 time or memory; EXIF data, and what comes before the pixels of a JPEG.
 """
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from utils.cli.options import BEST, BEST_PER_CLASS
-from utils.detect.detector import DetectorFacts
+from utils.detect.detector import DetectorInfo
 from utils.errors import UserError
 from utils.labels.data_config import DataConfig
 from utils.run_folder import INFERENCE, given_folder, numbered_folder
@@ -15,7 +15,7 @@ from utils.run_folder import INFERENCE, given_folder, numbered_folder
 log = logging.getLogger(__name__)
 
 
-def class_names_in_use(facts: DetectorFacts, config: DataConfig | None) -> Sequence[str]:
+def class_names_in_use(facts: DetectorInfo, config: DataConfig | None) -> Sequence[str]:
     """The names of --data where it is given, else the detector's own."""
     if config is None:
         return facts.class_names
@@ -37,7 +37,7 @@ def check_classes(wished: Sequence[int] | None, class_names: Sequence[str]) -> N
 def threshold_in_use(
     wish: float | str,
     of_classes: Mapping[str, float],
-    facts: DetectorFacts,
+    facts: DetectorInfo,
     class_names: Sequence[str],
     *,
     typed: bool,
@@ -82,7 +82,7 @@ def output_folder(wish: str | None, inputs: Collection[Path] = (), names: Collec
     return given_folder(folder)
 
 
-def _common_threshold(wish: float | str, facts: DetectorFacts, *, typed: bool) -> float:
+def _common_threshold(wish: float | str, facts: DetectorInfo, *, typed: bool) -> float:
     proposed = facts.best_threshold
     if wish in (BEST, BEST_PER_CLASS):
         if proposed is None or (wish == BEST_PER_CLASS and facts.class_thresholds is None):

@@ -31,13 +31,13 @@ class Anchors:
         return self.sizes[-1]
 
     def best_overlap(self, sides: np.ndarray) -> np.ndarray:
-        """(M,) IoU of boxes with the anchor that suits each best, centred on it.
+        """(M,) IoU of boxes with the anchor that suits each best, centered on it.
 
         Args:
             sides: (M, 2) width and height in network pixels.
         """
-        centred = np.concatenate([-sides / 2, sides / 2], 1)
-        return AnchorGrid(self.sizes, self.ratios, (1,), shared_out=False).best_overlap(centred)
+        centered = np.concatenate([-sides / 2, sides / 2], 1)
+        return AnchorGrid(self.sizes, self.ratios, (1,), shared_out=False).best_overlap(centered)
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,11 @@ class AnchorGrid:
 
     def best_overlap(self, boxes: np.ndarray) -> np.ndarray:
         """(M,) IoU of boxes (M, 4), x1 y1 x2 y2 in network pixels, with the anchor that suits each best."""
-        centres, halves = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
+        centers, halves = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
         areas, best = 4 * halves.prod(1), np.zeros(len(boxes))
         each = len(self.sizes) // len(self.strides) if self.shared_out else 0
         for level, stride in enumerate(self.strides):
-            away = np.abs(centres - stride * np.maximum(np.round(centres / stride), 0))  # from the nearest anchor's
+            away = np.abs(centers - stride * np.maximum(np.round(centers / stride), 0))  # from the nearest anchor's
             for size in self.sizes[level * each : (level + 1) * each] if each else self.sizes:
                 for ratio in self.ratios:
                     half = np.array([size / ratio**0.5, size * ratio**0.5]) / 2
@@ -116,7 +116,7 @@ def _improved(grid: AnchorGrid, boxes: np.ndarray) -> AnchorGrid:
         before = score
         for name in ("sizes", "ratios"):
             for i in range(len(getattr(grid, name))):
-                for trial in _neighbours(best, name, i):
+                for trial in _neighbors(best, name, i):
                     if (found := trial.best_overlap(boxes).mean()) > score:
                         best, score = trial, found
         if score == before:
@@ -124,7 +124,7 @@ def _improved(grid: AnchorGrid, boxes: np.ndarray) -> AnchorGrid:
     return replace(best, sizes=_rounded(best.sizes), ratios=_rounded(best.ratios))
 
 
-def _neighbours(grid: AnchorGrid, name: str, i: int) -> list[AnchorGrid]:
+def _neighbors(grid: AnchorGrid, name: str, i: int) -> list[AnchorGrid]:
     values = getattr(grid, name)
     changed = ((*values[:i], values[i] * factor, *values[i + 1 :]) for factor in _STEPS)
     return [replace(grid, **{name: tuple(sorted(trial))}) for trial in changed]

@@ -2,7 +2,7 @@
 
 A box is x1, y1, x2, y2 in pixels: float32, x to the right, y down, 0-based and continuous, so that the first pixel
 covers [0, 1] and a whole image is 0, 0, width, height. Unless a name says otherwise the pixels are those of the
-original image. Pascal VOC's 1-based inclusive corners and YOLO's centre-size fractions are converted in
+original image. Pascal VOC's 1-based inclusive corners and YOLO's center-size fractions are converted in
 utils/labels/readers.py and nowhere else.
 """
 
@@ -52,7 +52,7 @@ def mend_boxes(boxes: np.ndarray, image_sizes: np.ndarray) -> tuple[np.ndarray, 
 
 
 _SAME = 0.5  # px between the corners of two boxes
-_NEIGHBOURS = 100  # boxes of an image and class, from left to right, that one is compared with
+_NEIGHBORS = 100  # boxes of an image and class, from left to right, that one is compared with
 
 
 def repeated_boxes(images: np.ndarray, labels: np.ndarray, boxes: np.ndarray) -> np.ndarray:
@@ -66,7 +66,7 @@ def repeated_boxes(images: np.ndarray, labels: np.ndarray, boxes: np.ndarray) ->
     twin = np.full(len(boxes), -1)
     order = np.lexsort((boxes[:, 0], labels, images))
     at = np.arange(len(order))
-    for step in range(1, _NEIGHBOURS + 1):
+    for step in range(1, _NEIGHBORS + 1):
         at = at[at + step < len(order)]
         one, other = order[at], order[at + step]
         near = (images[one] == images[other]) & (labels[one] == labels[other])

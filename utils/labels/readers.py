@@ -52,7 +52,7 @@ class LabelFile:
 
 
 class _NoDoctype(ElementTree.TreeBuilder):
-    """Refuses DOCTYPE and with it entities, whose expansion can fill the memory. No labelling tool writes one."""
+    """Refuses DOCTYPE and with it entities, whose expansion can fill the memory. No labeling tool writes one."""
 
     def doctype(self, name: str, *_: object) -> None:
         raise DataError(f"has a DOCTYPE ({shown(name)}), which a label file does not need: remove it")
@@ -115,7 +115,7 @@ def read_yolo(path: Path, image_size: tuple[int, int], label_of: Mapping[str, in
             known = class_number < last_class
             if not known:
                 labels.unknown.append(f"class {class_number:.15g}")
-            x1, y1, x2, y2 = _from_polygon(values) if len(values) > 4 else _from_centre(*values)
+            x1, y1, x2, y2 = _from_polygon(values) if len(values) > 4 else _from_center(*values)
             box = (x1 * width, y1 * height, x2 * width, y2 * height)
             labels.add(box, int(class_number) + 1 if known else UNKNOWN)
         else:
@@ -208,7 +208,7 @@ def _from_voc(first: float, last: float) -> tuple[float, float]:
     return (first, last - 1) if first > last else (first, last)
 
 
-def _from_centre(cx: float, cy: float, w: float, h: float) -> tuple[float, float, float, float]:
+def _from_center(cx: float, cy: float, w: float, h: float) -> tuple[float, float, float, float]:
     return cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2
 
 

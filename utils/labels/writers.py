@@ -51,8 +51,8 @@ def write_yolo(path: Path, size: tuple[int, int], boxes: np.ndarray, labels: np.
         labels: (N,) int, index into CLASSES: the file's numbers are one less, they leave out the background.
     """
     corners = boxes.astype(np.float64).reshape(-1, 4) / (size[1], size[0], size[1], size[0])
-    centres, sides = (corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]
-    rows = zip(labels.tolist(), np.hstack([centres, sides]).tolist(), strict=True)
+    centers, sides = (corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]
+    rows = zip(labels.tolist(), np.hstack([centers, sides]).tolist(), strict=True)
     write_text(path, "".join(f"{label - 1} {' '.join(map(repr, numbers))}\n" for label, numbers in rows))
 
 

@@ -93,10 +93,10 @@ class Loader:
         largest: tuple[int, int, int],
         workers: int,
         device: torch.device,
-        told: set[str] | None = None,
+        reported_faults: set[str] | None = None,
     ) -> None:
         self.dataset, self.batches = dataset, batches
-        self._told = set() if told is None else told
+        self._told = set() if reported_faults is None else reported_faults
         self._on_gpu = device.type == "cuda"
         self._slots = most_steps(workers)
         self._slot_bytes = -(-block_size(*largest) // mmap.PAGESIZE) * mmap.PAGESIZE  # no two slots lock one page
@@ -106,7 +106,7 @@ class Loader:
         self._tried: set[int] = set()  # slots that are page-locked, or cannot be
         self._handed_out: deque[tuple[int, Any]] = deque()  # slots, and when copies of them have ended
         self._iteration = 0
-        self.waited = 0.0
+        self.data_wait_seconds = 0.0
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -181,7 +181,7 @@ class Loader:
     def _waiting(self) -> Iterator[None]:
         started = time.perf_counter()
         yield
-        self.waited += time.perf_counter() - started
+        self.data_wait_seconds += time.perf_counter() - started
 
     def _start(self) -> None:
         """Start the workers, or wait for what they still do for an iteration that was left in the middle."""

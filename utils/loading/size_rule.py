@@ -35,7 +35,7 @@ class SizeRule:
 
 @dataclass(frozen=True)
 class Canvas:
-    """For networks of one input size: as large as fits into `height` x `width`; square: exactly that, stretched.
+    """For networks of one input size: as large as fits into `height` x `width`; square: exactly that, resize_height.
 
     Asked as a SizeRule is.
     """

@@ -71,14 +71,14 @@ def merge(
 def _matches(boxes: np.ndarray, groups: np.ndarray, merging: Merging) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of boxes of a group that match: the lower number of each, and the higher."""
     found = [np.empty((0, 2), np.int64)]
-    for one, other in _neighbours(boxes, groups):
+    for one, other in _neighbors(boxes, groups):
         matching = _overlap(boxes[one], boxes[other], merging.metric) >= merging.threshold
         found.append(np.stack([one[matching], other[matching]], 1))
     pairs = np.sort(np.concatenate(found), 1)
     return pairs[:, 0], pairs[:, 1]
 
 
-def _neighbours(boxes: np.ndarray, groups: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _neighbors(boxes: np.ndarray, groups: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Every pair of boxes of a group that overlap along x, once, in blocks."""
     for group in np.unique(groups):
         members = np.flatnonzero(groups == group)

@@ -1,6 +1,6 @@
 """Tracks on pictures, uint8 RGB.
 
-A track has the colour of its id, so that one sees who is who; its class is in its name. A trail is where its feet were.
+A track has the color of its id, so that one sees who is who; its class is in its name. A trail is where its feet were.
 """
 
 from collections import Counter
@@ -19,7 +19,7 @@ Color = tuple[int, int, int]
 _LINE_COLOR: Color = (255, 196, 0)
 _ZONE_COLOR: Color = (0, 190, 255)
 _ZONE_INK = 0.15  # opacity of a zone
-_NEIGHBOURS = 3  # of a point of a trail, to either side, that smooth it
+_NEIGHBORS = 3  # of a point of a trail, to either side, that smooth it
 _MOST_ROWS = 6  # of a counter, a class each
 
 
@@ -120,9 +120,9 @@ def _draw_trail(canvas: np.ndarray, trail: np.ndarray, color: Color, thickness: 
 
 
 def _smooth(trail: np.ndarray) -> np.ndarray:
-    """A (P, 2) trail without the trembling of detections: the mean of each point and its neighbours."""
-    padded = np.pad(trail, ((_NEIGHBOURS, _NEIGHBOURS), (0, 0)), mode="edge")
-    return np.mean([padded[i : i + len(trail)] for i in range(2 * _NEIGHBOURS + 1)], 0)
+    """A (P, 2) trail without the trembling of detections: the mean of each point and its neighbors."""
+    padded = np.pad(trail, ((_NEIGHBORS, _NEIGHBORS), (0, 0)), mode="edge")
+    return np.mean([padded[i : i + len(trail)] for i in range(2 * _NEIGHBORS + 1)], 0)
 
 
 def _write_counts(

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from utils.cli.options import VideoOptions
 from utils.cli.stop_signal import StopSignal
 from utils.detect.detections import Detections
-from utils.detect.detector import Detector, DetectorFacts
+from utils.detect.detector import Detector, DetectorInfo
 from utils.errors import UserError
 from utils.inference.coco_log import CocoLog
 from utils.inference.settings import check_classes, class_names_in_use, output_folder, threshold_in_use
@@ -122,7 +122,7 @@ def use_on_video(detector: Detector, video: Video, options: VideoOptions) -> Non
 def _annotator(
     options: VideoOptions,
     video: VideoFacts,
-    detector: DetectorFacts,
+    detector: DetectorInfo,
     class_names: Sequence[str],
     threshold: float | np.ndarray,
     folder: Path,

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from utils.detect.detections import Detections
 
-_GOLDEN_RATIO = 0.618034  # steps of it around the colour circle keep neighbouring classes apart
+_GOLDEN_RATIO = 0.618034  # steps of it around the color circle keep neighboring classes apart
 _TRUTH = (255, 255, 255)
 _UNDRAWABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # control characters, line ends, halves
 _MOST_CHARACTERS = 100  # of a label
@@ -45,7 +45,7 @@ def draw_detections(
 def draw_truth(
     image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, class_names: Sequence[str] | None = None
 ) -> np.ndarray:
-    """`image` with its labelled boxes: in class colours with names, or thin and white where no names are given."""
+    """`image` with its labeled boxes: in class colors with names, or thin and white where no names are given."""
     canvas = image.copy()
     thickness, text_size = line_sizes(canvas)
     for box, label in zip(boxes, labels, strict=True):
@@ -109,7 +109,7 @@ def tag(canvas: np.ndarray, box: np.ndarray, text: str, color: tuple[int, int, i
 
 @functools.lru_cache(maxsize=1024)
 def _label(text: str, size: int, color: tuple[int, int, int]) -> np.ndarray:
-    """(H, W, 3) uint8 RGB: the text on its colour, black or white as can be read better."""
+    """(H, W, 3) uint8 RGB: the text on its color, black or white as can be read better."""
     alpha = _text_mask(text, size)[..., None]
     ink = 0 if 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2] > 140 else 255  # ITU-R BT.601 luma
     return (np.array(color) * (1 - alpha) + ink * alpha).astype(np.uint8)

@@ -68,7 +68,7 @@ def module_of(name: str):
     return importlib.import_module(f"models.fasterrcnn_{name}")
 
 
-def randomise_norms(net: nn.Module) -> None:
+def randomize_norms(net: nn.Module) -> None:
     """Give batch norms statistics and weights that an error in their place, or a wrong eps, would show in."""
     for norm in (m for m in net.modules() if isinstance(m, nn.BatchNorm2d)):
         nn.init.uniform_(norm.running_mean, -0.2, 0.2)
@@ -172,7 +172,7 @@ def published(tmp_path, monkeypatch: pytest.MonkeyPatch):
 )
 def test_published_weights_give_the_classifiers_last_map(published, name: str, classifier: str, cut) -> None:
     net = getattr(torchvision.models, classifier)().eval()
-    randomise_norms(net)
+    randomize_norms(net)
     published(net.state_dict(), FILES[name])
     model = create_model[f"fasterrcnn_{name}"](3, options=SMALL_HEAD).eval()
     image = torch.rand(1, 3, 70, 90)
@@ -187,7 +187,7 @@ def test_published_weights_give_the_classifiers_last_map(published, name: str, c
 def test_only_the_declared_last_layer_is_new(published, name: str, classifier: str, last: str) -> None:
     """Weights are matched by name against the whole published network, never picked by what happens to fit."""
     net = getattr(torchvision.models, classifier)()
-    randomise_norms(net)
+    randomize_norms(net)
     published(net.state_dict(), FILES[name])
     backbone = create_model[f"fasterrcnn_{name}"](3).backbone
     own, theirs = backbone.state_dict(), net.features.state_dict()
@@ -237,7 +237,7 @@ def test_custom_resnet_halves_the_map_twice_before_its_stages() -> None:
 def test_residual_block_is_the_sum_of_its_branches(stride: int) -> None:
     torch.manual_seed(0)
     block = ResidualBlock(4, 6, stride).eval()
-    randomise_norms(block)
+    randomize_norms(block)
     x = torch.randn(1, 4, 9, 9)
 
     def conv_norm(y, conv, norm):

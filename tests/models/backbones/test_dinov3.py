@@ -24,7 +24,7 @@ SMALL_CONVNEXT = {"depths": (1, 2, 2, 1), "dims": (8, 16, 24, 32)}
 SIZES = [(64, 64), (96, 160), (160, 48)]
 
 
-def randomised(net: nn.Module) -> nn.Module:
+def randomized(net: nn.Module) -> nn.Module:
     """Weights under which every parameter changes the result, and outputs keep a size of about one."""
     generator = torch.Generator().manual_seed(0)
     for name, parameter in net.named_parameters():
@@ -39,8 +39,8 @@ def randomised(net: nn.Module) -> nn.Module:
 
 def small(kind: str) -> VisionTransformer | ConvNeXt:
     if kind == "convnext":
-        return randomised(ConvNeXt(**SMALL_CONVNEXT))
-    net = randomised(VisionTransformer(**SMALL_VIT, **({"ffn_ratio": 6, "swiglu": True} if kind == "gated" else {})))
+        return randomized(ConvNeXt(**SMALL_CONVNEXT))
+    net = randomized(VisionTransformer(**SMALL_VIT, **({"ffn_ratio": 6, "swiglu": True} if kind == "gated" else {})))
     net.rope_embed.periods.copy_(net.rope_embed.periods.bfloat16().float())  # as the official files have them
     return net
 
@@ -254,7 +254,7 @@ def test_forms_of_a_convnexts_intermediate_layers(convnext: ConvNeXt) -> None:
 
 def test_convnext_resizes_its_maps_to_patches(convnext: ConvNeXt) -> None:
     images = images_of((64, 96))
-    resized = randomised(ConvNeXt(**SMALL_CONVNEXT, patch_size=16))
+    resized = randomized(ConvNeXt(**SMALL_CONVNEXT, patch_size=16))
     with torch.inference_mode():
         maps = resized.get_intermediate_layers(images, n=4, reshape=True)
         same = convnext.get_intermediate_layers(images, n=4, reshape=True)

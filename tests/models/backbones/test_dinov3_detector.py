@@ -12,7 +12,7 @@ from models.backbones.dinov3 import WEIGHTS, WEIGHTS_PAGE, build
 from models.building.build_options import RANDOM, BuildOptions
 from models.create_fasterrcnn_model import create_from_checkpoint, create_model
 from models.rcnn.errors import ModelError, WeightsNotHereError
-from tests.models.backbones.test_dinov3 import randomised
+from tests.models.backbones.test_dinov3 import randomized
 from tests.models.building.test_builder import batch_of
 from tests.models.test_create_fasterrcnn_model import checkpoint_of
 
@@ -57,7 +57,7 @@ def old_models() -> dict[str, nn.Module]:
     torch.manual_seed(0)
     found = {name: create(name, pretrained=False, layout="legacy").eval() for name in KINDS}
     for model in found.values():
-        randomised(model.backbone.body)
+        randomized(model.backbone.body)
     return found
 
 
@@ -83,7 +83,7 @@ def detections(model: nn.Module) -> list[dict[str, Tensor]]:
 def test_every_detector_has_its_parameters_and_freezes_its_trunk(name: str) -> None:
     """The last of its stages is where the trunk ends: what is new in a detector is trained.
 
-    Fault of the predecessor: one froze its own freshly initialised layers.
+    Fault of the predecessor: one froze its own freshly initialized layers.
     """
     module = importlib.import_module(f"models.{detector_name(name)}")
     for layout, count in zip(("pyramid", "legacy"), PARAMETERS[name], strict=True):
@@ -116,7 +116,7 @@ def test_maps_are_as_declared(name: str) -> None:
 @pytest.mark.parametrize("name", KINDS)
 def test_a_start_from_the_official_file_trains_what_is_new(name: str, weights_folder: Path) -> None:
     torch.manual_seed(0)
-    trunk = randomised(build(network_name(name)))
+    trunk = randomized(build(network_name(name)))
     published = trunk.state_dict()
     if name == "convnext_tiny_multifeat":  # a file may have the last norm, which has two names, once
         published = {key: value for key, value in published.items() if not key.startswith("norms.3.")}

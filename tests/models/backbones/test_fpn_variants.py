@@ -11,7 +11,7 @@ from models.building.build_options import BuildOptions
 from models.create_fasterrcnn_model import create_model
 from models.rcnn.errors import ModelError
 from tests.conftest import heavy_among
-from tests.models.backbones.test_cnn_backbones import LARGE, SMALL_HEAD, randomise_norms
+from tests.models.backbones.test_cnn_backbones import LARGE, SMALL_HEAD, randomize_norms
 from tests.models.building.test_builder import batch_of
 
 PARAMETERS = {  # at 21 classes: with a pyramid, and on the last map alone where there is such a model
@@ -137,7 +137,7 @@ def test_the_body_gives_the_published_nets_maps(
     torch.manual_seed(0)
     monkeypatch.setattr(models.building.pretrained, "WEIGHTS_FOLDER", tmp_path)
     net = getattr(torchvision.models, classifier)().eval()
-    randomise_norms(net)
+    randomize_norms(net)
     torch.save(net.state_dict(), tmp_path / FILES[name])
     body = create(name, 3, options=SMALL_HEAD).eval().backbone.body
     image = torch.rand(1, 3, 64, 96)
@@ -149,7 +149,7 @@ def test_the_body_gives_the_published_nets_maps(
         torch.testing.assert_close(value, theirs[level], rtol=0, atol=0)
 
 
-def test_a_convnexts_maps_are_normalised_for_the_pyramid() -> None:
+def test_a_convnexts_maps_are_normalized_for_the_pyramid() -> None:
     """Its residual stream may be of any size."""
     torch.manual_seed(0)
     fpn = create("convnext_tiny", 3, pretrained=False, options=SMALL_HEAD).backbone.fpn

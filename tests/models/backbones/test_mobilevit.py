@@ -3,10 +3,10 @@ import torch
 from torch import nn
 
 import models.building.pretrained
-from models.backbones.mobilevit import FILE, MobileViTBlock, mobilevit_xxs, take_normalised_rgb
+from models.backbones.mobilevit import FILE, MobileViTBlock, mobilevit_xxs, take_normalized_rgb
 from models.create_fasterrcnn_model import create_model
 from models.rcnn.errors import ModelError
-from tests.models.backbones.test_cnn_backbones import SMALL_HEAD, randomise_norms
+from tests.models.backbones.test_cnn_backbones import SMALL_HEAD, randomize_norms
 
 PARTS = ("conv_1", "layer_1", "layer_2", "layer_3", "layer_4", "layer_5", "conv_1x1_exp")
 
@@ -15,7 +15,7 @@ PARTS = ("conv_1", "layer_1", "layer_2", "layer_3", "layer_4", "layer_5", "conv_
 def net() -> nn.Sequential:
     torch.manual_seed(0)
     net = mobilevit_xxs().eval()
-    randomise_norms(net)
+    randomize_norms(net)
     return net
 
 
@@ -62,8 +62,8 @@ def test_attention_joins_the_cells_of_one_place_in_their_patches() -> None:
     assert touched.sum() == 3 * 5
 
 
-def test_a_first_layer_for_bgr_gives_the_same_for_normalised_rgb(net: nn.Sequential) -> None:
-    """But at the border, where the padding was black and has the mean colour now."""
+def test_a_first_layer_for_bgr_gives_the_same_for_normalized_rgb(net: nn.Sequential) -> None:
+    """But at the border, where the padding was black and has the mean color now."""
     torch.manual_seed(1)
     transform = create_model["fasterrcnn_mobilevit_xxs"](3, pretrained=False, options=SMALL_HEAD).transform
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (transform.image_mean, transform.image_std))
@@ -71,10 +71,10 @@ def test_a_first_layer_for_bgr_gives_the_same_for_normalised_rgb(net: nn.Sequent
     first = net[0]
     with torch.inference_mode():
         expected = first(bgr)
-        normalised = (bgr.flip(1) - mean) / std
-        assert (first(normalised) - expected).abs().max() > 0.1
-        take_normalised_rgb(first)
-        result = first(normalised)
+        normalized = (bgr.flip(1) - mean) / std
+        assert (first(normalized) - expected).abs().max() > 0.1
+        take_normalized_rgb(first)
+        result = first(normalized)
     torch.testing.assert_close(result[..., 1:, 1:], expected[..., 1:, 1:], rtol=1e-4, atol=1e-5)
 
 
@@ -83,7 +83,7 @@ def test_the_published_file_is_renamed(net: nn.Sequential, weights_folder, name:
     torch.save(published_state(net), weights_folder / FILE)
     backbone = create_model[f"fasterrcnn_{name}"](3, options=SMALL_HEAD).backbone
     own = (backbone if count == 7 else backbone.body).state_dict()
-    take_normalised_rgb(net[0])
+    take_normalized_rgb(net[0])
     expected = {key: value for key, value in net.state_dict().items() if int(key[0]) < count}
     assert list(own) == list(expected)
     assert all(torch.equal(own[key], value) for key, value in expected.items())

@@ -37,8 +37,8 @@ def test_the_net_comes_last_and_the_pooled_level_begins_with_its_pool() -> None:
 
 
 def norm_by_definition(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    centred = x - x.mean(1, keepdim=True)
-    scaled = centred / (centred.square().mean(1, keepdim=True) + 1e-6).sqrt()
+    centered = x - x.mean(1, keepdim=True)
+    scaled = centered / (centered.square().mean(1, keepdim=True) + 1e-6).sqrt()
     return scaled * weight[:, None, None] + bias[:, None, None]
 
 

@@ -207,7 +207,7 @@ def test_without_timm_only_its_nets_are_missing(monkeypatch: pytest.MonkeyPatch)
     registry["torchvision/squeezenet1_1"](3, pretrained=False)
 
 
-def test_images_are_normalised_as_the_net_was_trained() -> None:
+def test_images_are_normalized_as_the_net_was_trained() -> None:
     """With and without weights alike: a checkpoint must detect the same either way."""
     for name in ("resnet18", "vit_tiny_patch16_224"):
         config = timm.get_pretrained_cfg(name)

@@ -221,7 +221,7 @@ def test_old_files_of_densenets_have_dots_where_todays_have_none(weights_folder:
     assert all(torch.equal(value, net.state_dict()[key]) for key, value in own.items())
 
 
-def test_images_are_normalised_as_the_net_was_trained() -> None:
+def test_images_are_normalized_as_the_net_was_trained() -> None:
     """With and without weights alike: a checkpoint must detect the same either way."""
     assert on_meta("resnet18").transform.image_mean == [0.485, 0.456, 0.406]
     assert on_meta("efficientnet_v2_l").transform.image_std == [0.5, 0.5, 0.5]

@@ -34,7 +34,7 @@ def attention_with_bias(attention: Attention, x: Tensor) -> Tensor:
 
 
 def interpolated(table: Tensor, side: int) -> Tensor:
-    """Rows of the table at the centres of 2 side - 1 equal parts of it, as a matrix product."""
+    """Rows of the table at the centers of 2 side - 1 equal parts of it, as a matrix product."""
     at = ((np.arange(2 * side - 1) + 0.5) * len(table) / (2 * side - 1) - 0.5).clip(0, len(table) - 1)
     weights = [np.interp(at, np.arange(len(table)), row) for row in np.eye(len(table))]
     return torch.from_numpy(np.array(weights).T).to(table) @ table

@@ -59,7 +59,7 @@ def test_every_kind_of_model_trains_and_detects(name: str) -> None:
 
 
 def test_frozen_layers_are_those_before_the_trainable_ones() -> None:
-    """Fault of the predecessor: one model froze its own freshly initialised layers."""
+    """Fault of the predecessor: one model froze its own freshly initialized layers."""
     random_start = create_model["fasterrcnn_resnet50_fpn"](3, pretrained=False, options=RANDOM)
     assert all(p.requires_grad for p in random_start.parameters())
     mobilenet = create_model["fasterrcnn_mobilenetv3_large_fpn"](3, pretrained=False, options=PUBLISHED)

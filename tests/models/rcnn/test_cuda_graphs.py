@@ -51,7 +51,7 @@ class Replay:
 @pytest.fixture
 def model() -> FasterRCNN:
     model = lively(NANO, 3, options=replace(RANDOM, proposals=50, head_width=64))
-    model.use_fixed_shapes(True)
+    model.use_static_shapes(True)
     return model
 
 
@@ -205,8 +205,8 @@ def test_what_is_recorded_asks_the_device_for_nothing(name: str) -> None:
     images, sizes = batch.images, batch.sizes.to(META)
     no_autocast = mock.patch.object(torch, "autocast", return_value=contextlib.nullcontext())  # meta has none
     with no_autocast, torch.inference_mode():
-        model.detected_block(images, sizes)  # computes the anchors
+        model.detect_padded(images, sizes)  # computes the anchors
         with OpCounter(META) as counter:
-            block = model.detected_block(images, sizes)
+            block = model.detect_padded(images, sizes)
     assert (counter.syncs, counter.copies) == ({}, 0)
     assert block.shape == (2, model.roi_heads.detections_per_img, 6)

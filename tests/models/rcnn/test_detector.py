@@ -37,7 +37,7 @@ def mixed_batch():
 @pytest.mark.parametrize("kind", ["cpu", "cuda"])
 def test_a_gpu_gets_weights_in_the_order_of_the_maps(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setattr(FasterRCNN, "to", lambda model, device: model)
-    model = create_model[NANO](3, pretrained=False).place_on(torch.device(kind))
+    model = create_model[NANO](3, pretrained=False).to_device(torch.device(kind))
     weights = [p for part in (model.backbone, model.rpn.head) for p in part.parameters() if p.ndim == 4]
     large = [weight for weight in weights if min(weight.shape) > 1]
     assert len(large) > 3
@@ -78,10 +78,10 @@ def test_a_list_of_float_images_gives_torchvisions_results(name: str, stock_buil
             torch.testing.assert_close(own[key], other[key], rtol=0, atol=0)
 
 
-def test_padding_is_zero_after_normalisation() -> None:
+def test_padding_is_zero_after_normalization() -> None:
     model = create_model[NANO](3, pretrained=False)
     images = torch.full((2, 64, 96, 3), 200, dtype=torch.uint8)
-    pixels = model._normalise(images, torch.tensor([[40, 96], [64, 50]]))
+    pixels = model._normalize(images, torch.tensor([[40, 96], [64, 50]]))
     assert pixels.shape == (2, 3, 64, 96)
     assert pixels.is_contiguous(memory_format=torch.channels_last)
     assert (pixels[0, :, 40:] == 0).all()

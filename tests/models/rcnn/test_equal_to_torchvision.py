@@ -14,7 +14,7 @@ from models.rcnn.detector import FasterRCNN
 from models.rcnn.errors import ModelError
 from models.rcnn.losses import ClassifierLoss, set_classifier_loss
 from models.rcnn.reference import as_torchvision, float_images, targets_of
-from models.rcnn.sampling import sampled, steady_keys
+from models.rcnn.sampling import fixed_priorities, sampled
 from utils.loading.batch import Batch, collate
 from utils.loading.sample import Sample
 
@@ -48,7 +48,7 @@ def stock_detections(model: FasterRCNN, batch: Batch) -> list[dict[str, Tensor]]
     """What torchvision's modules find in the very pixels that ours see."""
     twin = as_torchvision(model)
     sizes = [tuple(size) for size in batch.sizes.tolist()]
-    images = ImageList(model._normalise(batch.images, batch.sizes), sizes)
+    images = ImageList(model._normalize(batch.images, batch.sizes), sizes)
     features = model._features(images.tensors)
     proposals, _ = twin.rpn(images, features)
     found, _ = twin.roi_heads(features, proposals, sizes)
@@ -95,27 +95,27 @@ def test_detections_are_torchvisions_to_the_bit(name: str, images: int, classes:
 def test_detections_with_fixed_shapes_are_torchvisions(name: str, classes: int, threshold: float) -> None:
     """As on a GPU, where not even the number of boxes is known to the host."""
     model = lively(name, classes, box_score_thresh=threshold)
-    model.use_fixed_shapes(True)
+    model.use_static_shapes(True)
     found = compare_detections(model, [0] * 3, tolerance=1e-5)
     assert (found > 0) == (threshold < 1)
 
 
 @pytest.mark.parametrize("fixed", [False, True])
-def test_options_of_proposals_and_detections_hold(fixed: bool) -> None:
+def test_options_of_proposals_and_detections_hold(static_shapes: bool) -> None:
     options = BuildOptions(proposals=7, detections=3, rpn_nms=0.3, nms=0.2, class_agnostic=True)
     model = lively(PYRAMID, 4, options=options, box_score_thresh=0.02)
-    model.use_fixed_shapes(fixed)
-    assert 0 < compare_detections(model, [0] * 2, tolerance=1e-5 if fixed else 0.0) <= 6
+    model.use_static_shapes(static_shapes)
+    assert 0 < compare_detections(model, [0] * 2, tolerance=1e-5 if static_shapes else 0.0) <= 6
 
 
 @pytest.mark.parametrize("fixed", [False, True])
-def test_lists_of_images_give_torchvisions_detections(fixed: bool) -> None:
+def test_lists_of_images_give_torchvisions_detections(static_shapes: bool) -> None:
     model = lively(PYRAMID, 4, box_score_thresh=0.02, **LEAST)
-    model.use_fixed_shapes(fixed)
+    model.use_static_shapes(static_shapes)
     images = float_images(batch_of([0, 0, 0]))
     with torch.inference_mode():
         ours, stock = model(images), as_torchvision(model)(images)
-    assert compare(ours, stock, 1e-5 * fixed, model.roi_heads.detections_per_img) > 0
+    assert compare(ours, stock, 1e-5 * static_shapes, model.roi_heads.detections_per_img) > 0
 
 
 class Same:
@@ -133,7 +133,7 @@ class Same:
         places = [torch.cat([torch.arange(n), torch.arange(k) + most]) for n, k in zip(own, self.objects, strict=True)]
         for row, place, each in zip(block, places, labels, strict=True):
             row[place] = each.float()
-        sample = sampled(block, self.rule, steady_keys(block, widths))
+        sample = sampled(block, self.rule, fixed_priorities(block, widths))
         masks = []
         for wanted in (sample.positive, sample.taken & ~sample.positive):
             chosen = torch.zeros_like(block, dtype=torch.uint8)
@@ -145,13 +145,13 @@ class Same:
 
 def with_same_samples(model: FasterRCNN, monkeypatch: pytest.MonkeyPatch, objects: list[int]):
     """torchvision's twin, and where ours puts its proposals; both take the same samples, once ours has trained."""
-    monkeypatch.setattr(sampling, "random_keys", steady_keys)
-    seen, proposed, lesson = [], [], model.roi_heads.lesson
+    monkeypatch.setattr(sampling, "random_priorities", fixed_priorities)
+    seen, proposed, sample_proposals = [], [], model.roi_heads.sample_proposals
 
     def watched(proposals, *others):
-        seen.append(proposals.there.shape[1])
+        seen.append(proposals.valid.shape[1])
         proposed.append(proposals.lists())
-        return lesson(proposals, *others)
+        return sample_proposals(proposals, *others)
 
     monkeypatch.setattr(model.roi_heads, "lesson", watched)
     twin = as_torchvision(model)
@@ -181,11 +181,11 @@ def make_smooth(head: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("objects", [[3], [0], [4, 0, 9]])
 @pytest.mark.parametrize("name", MODELS)
 def test_losses_and_gradients_are_torchvisions(
-    name: str, objects: list[int], fixed: bool, monkeypatch: pytest.MonkeyPatch
+    name: str, objects: list[int], static_shapes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = lively(name, 4, options=RANDOM).eval()  # batch norms that do not depend on what was seen before
     make_smooth(model.roi_heads.box_head, monkeypatch)
-    model.use_fixed_shapes(fixed)
+    model.use_static_shapes(static_shapes)
     twin, proposed = with_same_samples(model, monkeypatch, objects)
     for part in (model.rpn, model.roi_heads, twin.rpn, twin.roi_heads):
         part.training = True
@@ -193,7 +193,7 @@ def test_losses_and_gradients_are_torchvisions(
     batch = batch_of(objects, 4)
     ours = model(batch)
     sizes = [tuple(size) for size in batch.sizes.tolist()]
-    images = ImageList(model._normalise(batch.images, batch.sizes), sizes)
+    images = ImageList(model._normalize(batch.images, batch.sizes), sizes)
     features = model._features(images.tensors)
     proposals, rpn_losses = twin.rpn(images, features, targets_of(batch))
     proposals = in_our_order(proposals, *proposed)

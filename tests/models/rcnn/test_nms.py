@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from models.rcnn import nms as ours
-from models.rcnn.nms import by_fix_point, on_cpu, rounded_down, suppress
+from models.rcnn.nms import batched_nms, nms_cpu, nms_fixed_point, rounded_down
 from tests.conftest import HANG, ROOT
 
 SETS = st.lists(
@@ -27,7 +27,7 @@ def block_of(sets: list) -> tuple[Tensor, Tensor]:
 
 
 def chain(count: int) -> Tensor:
-    """Boxes of which each overlaps with its neighbours alone: the fate of the last hangs on all others."""
+    """Boxes of which each overlaps with its neighbors alone: the fate of the last hangs on all others."""
     left = torch.arange(count) * 4.0
     return torch.stack([left, torch.zeros(count), left + 10, torch.full((count,), 10.0)], 1)
 
@@ -38,9 +38,9 @@ def crowded(count: int, sets: int) -> tuple[Tensor, Tensor]:
     return torch.cat([low, low + 5 + torch.rand(sets, count, 2) * 60], 2), torch.rand(sets, count) < 0.9
 
 
-def expected(boxes: Tensor, there: Tensor, threshold: float) -> Tensor:
-    kept = torch.zeros_like(there)
-    for of_set, mask, row in zip(boxes, there, kept, strict=True):
+def expected(boxes: Tensor, valid: Tensor, threshold: float) -> Tensor:
+    kept = torch.zeros_like(valid)
+    for of_set, mask, row in zip(boxes, valid, kept, strict=True):
         places = mask.nonzero().squeeze(1)
         scores = torch.linspace(1, 0.5, len(places))
         row[places[nms(of_set[places], scores, threshold)]] = True
@@ -50,33 +50,33 @@ def expected(boxes: Tensor, there: Tensor, threshold: float) -> Tensor:
 @settings(max_examples=200, deadline=None)
 @given(SETS, THRESHOLDS)
 def test_all_ways_keep_what_torchvision_keeps(sets: list, threshold: float) -> None:
-    boxes, there = block_of(sets)
-    wanted = expected(boxes, there, threshold)
-    for way in (on_cpu, by_fix_point, suppress):
-        assert torch.equal(way(boxes, there, threshold), wanted), way
+    boxes, valid = block_of(sets)
+    wanted = expected(boxes, valid, threshold)
+    for way in (nms_cpu, nms_fixed_point, batched_nms):
+        assert torch.equal(way(boxes, valid, threshold), wanted), way
 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 16, 100])
 def test_a_long_chain_comes_to_its_end(count: int) -> None:
-    boxes, there = chain(count)[None], torch.ones(1, count, dtype=torch.bool)
-    kept = by_fix_point(boxes, there, 0.3)
-    assert torch.equal(kept, expected(boxes, there, 0.3))
+    boxes, valid = chain(count)[None], torch.ones(1, count, dtype=torch.bool)
+    kept = nms_fixed_point(boxes, valid, 0.3)
+    assert torch.equal(kept, expected(boxes, valid, 0.3))
     assert kept.sum() == (count + 1) // 2
 
 
 def test_crowded_sets_in_one_piece_and_in_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    boxes, there = crowded(150, 6)
-    wanted = expected(boxes, there, 0.5)
-    assert torch.equal(by_fix_point(boxes, there, 0.5), wanted)
+    boxes, valid = crowded(150, 6)
+    wanted = expected(boxes, valid, 0.5)
+    assert torch.equal(nms_fixed_point(boxes, valid, 0.5), wanted)
     monkeypatch.setattr(ours, "_MOST_PAIRS", 150 * 150 * 2)
-    assert torch.equal(by_fix_point(boxes, there, 0.5), wanted)
+    assert torch.equal(nms_fixed_point(boxes, valid, 0.5), wanted)
 
 
 def test_no_boxes() -> None:
     for shape in ((0, 5), (3, 0)):
-        there = torch.zeros(shape, dtype=torch.bool)
-        for way in (on_cpu, by_fix_point):
-            assert way(torch.zeros(*shape, 4), there, 0.5).shape == shape
+        valid = torch.zeros(shape, dtype=torch.bool)
+        for way in (nms_cpu, nms_fixed_point):
+            assert way(torch.zeros(*shape, 4), valid, 0.5).shape == shape
 
 
 @given(st.floats(0, 1))

@@ -131,10 +131,10 @@ def scene_of(truth: list[tuple], detections: list[tuple]) -> tuple[LabelIndex, d
     boxes, labels, ignored = ([row[k] for row in truth] for k in range(3))
     index = index_of([(np.array(boxes, float).reshape(-1, 4), np.array(labels), np.array(ignored, bool))])
     boxes, labels, scores = ([row[k] for row in detections] for k in range(3))
-    there = Detections(
+    valid = Detections(
         np.array(boxes, np.float32).reshape(-1, 4), np.array(scores, np.float32), np.array(labels, np.int64)
     )
-    return index, {0: there}
+    return index, {0: valid}
 
 
 A, B = (10, 10, 60, 60), (100, 100, 160, 160)

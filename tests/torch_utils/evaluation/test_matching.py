@@ -38,8 +38,8 @@ def test_overlaps_are_those_of_a_double_loop(block: int, monkeypatch: pytest.Mon
 def test_flat_arrays() -> None:
     index = index_of([(np.array([[0, 0, 9, 9]]), np.array([k]), np.array([k == 2])) for k in (1, 2, 3)])
     boxes = np.array([[1, 2, 4, 8], [0, 0, 1, 1], [5, 5, 6, 6]], np.float32)
-    there = Detections(boxes, np.array([0.2, 0.9, 0.9], np.float32), np.array([1, 2, 4]))  # there is no class 4
-    found, truth = flatten(index, {2: there, 1: there.where(np.zeros(3, bool))})
+    valid = Detections(boxes, np.array([0.2, 0.9, 0.9], np.float32), np.array([1, 2, 4]))  # there is no class 4
+    found, truth = flatten(index, {2: valid, 1: valid.where(np.zeros(3, bool))})
     assert found.images.tolist() == [2, 2]
     assert found.labels.tolist() == [2, 1]  # the best first
     assert found.boxes[1].tolist() == [1, 2, 3, 6]

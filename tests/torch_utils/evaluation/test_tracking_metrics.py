@@ -29,9 +29,9 @@ def noise(seed: int, frames: int = 25) -> tuple[list[Tracks], list[Tracks]]:
         boxes = np.concatenate([places, places + 30], 1)
         if rng.random() < 0.3:
             ids = rng.permutation(ids)
-        there, seen = rng.random(6) < 0.85, rng.random(6) < 0.8
+        valid, seen = rng.random(6) < 0.85, rng.random(6) < 0.8
         labels = 1 + np.arange(6) % 2
-        truth.append(tracks(*np.column_stack([np.arange(1, 7), labels, boxes])[there & (rng.random() < 0.95)]))
+        truth.append(tracks(*np.column_stack([np.arange(1, 7), labels, boxes])[valid & (rng.random() < 0.95)]))
         moved = boxes + rng.normal(0, 5, boxes.shape)
         found.append(tracks(*np.column_stack([ids * 2 + labels, labels, moved])[seen & (rng.random() < 0.95)]))
     return truth, found

@@ -67,15 +67,15 @@ def test_it_is_the_development_kits_procedure(seed: int, images: int, year: int)
 def test_right_false_right_of_two_boxes(year: int, expected: float) -> None:
     boxes = np.array([[10, 10, 60, 60], [100, 100, 160, 160]])
     index = index_of([(boxes, np.array([1, 1]), np.zeros(2, bool))])
-    there = found((10, 10, 60, 60), (200, 200, 240, 240), (100, 100, 160, 160))
-    assert voc_metrics(index, there, year).ap["a"] == pytest.approx(expected)
+    valid = found((10, 10, 60, 60), (200, 200, 240, 240), (100, 100, 160, 160))
+    assert voc_metrics(index, valid, year).ap["a"] == pytest.approx(expected)
 
 
 def test_difficult_boxes_are_neither_missed_nor_false() -> None:
     boxes = np.array([[10, 10, 60, 60], [100, 100, 160, 160]])
     index = index_of([(boxes, np.array([1, 1]), np.array([False, True]))])
-    for there in (found((10, 10, 60, 60)), found((100, 100, 160, 160), (100, 100, 160, 160), (10, 10, 60, 60))):
-        assert voc_metrics(index, there, 2012).ap["a"] == 1
+    for valid in (found((10, 10, 60, 60)), found((100, 100, 160, 160), (100, 100, 160, 160), (10, 10, 60, 60))):
+        assert voc_metrics(index, valid, 2012).ap["a"] == 1
 
 
 def test_a_part_of_a_difficult_box_is_false() -> None:
@@ -87,10 +87,10 @@ def test_a_part_of_a_difficult_box_is_false() -> None:
 
 def test_a_detection_belongs_to_the_box_that_it_overlaps_most() -> None:
     """IoU 1 with the one, 0.7 with a difficult one."""
-    boxes, there = np.array([[0, 0, 100, 100], [0, 0, 100, 70]]), found((0, 0, 100, 100))
+    boxes, valid = np.array([[0, 0, 100, 100], [0, 0, 100, 70]]), found((0, 0, 100, 100))
     for difficult, expected in ((1, 1), (0, 0)):
         index = index_of([(boxes, np.array([1, 1]), np.arange(2) == difficult)])
-        assert voc_metrics(index, there, 2012).ap["a"] == expected
+        assert voc_metrics(index, valid, 2012).ap["a"] == expected
 
 
 def test_plain_values() -> None:

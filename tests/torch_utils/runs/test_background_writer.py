@@ -131,12 +131,12 @@ def test_what_is_at_rest_is_copied_before_it_may_change(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(background._Copying, "fill_rest", wait_and_fill)
     writer, weights, statistics = BackgroundWriter(), torch.arange(4.0), torch.zeros(2)
-    writer.copied()
+    writer.wait_until_copied()
     content = {"w": weights, "s": statistics}
     writer.write([(tmp_path / "a.pth", content)], {weights.data_ptr()})
     statistics.add_(1)
     threading.Timer(0.2, go_on.set).start()
-    writer.copied()
+    writer.wait_until_copied()
     assert go_on.is_set()
     weights.add_(1)
     writer.close()

@@ -8,10 +8,10 @@ from torch import nn
 
 from torch_utils.checkpoint import load_checkpoint
 from torch_utils.distributed import Processes
-from torch_utils.runs.interruption import Interruption
+from torch_utils.runs.interruption import SaveOrStop
 from torch_utils.runs.resume import recipe_of_older_run, restore
 from torch_utils.runs.run import LAST, Run
-from torch_utils.training.loss_watch import LossWatch
+from torch_utils.training.loss_watch import NonFiniteGuard
 from torch_utils.training.optimization import Schedule, make_optimizer
 from torch_utils.training.precision import Precision
 from torch_utils.training.training_state import LOSS_TERMS, TrainingState
@@ -29,7 +29,7 @@ def make_run(folder: Path, precision: Precision | None = None, **options) -> Run
         Processes(CPU),
     )  # fmt: skip
     alone = Processes(CPU)
-    watch, interruption = LossWatch(None, alone, 10, ""), Interruption(alone, 15)
+    watch, interruption = NonFiniteGuard(None, alone, 10, ""), SaveOrStop(alone, 15)
     return Run(folder, updater, TrainingState(), about=ABOUT, watch=watch, interruption=interruption)
 
 
@@ -165,12 +165,12 @@ def test_a_run_changes_between_gpu_and_cpu(name: str) -> None:
 def test_the_way_on_is_from_what_is_there(tmp_path: Path) -> None:
     """Fault: a message named last_model.pth where there was none."""
     run = make_run(tmp_path)
-    with pytest.raises(UserError, match=r"^no data\. Nothing of the run is on the disk$"), run.saying_how_to_go_on():
+    with pytest.raises(UserError, match=r"^no data\. Nothing of the run is on the disk$"), run.with_resume_hint():
         raise UserError("no data")
     run = make_run(tmp_path)
     run.save()
     with pytest.raises(UserError, match=r"^no data\. The run is in \S+last_model\.pth: go on with python train"):  # noqa: SIM117
-        with run.saying_how_to_go_on():
+        with run.with_resume_hint():
             raise UserError("no data")
     assert load_checkpoint(tmp_path / LAST, whole_run=True)["epoch"] == 0
 
@@ -180,9 +180,9 @@ def test_what_cannot_be_written_is_told_beside_the_cause(tmp_path: Path) -> None
     (tmp_path / LAST).mkdir()
     run.save()
     with pytest.raises(UserError, match=r"no data\. \S+last_model\.pth: cannot be written \(Is a directory\)"):  # noqa: SIM117
-        with run.saying_how_to_go_on():
+        with run.with_resume_hint():
             raise UserError("no data")
-    with pytest.raises(BlockingIOError), run.saying_how_to_go_on():  # of no file
+    with pytest.raises(BlockingIOError), run.with_resume_hint():  # of no file
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
 

@@ -111,7 +111,7 @@ def test_processes_agree_on_what_fits_into_all_of_them(tmp_path: Path) -> None:
         "for images, found in ((100, 3), (5, 2), (1, 1)):\n"
         "    arguments = {'images': images, 'optimizer': 'SGD', 'ema': False}\n"
         "    assert batch_size.find_batch(torch.nn.Linear(1, 1), sample, precision, processes, **arguments) == found\n"
-        "leave_processes()\n",
+        "cleanup()\n",
     )
     assert done.returncode == 0, done.stderr
 

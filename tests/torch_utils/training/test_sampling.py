@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from datasets import TrainBatches
+from datasets import TrainBatchSampler
 from torch_utils.training.sampling import class_weights, repeat_factors, train_sample
 from utils.labels.index import LabelIndex
 
@@ -50,7 +50,7 @@ def test_every_class_weighs_as_much_as_the_others() -> None:
     assert class_weights(Labels([COMMON] * 1000, [RARE]))[RARE] == 10
 
 
-def epoch(batches: TrainBatches, number: int) -> list[tuple[int, int]]:
+def epoch(batches: TrainBatchSampler, number: int) -> list[tuple[int, int]]:
     batches.epoch = number
     return [(pick.image, pick.epoch) for batch in batches for pick in batch]
 
@@ -59,7 +59,7 @@ def epoch(batches: TrainBatches, number: int) -> list[tuple[int, int]]:
 @given(st.lists(st.floats(1, 5), min_size=1, max_size=30), st.integers(1, 4), st.integers(0, 5))
 def test_every_epoch_is_as_long_and_shows_each_image_about_as_often_as_asked(repeat, batch_size, seed) -> None:
     factors = np.array(repeat)
-    batches = TrainBatches(len(factors), batch_size, seed=seed, repeat=factors)
+    batches = TrainBatchSampler(len(factors), batch_size, seed=seed, repeat=factors)
     for number in range(3):
         keys = epoch(batches, number)
         assert len(keys) == math.ceil(factors.sum() - 1e-9)
@@ -74,24 +74,24 @@ def test_every_epoch_is_as_long_and_shows_each_image_about_as_often_as_asked(rep
 
 def test_shares_of_the_epochs_are_the_factors() -> None:
     factors = np.array([1.0, 1.25, 2.5, 1.0, 1.25])
-    batches = TrainBatches(5, 2, seed=0, repeat=factors)
+    batches = TrainBatchSampler(5, 2, seed=0, repeat=factors)
     counts = sum(np.bincount([i for i, _ in epoch(batches, e)], minlength=5) for e in range(800)) / 800
     assert counts == pytest.approx(factors, abs=0.06)
-    assert epoch(batches, 3) == epoch(TrainBatches(5, 2, seed=0, repeat=factors), 3)
-    assert epoch(batches, 3) != epoch(TrainBatches(5, 2, seed=1, repeat=factors), 3)
+    assert epoch(batches, 3) == epoch(TrainBatchSampler(5, 2, seed=0, repeat=factors), 3)
+    assert epoch(batches, 3) != epoch(TrainBatchSampler(5, 2, seed=1, repeat=factors), 3)
 
 
 @pytest.mark.parametrize("repeat", [None, np.array([1.0, 2.0, 1.5, 1.5])])
 def test_processes_share_the_batches_of_one(repeat: np.ndarray | None) -> None:
-    whole = epoch(TrainBatches(4, 4, seed=0, repeat=repeat), 1)
-    parts = [TrainBatches(4, 2, seed=0, rank=rank, world_size=2, repeat=repeat) for rank in (0, 1)]
+    whole = epoch(TrainBatchSampler(4, 4, seed=0, repeat=repeat), 1)
+    parts = [TrainBatchSampler(4, 2, seed=0, rank=rank, world_size=2, repeat=repeat) for rank in (0, 1)]
     keys = [epoch(part, 1) for part in parts]
     assert [key for pair in zip(*keys, strict=True) for key in pair] == whole
 
 
 def test_without_factors_the_order_is_what_it_was() -> None:
     expected = np.random.default_rng([7, 2]).permutation(9)
-    assert epoch(TrainBatches(9, 2, seed=7), 2) == [(int(i), 2) for i in expected]
+    assert epoch(TrainBatchSampler(9, 2, seed=7), 2) == [(int(i), 2) for i in expected]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from torch_utils.training.training_state import LOSS_TERMS, EpochSoFar, TrainingState
+from torch_utils.training.training_state import LOSS_TERMS, EpochProgress, TrainingState
 
 
 def losses(value: float, steps: int = 3) -> torch.Tensor:
@@ -94,7 +94,7 @@ def test_an_epoch_that_is_not_saved_is_no_improvement() -> None:
 
 
 def test_a_part_of_an_epoch_is_kept_and_grows() -> None:
-    part = EpochSoFar().joined(4, losses(1.0, 2), torch.tensor([False, True])).joined(
+    part = EpochProgress().joined(4, losses(1.0, 2), torch.tensor([False, True])).joined(
         2, losses(3.0, 1), torch.tensor([False])
     )  # fmt: skip
     assert part.images == 6
@@ -119,6 +119,6 @@ def test_a_part_of_an_epoch_is_kept_and_grows() -> None:
 def test_a_damaged_part_of_an_epoch_is_refused(damage: dict) -> None:
     """Fault: it failed with a traceback after the rest of the epoch, or counted for a whole one."""
     good = {"images": 2, "losses": losses(1.0, 1), "left_out": torch.tensor([False])}
-    EpochSoFar(**good)
+    EpochProgress(**good)
     with pytest.raises((ValueError, TypeError)):
         TrainingState.from_checkpoint({"epoch": 1, "epoch_under_way": {**good, **damage}})

@@ -12,7 +12,7 @@ from tests.torch_utils.test_distributed import run_two
 from torch_utils.distributed import Processes
 from torch_utils.engine import train_one_epoch
 from torch_utils.training.ema import MovingAverage
-from torch_utils.training.loss_watch import LossWatch
+from torch_utils.training.loss_watch import NonFiniteGuard
 from torch_utils.training.optimization import Schedule, make_optimizer
 from torch_utils.training.precision import Precision
 from torch_utils.training.training_state import LOSS_TERMS
@@ -74,7 +74,7 @@ class Given(list[Batch]):
 
 
 def train(updater: Updater, batches: Sequence[Batch], *, epochs: int = 3, limit: int = 10) -> Tensor:
-    watch = LossWatch(INDEX, Processes(CPU), limit, "Go on.")
+    watch = NonFiniteGuard(INDEX, Processes(CPU), limit, "Go on.")
     batches = Given(batches)
     return torch.cat([train_one_epoch(updater.model, updater, batches, e, watch=watch).counted for e in range(epochs)])
 
@@ -245,7 +245,7 @@ def run_toy(batches, **options):
     model = Toy()
     optimizer = make_optimizer(model, "SGD", 0.05)
     updater = Updater(model, optimizer, Schedule(0.05, 4, 3), Precision(CPU), processes, **options)
-    watch = LossWatch(INDEX, processes, 1, "Go on.")
+    watch = NonFiniteGuard(INDEX, processes, 1, "Go on.")
     network, batches = DistributedDataParallel(model), Given(batches)
     return model, torch.cat([train_one_epoch(network, updater, batches, e, watch=watch).counted for e in range(3)])
 
@@ -270,7 +270,7 @@ def test_two_processes_train_as_one_with_all_their_images(tmp_path: Path) -> Non
         "    torch.testing.assert_close(losses, one['losses'], rtol=1e-5, atol=1e-6)\n"
         "    for name, value in model.state_dict().items():\n"
         "        torch.testing.assert_close(value, one['model'][name], rtol=1e-5, atol=1e-6)\n"
-        "leave_processes()\n",
+        "cleanup()\n",
     )
     assert done.returncode == 0, done.stderr
 
@@ -291,7 +291,7 @@ def test_all_processes_leave_out_what_is_bad_in_one_and_end_together(tmp_path: P
         "    os.write(1, f'told {error}\\n'.encode())\n"
         "except SystemExit as left:\n"
         "    os.write(1, f'left {left.code}\\n'.encode())\n"
-        "leave_processes()\n",
+        "cleanup()\n",
     )
     lines = sorted(done.stdout.splitlines())
     assert lines[0] == "left 2", done.stderr
@@ -305,7 +305,7 @@ from models.create_fasterrcnn_model import create_model
 from models.rcnn import sampling
 
 # as many of every image, the first ones, whatever its batch: a mean over batches then is one over images
-sampling.random_keys = lambda labels, widths: torch.linspace(1, 0, labels.shape[1]).expand_as(labels)
+sampling.random_priorities = lambda labels, widths: torch.linspace(1, 0, labels.shape[1]).expand_as(labels)
 
 
 def run_detector(batches, processes, accumulate=1):
@@ -314,7 +314,7 @@ def run_detector(batches, processes, accumulate=1):
     optimizer = make_optimizer(model, "SGD", 0.001)
     updater = Updater(model, optimizer, Schedule(0.001, 2, 2), Precision(CPU), processes, accumulate=accumulate)
     network = DistributedDataParallel(model) if processes.several else model
-    return train_one_epoch(network, updater, Given(batches), 0, watch=LossWatch(INDEX, processes, 0, "")).counted
+    return train_one_epoch(network, updater, Given(batches), 0, watch=NonFiniteGuard(INDEX, processes, 0, "")).counted
 
 """
 
@@ -327,6 +327,6 @@ def test_two_processes_give_a_detectors_losses_of_one(tmp_path: Path) -> None:
         "one, two = run_detector(whole, Processes(CPU)), run_detector(shares, processes)\n"
         "torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-5)\n"
         "assert (one > 0).all()\n"
-        "leave_processes()\n",
+        "cleanup()\n",
     )
     assert done.returncode == 0, done.stderr

@@ -11,10 +11,10 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 import albumentations as A
 import albumentations.augmentations.pixel.functional as F
 
-from utils.augment import color_jitter as colour_twist
-from utils.augment.color_jitter import ColourTwist
+from utils.augment import color_jitter as color_twist
+from utils.augment.color_jitter import ColorJitter
 
-GREY, BRIGHTNESS_CONTRAST, JITTER, GAMMA = "_GREY", "_BRIGHTNESS_CONTRAST", "_JITTER", "_GAMMA"
+GRAY, BRIGHTNESS_CONTRAST, JITTER, GAMMA = "_GRAY", "_BRIGHTNESS_CONTRAST", "_JITTER", "_GAMMA"
 LUMA = np.array([0.299, 0.587, 0.114])
 
 
@@ -39,9 +39,9 @@ class Fixed(random.Random):
 
 def twist(monkeypatch: pytest.MonkeyPatch, image: np.ndarray, only: str, *numbers: float) -> np.ndarray:
     """The image with one of the changes, of which this is drawn."""
-    for name in (GREY, BRIGHTNESS_CONTRAST, JITTER, GAMMA):
-        monkeypatch.setattr(colour_twist, name, float(name == only))
-    change = ColourTwist(p=1)
+    for name in (GRAY, BRIGHTNESS_CONTRAST, JITTER, GAMMA):
+        monkeypatch.setattr(color_twist, name, float(name == only))
+    change = ColorJitter(p=1)
     change.py_random = Fixed(*numbers)
     before = image.copy()
     made = change.apply(image, **change.get_params_dependent_on_data({}, {"image": image}))
@@ -56,8 +56,8 @@ def assert_near(made: np.ndarray, expected: np.ndarray) -> None:
     assert np.abs(made.astype(int) - expected).max() <= 2
 
 
-def test_grey(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = twist(monkeypatch, picture(), GREY)
+def test_gray(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = twist(monkeypatch, picture(), GRAY)
     assert np.ptp(made, axis=2).max() == 0
     assert_near(made, F.to_gray_weighted_average(picture())[..., None])
 
@@ -88,9 +88,9 @@ def test_a_turned_hue_keeps_the_luma_and_turns_back(monkeypatch: pytest.MonkeyPa
     assert_near(twist(monkeypatch, turned, JITTER, 1.0, 1.0, 1.0, -hue), image)
 
 
-def test_no_hue_is_turned_of_grey(monkeypatch: pytest.MonkeyPatch) -> None:
-    grey = np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(16, 16, 3)
-    np.testing.assert_array_equal(twist(monkeypatch, grey, JITTER, 1.0, 1.0, 1.0, 0.3), grey)
+def test_no_hue_is_turned_of_gray(monkeypatch: pytest.MonkeyPatch) -> None:
+    gray = np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(16, 16, 3)
+    np.testing.assert_array_equal(twist(monkeypatch, gray, JITTER, 1.0, 1.0, 1.0, 0.3), gray)
 
 
 @pytest.mark.parametrize("gamma", [0.8, 1.2])
@@ -107,21 +107,21 @@ def test_what_is_not_drawn_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_each_is_drawn_as_often_as_its_transform_was() -> None:
-    change = ColourTwist(p=1)
+    change = ColorJitter(p=1)
     change.set_random_state(np.random.default_rng(0), random.Random(0))
     image = picture()
     drawn = [change.get_params_dependent_on_data({}, {"image": image}) for _ in range(2000)]
     matrices = [p["matrix"] for p in drawn if p["matrix"] is not None]
     assert len(matrices) / 2000 == pytest.approx(1 - 0.9 * 0.7 * 0.7, abs=0.03)
     assert np.mean([p["curve"] is not None for p in drawn]) == pytest.approx(0.3, abs=0.03)
-    grey = np.mean([np.abs(m - m[:1]).max() < 1e-9 for m in matrices])
-    assert grey * len(matrices) / 2000 == pytest.approx(0.1, abs=0.02)
+    gray = np.mean([np.abs(m - m[:1]).max() < 1e-9 for m in matrices])
+    assert gray * len(matrices) / 2000 == pytest.approx(0.1, abs=0.02)
 
 
 def test_it_is_a_transform_like_any_other() -> None:
     image = picture()
-    compose = A.Compose([ColourTwist(p=1)], seed=3)
-    again = A.Compose([ColourTwist(p=1)], seed=3)
+    compose = A.Compose([ColorJitter(p=1)], seed=3)
+    again = A.Compose([ColorJitter(p=1)], seed=3)
     for _ in range(10):
         np.testing.assert_array_equal(compose(image=image)["image"], again(image=image)["image"])
     assert compose.to_dict()["transform"]["transforms"][0]["p"] == 1

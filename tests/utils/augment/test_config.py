@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.utils.augment.test_transforms import assert_boxes_hold_their_colours, assert_boxes_inside, pictures
+from tests.utils.augment.test_transforms import assert_boxes_hold_their_colors, assert_boxes_inside, pictures
 from utils.augment.config import AugmentationConfig, load_augmentation_config, parse_augmentation_config
 from utils.augment.policy import AugmentationPolicy
-from utils.augment.transforms import Augmenter, Labelled
+from utils.augment.transforms import Augmenter, LabeledImage
 from utils.errors import DataError
 
 EXAMPLE = """
@@ -37,7 +37,7 @@ def augmenter(text: str) -> Augmenter:
     return Augmenter(AugmentationPolicy(config=parse(text)))
 
 
-def apply(augment: Augmenter, picture: Labelled, seed: int) -> Labelled:
+def apply(augment: Augmenter, picture: LabeledImage, seed: int) -> LabeledImage:
     return augment(lambda _: picture, [0], picture.image.shape[:2], np.random.default_rng(seed))
 
 
@@ -88,7 +88,7 @@ def test_mistakes_are_refused_with_file_and_line(text: str) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_a_missing_file_names_its_neighbour(tmp_path: Path) -> None:
+def test_a_missing_file_names_its_neighbor(tmp_path: Path) -> None:
     (tmp_path / "augs.yaml").write_text(EXAMPLE)
     with pytest.raises(DataError, match=r"aug\.yaml: no such file; did you mean .*augs\.yaml\?"):
         load_augmentation_config(tmp_path / "aug.yaml")
@@ -96,7 +96,7 @@ def test_a_missing_file_names_its_neighbour(tmp_path: Path) -> None:
 
 
 def test_a_transform_that_fails_later_is_named() -> None:
-    small = Labelled(np.zeros((10, 10, 3), np.uint8), np.empty((0, 4), np.float32), np.empty(0, np.int64))
+    small = LabeledImage(np.zeros((10, 10, 3), np.uint8), np.empty((0, 4), np.float32), np.empty(0, np.int64))
     with pytest.raises(DataError, match=r"aug\.yaml fails on an image of 10 x 10 px: Crop size"):
         apply(augmenter("- RandomCrop: {height: 32, width: 32, p: 1}"), small, 0)
 
@@ -107,22 +107,22 @@ SPATIALLY = augmenter(SPATIAL)
 
 def test_boxes_are_not_rounded() -> None:
     boxes = np.array([[0.1, 0.2, 30.3, 7.7], [10.25, 3.125, 39.9, 29.99]], np.float32)
-    flipped = apply(FLIP, Labelled(np.zeros((30, 40, 3), np.uint8), boxes, np.array([7, 3])), 0)
+    flipped = apply(FLIP, LabeledImage(np.zeros((30, 40, 3), np.uint8), boxes, np.array([7, 3])), 0)
     np.testing.assert_allclose(flipped.boxes, [[9.7, 0.2, 39.9, 7.7], [0.1, 3.125, 29.75, 29.99]], atol=1e-5)
     assert flipped.labels.tolist() == [7, 3]
 
 
 @settings(max_examples=50)
 @given(pictures(), st.integers(0, 1000))
-def test_boxes_and_labels_move_with_their_pixels(picture: Labelled, seed: int) -> None:
+def test_boxes_and_labels_move_with_their_pixels(picture: LabeledImage, seed: int) -> None:
     moved = apply(SPATIALLY, picture, seed)
     assert_boxes_inside(moved)
-    assert_boxes_hold_their_colours(moved)
+    assert_boxes_hold_their_colors(moved)
 
 
 def test_boxes_stay_exactly_where_only_pixels_change() -> None:
     boxes = np.array([[0.1, 0.2, 0.30001, 1.7]], np.float32)
-    picture = Labelled(np.zeros((10, 10, 3), np.uint8), boxes, np.array([4]))
+    picture = LabeledImage(np.zeros((10, 10, 3), np.uint8), boxes, np.array([4]))
     changed = apply(augmenter("- GaussNoise: {p: 1}\n- ColorJitter"), picture, 0)
     np.testing.assert_array_equal(changed.boxes, boxes)
     assert changed.image.any()
@@ -131,8 +131,8 @@ def test_boxes_stay_exactly_where_only_pixels_change() -> None:
 def test_a_sample_does_not_depend_on_those_before() -> None:
     """albumentations' label fields behave differently if the first image ever seen had no boxes."""
     image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
-    full = Labelled(image, np.array([[1, 2, 30, 40], [5, 5, 20.5, 9]], np.float32), np.array([300, 2]))
-    empty = Labelled(image, np.empty((0, 4), np.float32), np.empty(0, np.int64))
+    full = LabeledImage(image, np.array([[1, 2, 30, 40], [5, 5, 20.5, 9]], np.float32), np.array([300, 2]))
+    empty = LabeledImage(image, np.empty((0, 4), np.float32), np.empty(0, np.int64))
     one, other = (augmenter("- HorizontalFlip\n- GaussNoise: {p: 1}\n- RandomRain: {p: 1}") for _ in range(2))
     first = [apply(one, picture, seed) for seed in range(5) for picture in (empty, full)]
     second = [apply(other, picture, seed) for seed in reversed(range(5)) for picture in (full, empty)][::-1]
@@ -151,7 +151,7 @@ def test_only_a_picture_that_others_see_is_copied() -> None:
     image.flags.writeable = False
     before = image.copy()
     augment = augmenter("- RandomBrightnessContrast: {p: 1}\n- CoarseDropout: {p: 1}\n- GaussNoise: {p: 1}")
-    picture = Labelled(image, np.empty((0, 4), np.float32), np.empty(0, np.int64))
+    picture = LabeledImage(image, np.empty((0, 4), np.float32), np.empty(0, np.int64))
     for seed in range(10):
         assert not np.array_equal(apply(augment, picture, seed).image, before)
         np.testing.assert_array_equal(image, before)

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.conftest import ROOT
-from utils.augment.kernels import Box, mirrored, show, stretched, through
+from utils.augment.kernels import Box, mirrored, resize_height, show, through
 from utils.augment.policy import MIN_SIDE, MIN_VISIBLE
 
 SIDES = st.integers(1, 80)
@@ -36,7 +36,7 @@ def test_a_stretched_image_has_opencvs_pixels(
     image = noise(old, width, seed, read_only=read_only, part=part)
     before = image.copy()
     expected = cv2.resize(image, (width, new), interpolation=cv2.INTER_LINEAR).reshape(new, width, 3)
-    difference = np.abs(stretched(image, new).astype(int) - expected)
+    difference = np.abs(resize_height(image, new).astype(int) - expected)
     assert difference.max() <= (0 if TO_THE_BIT else 1)
     np.testing.assert_array_equal(image, before)
 
@@ -44,7 +44,7 @@ def test_a_stretched_image_has_opencvs_pixels(
 @pytest.mark.parametrize("value", [0, 1, 127, 254, 255])
 def test_an_image_of_one_value_keeps_it(value: int) -> None:
     for height in range(1, 60):
-        assert (stretched(np.full((7, 5, 3), value, np.uint8), height) == value).all()
+        assert (resize_height(np.full((7, 5, 3), value, np.uint8), height) == value).all()
 
 
 @st.composite
@@ -128,10 +128,10 @@ def fresh(cache: Path) -> None:
     """A process of its own that uses them, with machine code kept in `cache`."""
     code = """
 import numpy as np
-from utils.augment.kernels import mirrored, show, stretched, through
+from utils.augment.kernels import mirrored, show, resize_height, through
 image, picture = np.ones((2, 2, 3), np.uint8), np.zeros((4, 4, 3), np.uint8)
 show(image, (0, 0, 2, 2), picture, (0, 0, 4, 4))
-assert mirrored(stretched(image, 5)).all() and picture.all()
+assert mirrored(resize_height(image, 5)).all() and picture.all()
 boxes, visible = through(np.float32([[0, 0, 2, 2]]), [(0, 0, 2, 2)], [(0, 0, 4, 4)], [1])
 assert boxes.tolist() == [[0, 0, 4, 4]] and visible.all()
 """

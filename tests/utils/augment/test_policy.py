@@ -47,5 +47,5 @@ def test_what_will_happen_is_said_in_words() -> None:
     assert list(POLICIES["default"].lines()) == ["left-right flip 0.5"]
     assert list(POLICIES["strong"].lines()) == [
         "mosaic 0.5; crop 0.5; mixup 0.1; paste 0.1; left-right flip 0.5; size times 0.75 to 1.25; "
-        "blur, grey, brightness, contrast, colour, gamma"
+        "blur, gray, brightness, contrast, color, gamma"
     ]

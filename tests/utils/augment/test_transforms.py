@@ -10,7 +10,7 @@ from utils.augment.config import Pipeline, photometric
 from utils.augment.policy import MIN_SIDE, AugmentationPolicy
 from utils.augment.transforms import (
     Augmenter,
-    Labelled,
+    LabeledImage,
     crop,
     flip_left_right,
     mixup,
@@ -27,8 +27,8 @@ NO_BOXES = np.empty((0, 4), np.float32)
 
 
 @st.composite
-def pictures(draw, max_side: int = 60) -> Labelled:
-    """An image whose boxes are painted in, each in a colour of its own, and do not overlap in x. It is read-only."""
+def pictures(draw, max_side: int = 60) -> LabeledImage:
+    """An image whose boxes are painted in, each in a color of its own, and do not overlap in x. It is read-only."""
     height, width = draw(st.integers(4, max_side)), draw(st.integers(4, max_side))
     cuts = sorted(draw(st.lists(st.integers(0, width), min_size=0, max_size=6, unique=True)))
     image = np.zeros((height, width, 3), np.uint8)
@@ -42,15 +42,15 @@ def pictures(draw, max_side: int = 60) -> Labelled:
     return frozen(image, boxes, labels)
 
 
-def frozen(image: np.ndarray, boxes: list, labels: list) -> Labelled:
+def frozen(image: np.ndarray, boxes: list, labels: list) -> LabeledImage:
     """Augmentation may change none of it: a cache may hold it."""
     arrays = image, np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int64)
     for array in arrays:
         array.flags.writeable = False
-    return Labelled(*arrays)
+    return LabeledImage(*arrays)
 
 
-def assert_boxes_inside(picture: Labelled) -> None:
+def assert_boxes_inside(picture: LabeledImage) -> None:
     height, width = picture.image.shape[:2]
     assert picture.image.dtype == np.uint8
     assert picture.boxes.dtype == np.float32
@@ -60,8 +60,8 @@ def assert_boxes_inside(picture: Labelled) -> None:
     assert (picture.boxes[:, 2:] > picture.boxes[:, :2]).all()
 
 
-def assert_boxes_hold_their_colours(picture: Labelled) -> None:
-    """Most of a box is of its label's colour, but for interpolation, most where the box is a few pixels thin."""
+def assert_boxes_hold_their_colors(picture: LabeledImage) -> None:
+    """Most of a box is of its label's color, but for interpolation, most where the box is a few pixels thin."""
     for (x1, y1, x2, y2), label in zip(picture.boxes, picture.labels, strict=True):
         if min(x2 - x1, y2 - y1) > 8:
             inner = picture.image[int(y1) + 1 : int(y2), int(x1) + 1 : int(x2), 0]
@@ -69,7 +69,7 @@ def assert_boxes_hold_their_colours(picture: Labelled) -> None:
 
 
 @given(pictures())
-def test_flip_moves_boxes_with_their_pixels(picture: Labelled) -> None:
+def test_flip_moves_boxes_with_their_pixels(picture: LabeledImage) -> None:
     flipped = flip_left_right(picture)
     for (x1, y1, x2, y2), label in zip(flipped.boxes.astype(int), flipped.labels, strict=True):
         assert (flipped.image[y1:y2, x1:x2] == 50 * label).all()
@@ -79,7 +79,7 @@ def test_flip_moves_boxes_with_their_pixels(picture: Labelled) -> None:
 
 
 @given(pictures(), st.integers(1, 100), st.integers(1, 100))
-def test_resize_keeps_boxes_in_proportion(picture: Labelled, height: int, width: int) -> None:
+def test_resize_keeps_boxes_in_proportion(picture: LabeledImage, height: int, width: int) -> None:
     resized = resize(picture, height, width)
     assert resized.image.shape == (height, width, 3)
     assert_boxes_inside(resized)
@@ -102,31 +102,31 @@ def test_an_image_resized_in_height_alone_has_opencvs_pixels(
 
 
 def test_resize_to_the_same_size_changes_nothing() -> None:
-    picture = Labelled(np.zeros((10, 20, 3), np.uint8), np.array([[1.5, 2, 3, 4]], np.float32), np.array([1]))
+    picture = LabeledImage(np.zeros((10, 20, 3), np.uint8), np.array([[1.5, 2, 3, 4]], np.float32), np.array([1]))
     assert resize(picture, 10, 20).image is picture.image
     np.testing.assert_array_equal(resize(picture, 10, 20).boxes, picture.boxes)
 
 
 @settings(max_examples=50)
 @given(st.lists(pictures(), min_size=4, max_size=4), SIDES, SIDES, SEEDS, st.floats(0.2, 2))
-def test_mosaic_boxes_hold_their_own_colour(
-    tiles: list[Labelled], height: int, width: int, seed: int, zoom: float
+def test_mosaic_boxes_hold_their_own_color(
+    tiles: list[LabeledImage], height: int, width: int, seed: int, zoom: float
 ) -> None:
     made = mosaic(tiles, height, width, np.random.default_rng(seed), zoom=zoom)
     assert made.image.shape == (height, width, 3)
     assert_boxes_inside(made)
-    assert_boxes_hold_their_colours(made)
+    assert_boxes_hold_their_colors(made)
     assert ((made.boxes[:, 2:] - made.boxes[:, :2]) >= MIN_SIDE - 1e-4).all()
 
 
 @given(pictures(), st.floats(0.1, 1), st.floats(0.1, 1), SEEDS)
-def test_a_crop_holds_its_boxes_and_some_of_them(picture: Labelled, down: float, across: float, seed: int) -> None:
+def test_a_crop_holds_its_boxes_and_some_of_them(picture: LabeledImage, down: float, across: float, seed: int) -> None:
     old_height, old_width = picture.image.shape[:2]
     height, width = max(1, round(old_height * down)), max(1, round(old_width * across))
     made = crop(picture, height, width, np.random.default_rng(seed))
     assert made.image.shape == (height, width, 3)
     assert_boxes_inside(made)
-    assert_boxes_hold_their_colours(made)
+    assert_boxes_hold_their_colors(made)
     assert bool(len(made.boxes)) == bool(len(picture.boxes))
 
 
@@ -139,7 +139,7 @@ def test_crops_cut_and_magnify() -> None:
 
 
 @given(pictures(), pictures(), SEEDS)
-def test_mixup_has_both_pictures_at_half_strength(picture: Labelled, other: Labelled, seed: int) -> None:
+def test_mixup_has_both_pictures_at_half_strength(picture: LabeledImage, other: LabeledImage, seed: int) -> None:
     made = mixup(picture, other, np.random.default_rng(seed))
     assert made.image.shape == picture.image.shape
     assert_boxes_inside(made)
@@ -158,12 +158,12 @@ def test_mixup_has_both_pictures_at_half_strength(picture: Labelled, other: Labe
 
 @given(pictures(), pictures(), SEEDS, st.floats(0.5, 1.5))
 def test_pasted_objects_bring_their_boxes_and_hide_no_others(
-    picture: Labelled, other: Labelled, seed: int, zoom: float
+    picture: LabeledImage, other: LabeledImage, seed: int, zoom: float
 ) -> None:
     made = paste(picture, other, np.random.default_rng(seed), zoom=zoom)
     assert made.image.shape == picture.image.shape
     assert_boxes_inside(made)
-    assert_boxes_hold_their_colours(made)
+    assert_boxes_hold_their_colors(made)
     np.testing.assert_array_equal(made.boxes[: len(picture.boxes)], picture.boxes)
     if len(picture.boxes) == len(made.boxes):
         np.testing.assert_array_equal(made.image, picture.image)
@@ -189,7 +189,7 @@ POLICIES = st.builds(
 
 @given(st.lists(pictures(), min_size=1, max_size=5), POLICIES, SEEDS)
 def test_boxes_stay_with_their_pixels_and_labels_under_any_policy(
-    base: list[Labelled], policy: AugmentationPolicy, seed: int
+    base: list[LabeledImage], policy: AugmentationPolicy, seed: int
 ) -> None:
     augment = Augmenter(policy)
     sizes = [picture.image.shape[:2] for picture in base]
@@ -202,7 +202,7 @@ def test_boxes_stay_with_their_pixels_and_labels_under_any_policy(
     assert smallest <= made[0].image.shape[:2] <= largest
     assert_boxes_inside(made[0])
     if not policy.mixup:
-        assert_boxes_hold_their_colours(made[0])
+        assert_boxes_hold_their_colors(made[0])
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 50), (50, 1)])
@@ -223,7 +223,7 @@ def test_images_one_pixel_wide_or_high(shape: tuple[int, int], boxes: list) -> N
 )
 def test_every_pixel_of_a_mosaic_is_of_an_image(shapes: list, height: int, width: int, seed: int) -> None:
     tiles = [
-        Labelled(np.full((*shape, 3), 255, np.uint8), np.empty((0, 4), np.float32), np.empty(0, int))
+        LabeledImage(np.full((*shape, 3), 255, np.uint8), np.empty((0, 4), np.float32), np.empty(0, int))
         for shape in shapes
     ]
     with mock.patch("utils.augment.transforms.np.empty", np.zeros):
@@ -232,7 +232,7 @@ def test_every_pixel_of_a_mosaic_is_of_an_image(shapes: list, height: int, width
 
 def test_mosaic_of_images_without_objects() -> None:
     """Fault of the predecessor: an image without objects crashed (mosaic)."""
-    empty = Labelled(np.zeros((20, 30, 3), np.uint8), np.empty((0, 4), np.float32), np.empty(0, np.int64))
+    empty = LabeledImage(np.zeros((20, 30, 3), np.uint8), np.empty((0, 4), np.float32), np.empty(0, np.int64))
     made = mosaic([empty] * 4, 32, 32, np.random.default_rng(0))
     assert made.boxes.shape == (0, 4)
     assert made.labels.shape == (0,)
@@ -261,7 +261,7 @@ def test_photometric_operations_apply_independently() -> None:
     change = built_in()
     changed = [change(image, NO_BOXES, np.random.default_rng(seed))[0] for seed in range(300)]
     untouched = np.mean([np.array_equal(c, image) for c in changed])
-    grey = np.mean([np.ptp(c, axis=2).max() == 0 for c in changed])
-    # 0.8 * 0.9 * 0.7**3 = 0.25 are left alone and 0.1 are grey; with common numbers 0.7 would be left alone.
+    gray = np.mean([np.ptp(c, axis=2).max() == 0 for c in changed])
+    # 0.8 * 0.9 * 0.7**3 = 0.25 are left alone and 0.1 are gray; with common numbers 0.7 would be left alone.
     assert untouched == pytest.approx(0.25, abs=0.1)
-    assert grey == pytest.approx(0.1, abs=0.06)
+    assert gray == pytest.approx(0.1, abs=0.06)

@@ -66,7 +66,7 @@ def test_what_is_not_broken_is_not_named(broken: tuple[Folder, DataCheck]) -> No
     folder, check = broken
     samples = OF_TYPE[folder.label_type].values()
     extra = [p for p in check.problems if not any(s.names(p) for s in samples)]
-    beside = {"grey images", "boxes that are there twice", IMAGE, ROW}  # of samples that are named for something else
+    beside = {"gray images", "boxes that are there twice", IMAGE, ROW}  # of samples that are named for something else
     assert {p.kind for p in extra} <= beside, extra
     for problem in extra:
         assert any(sample.kind and sample.owns(problem.name) for sample in samples) or problem.kind == ROW, problem

@@ -17,9 +17,9 @@ def test_filter_by_score_and_class() -> None:
 
 
 def test_relabel_drops_negative() -> None:
-    relabelled = FOUND.relabelled(np.array([-1, -1, 5]))
-    assert relabelled.labels.tolist() == [5]
-    assert relabelled.boxes.tolist() == FOUND.boxes[1:2].tolist()
+    relabeled = FOUND.relabeled(np.array([-1, -1, 5]))
+    assert relabeled.labels.tolist() == [5]
+    assert relabeled.boxes.tolist() == FOUND.boxes[1:2].tolist()
 
 
 def test_from_output() -> None:

@@ -39,7 +39,7 @@ def test_write_and_read_give_the_same_pixels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1"])
-def test_grey_palette_and_alpha_become_rgb(tmp_path: Path, mode: str) -> None:
+def test_gray_palette_and_alpha_become_rgb(tmp_path: Path, mode: str) -> None:
     Image.fromarray(PICTURE).convert(mode).save(tmp_path / "a.png")
     assert read_image(tmp_path / "a.png").shape == (40, 60, 3)
 
@@ -69,8 +69,8 @@ def test_exif_rotation_of_a_tiff_header_says_the_shape_that_reading_gives(
     tmp_path: Path, bits: int, orientation: int
 ) -> None:
     """OpenCV turns a TIFF whatever it is asked for."""
-    grey = PICTURE[..., 0].astype(f"uint{bits}")
-    Image.fromarray(grey).save(tmp_path / "a.tif", tiffinfo={274: orientation})
+    gray = PICTURE[..., 0].astype(f"uint{bits}")
+    Image.fromarray(gray).save(tmp_path / "a.tif", tiffinfo={274: orientation})
     header = read_header(tmp_path / "a.tif")
     assert header.stored == read_image(tmp_path / "a.tif", as_stored=True).shape[:2]
     assert header.shown == read_image(tmp_path / "a.tif").shape[:2]
@@ -297,7 +297,7 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".ppm", ".tif", ".webp"])
 @pytest.mark.parametrize("left", [0.5, 0.99])
 def test_truncated_images_are_refused_and_named(tmp_path: Path, capfd, suffix: str, left: float) -> None:
-    """Faults of the predecessor: corrupt images raised without a name, truncated ones trained grey."""
+    """Faults of the predecessor: corrupt images raised without a name, truncated ones trained gray."""
     path = save(tmp_path / f"a{suffix}")
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * left)])
@@ -350,7 +350,7 @@ def test_bytes_after_the_end_of_an_image_are_no_fault(tmp_path: Path, suffix: st
 
 @pytest.mark.parametrize("progressive", [False, True])
 def test_a_truncated_jpeg_is_not_whole_because_its_thumbnail_is(tmp_path: Path, progressive: bool) -> None:
-    """Fault of the predecessor: truncated images trained grey."""
+    """Fault of the predecessor: truncated images trained gray."""
     thumbnail = io.BytesIO()
     Image.fromarray(PICTURE).resize((16, 12)).save(thumbnail, "jpeg")
     exif = Image.Exif()

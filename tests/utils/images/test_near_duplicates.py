@@ -9,7 +9,7 @@ from utils.images.near_duplicates import Fingerprints, fingerprints, near_pairs,
 
 
 def picture(seed: int) -> np.ndarray:
-    """(480, 640, 3) uint8, blots of all colours."""
+    """(480, 640, 3) uint8, blots of all colors."""
     cells = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
     return cv2.resize(cells, (640, 480), interpolation=cv2.INTER_CUBIC)
 
@@ -40,8 +40,8 @@ def test_other_pictures_are_not(tmp_path: Path) -> None:
 
 
 def test_flat_pictures_are_told_apart_by_what_is_on_them(tmp_path: Path) -> None:
-    """They have one hash, whose cells are all as bright as their neighbours."""
-    images = [np.full((480, 640, 3), grey, np.uint8) for grey in (100, 103, 200)]
+    """They have one hash, whose cells are all as bright as their neighbors."""
+    images = [np.full((480, 640, 3), gray, np.uint8) for gray in (100, 103, 200)]
     assert pairs_of(tmp_path, *images) == [[0, 1]]
     small = [np.full((480, 640, 3), 128, np.uint8) for _ in range(3)]
     for i, image in enumerate(small):

@@ -23,7 +23,7 @@ def test_ordinary_images_have_none(tmp_path: Path, suffix: str) -> None:
     assert image_notes(path, as_stored=False) == []
 
 
-def test_a_transparent_colour_counts(tmp_path: Path) -> None:
+def test_a_transparent_color_counts(tmp_path: Path) -> None:
     Image.new("RGB", (8, 6)).save(tmp_path / "a.png", transparency=(0, 0, 0))
     assert image_notes(tmp_path / "a.png", as_stored=False) == [(ALPHA, "RGB, read as opaque RGB")]
 

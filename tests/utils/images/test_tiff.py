@@ -14,7 +14,7 @@ PIXELS = bytes(64 * 48)
 
 
 def tiff(*directories: tuple, order: str = "<") -> bytes:
-    """A file of grey pixels and then directories of (tag, type, count, value or place)."""
+    """A file of gray pixels and then directories of (tag, type, count, value or place)."""
     mark, at, parts = (b"II*\0" if order == "<" else b"MM\0*"), 8 + len(PIXELS), []
     for number, entries in enumerate(directories, 1):
         length = 2 + 12 * len(entries) + 4

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from utils.detect.detector import DetectorFacts
+from utils.detect.detector import DetectorInfo
 from utils.errors import UserError
 from utils.inference.settings import check_classes, output_folder, threshold_in_use
 from utils.loading.size_rule import SizeRule
@@ -9,8 +9,8 @@ from utils.loading.size_rule import SizeRule
 NAMES = ("__background__", "red", "green", "N/A", "blue")
 
 
-def facts(**known: object) -> DetectorFacts:
-    return DetectorFacts("nano", NAMES, SizeRule(640), "cpu", "a.pth", **known)
+def facts(**known: object) -> DetectorInfo:
+    return DetectorInfo("nano", NAMES, SizeRule(640), "cpu", "a.pth", **known)
 
 
 def test_one_threshold() -> None:

@@ -39,7 +39,7 @@ def test_overlaps_are_those_with_the_detectors_own_anchors(name: str, grid: Anch
     np.testing.assert_allclose(grid.best_overlap(boxes), expected, atol=0.02)
 
 
-def test_centred_overlap_of_known_shapes() -> None:
+def test_centered_overlap_of_known_shapes() -> None:
     assert Anchors().best_overlap(np.array([[64.0, 64.0], [16.0, 16.0]])) == pytest.approx([1, 0.25])
 
 

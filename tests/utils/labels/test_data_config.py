@@ -44,7 +44,7 @@ def test_nc_may_be_left_out(tmp_path: Path) -> None:
         ("NC: 3", "NC: three", "data.yaml:6: NC is 'three', expected a whole number"),
         ("NC: 3", "NC: true", "data.yaml:6: NC is True, expected a whole number"),
         ("TRAIN_DIR_IMAGES", "TRAIN_DIR_IMAGE", "unknown key 'TRAIN_DIR_IMAGE'; did you mean TRAIN_DIR_IMAGES?"),
-        ("SAVE_VALID_PREDICTION_IMAGES: true", "colour: red", "data.yaml:7: unknown key 'colour'; known keys"),
+        ("SAVE_VALID_PREDICTION_IMAGES: true", "color: red", "data.yaml:7: unknown key 'color'; known keys"),
         (
             "SAVE_VALID_PREDICTION_IMAGES: true",
             "names: [a]",
@@ -181,7 +181,7 @@ def test_shipped_configs_are_good_and_have_a_header(path: Path) -> None:
     assert config.raw["NC"] == len(config.classes)
     header = [line for line in path.read_text().splitlines() if line.startswith("#")]
     assert any(line.startswith("# Images:") for line in header)
-    assert any(line.startswith("# Licence:") for line in header)
+    assert any(line.startswith("# License:") for line in header)
 
 
 def test_the_predecessors_configs_are_all_there() -> None:

@@ -228,7 +228,7 @@ def exif_image(path: Path, orientation: int) -> None:
     [
         ((64, 80), (64, 80), True),  # the label file means the stored orientation
         ((80, 64), (80, 64), False),
-        (None, (80, 64), False),  # labelling tools show images as viewers do
+        (None, (80, 64), False),  # labeling tools show images as viewers do
     ],
 )
 def test_exif_rotation_follows_the_size_in_the_label_file(make_data, claimed, size, as_stored) -> None:
@@ -396,7 +396,7 @@ def test_file_names_that_are_not_utf8(make_data) -> None:
     [(b"", "cannot be read as an image"), (b"not an image", "cannot be read as an image"), (None, "cut off")],
 )
 def test_unreadable_images_are_left_out_and_named(make_data, content, message) -> None:
-    """Faults of the predecessor: corrupt images raised without a name, truncated ones trained grey."""
+    """Faults of the predecessor: corrupt images raised without a name, truncated ones trained gray."""
     data = make_data()
     path = data.root / "train/images/train_2.jpg"
     path.write_bytes(path.read_bytes()[:-200] if content is None else content)

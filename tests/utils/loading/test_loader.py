@@ -133,16 +133,16 @@ def test_waiting_is_for_batches_alone(workers: int, monkeypatch: pytest.MonkeyPa
     made = Loader(Slow(), keys, largest=(3, 64, 32), workers=workers, device=CPU)
     monkeypatch.setattr(made, "_copied", Copying)
     next(iter(made))  # starts the worker
-    made.waited, started = 0.0, time.perf_counter()
+    made.data_wait_seconds, started = 0.0, time.perf_counter()
     for _ in made:
         time.sleep(0.06)
     seconds = time.perf_counter() - started
     made.close()
     if workers:
-        assert 0.02 < made.waited < 0.3  # the first batch; the worker has made the others by then
+        assert 0.02 < made.data_wait_seconds < 0.3  # the first batch; the worker has made the others by then
         assert seconds > 8 * 0.06 + 6 * 0.06
     else:
-        assert 8 * 0.03 <= made.waited < seconds - 8 * 0.06
+        assert 8 * 0.03 <= made.data_wait_seconds < seconds - 8 * 0.06
 
 
 def test_closing_one_of_two_waits_for_nobody() -> None:

@@ -30,7 +30,7 @@ def test_numbers_of_one_pair_do_not_run_into_those_of_the_next() -> None:
     assert len(np.unique(np.concatenate(blocks))) == 5000 * len(pairs)
 
 
-def test_numbers_of_neighbours_are_independent_and_uniform() -> None:
+def test_numbers_of_neighbors_are_independent_and_uniform() -> None:
     random = CountedRandom(0)
     numbers = np.array([random.at(1, i).random(2) for i in range(4000)])
     assert np.abs(numbers.mean(0) - 0.5).max() < 0.02

@@ -7,7 +7,7 @@ import pytest
 from sahi.predict import get_prediction, get_sliced_prediction
 
 from utils.detect.detections import Detections
-from utils.detect.detector import Detector, DetectorFacts
+from utils.detect.detector import Detector, DetectorInfo
 from utils.loading.size_rule import SizeRule
 from utils.slicing.sahi_model import SahiModel
 
@@ -16,7 +16,7 @@ class Brightest(Detector):
     """Finds the brightest pixel, as large a box as it is bright."""
 
     def __init__(self) -> None:
-        super().__init__(DetectorFacts("brightest", ("__background__", "dark", "bright"), SizeRule(64), "cpu", "none"))
+        super().__init__(DetectorInfo("brightest", ("__background__", "dark", "bright"), SizeRule(64), "cpu", "none"))
         self.batches: list[int] = []
 
     def prepare(self, image: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from tests.conftest import CLASSES, ROOT, squares
 from utils.cli.flags import parse_options
 from utils.cli.options import SliceOptions
 from utils.detect.detections import Detections
-from utils.detect.detector import Detector, DetectorFacts
+from utils.detect.detector import Detector, DetectorInfo
 from utils.detect.torch_detector import TorchDetector
 from utils.errors import UserError
 from utils.images.image_files import read_image, write_image
@@ -27,8 +27,8 @@ KINDS = ("GREEDYNMM", "NMM", "NMS")
 SLICES = Slices(70, 90, 0.2, 0.3)
 
 
-def facts(size: int = 96) -> DetectorFacts:
-    return DetectorFacts("test", tuple(CLASSES), SizeRule(size), "cpu", "random weights")
+def facts(size: int = 96) -> DetectorInfo:
+    return DetectorInfo("test", tuple(CLASSES), SizeRule(size), "cpu", "random weights")
 
 
 @pytest.fixture(scope="module")

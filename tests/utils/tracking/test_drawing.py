@@ -32,14 +32,14 @@ def test_nothing_to_draw() -> None:
     np.testing.assert_array_equal(draw(TrackedFrame(Tracks.none())), FRAME)
 
 
-def test_a_box_is_where_it_is_in_original_pixels_in_the_colour_of_its_id() -> None:
+def test_a_box_is_where_it_is_in_original_pixels_in_the_color_of_its_id() -> None:
     """Fault of the predecessor: boxes of tracks were drawn on the resized frame."""
     drawn = draw(TrackedFrame(tracks((5, 1, 20, 30, 60, 70))), show_labels=False)
     assert changed(drawn) == [[30, 20], [69, 59]]
     assert tuple(drawn[30, 40]) == class_color(5)
 
 
-def test_ids_of_one_class_have_colours_of_their_own_that_stay() -> None:
+def test_ids_of_one_class_have_colors_of_their_own_that_stay() -> None:
     one = draw(TrackedFrame(tracks((5, 1, 20, 30, 60, 70), (6, 1, 100, 30, 140, 70))), show_labels=False)
     other = draw(TrackedFrame(tracks((6, 1, 20, 30, 60, 70))), show_labels=False)
     assert tuple(one[30, 40]) != tuple(one[30, 120])

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.videos import number_of, pictures
 from utils.detect.detections import Detections
-from utils.detect.detector import Detector, DetectorFacts
+from utils.detect.detector import Detector, DetectorInfo
 from utils.loading.size_rule import SizeRule
 from utils.video.pipeline import Channel, Report, VideoPipeline
 from utils.video.types import Frame, VideoError, VideoFacts, VideoSource
@@ -48,7 +48,7 @@ class Stub(Detector):
     """Finds one box, of the frame's number."""
 
     def __init__(self, seconds: float = 0, fails_at: int | None = None) -> None:
-        super().__init__(DetectorFacts("stub", ("__background__", "a"), SizeRule(64), "cpu", source="nowhere"))
+        super().__init__(DetectorInfo("stub", ("__background__", "a"), SizeRule(64), "cpu", source="nowhere"))
         self.seconds, self.fails_at, self.batches = seconds, fails_at, []
 
     def prepare(self, image: np.ndarray) -> int:

@@ -114,7 +114,7 @@ def test_an_empty_file(tmp_path: Path) -> None:
         open_video(str(tmp_path / "a.mp4"))
 
 
-def test_a_missing_file_names_its_neighbour(tmp_path: Path) -> None:
+def test_a_missing_file_names_its_neighbor(tmp_path: Path) -> None:
     """Fault of the predecessor: a missing input raised AttributeError."""
     (tmp_path / "video.mp4").touch()
     with pytest.raises(UserError, match=r"video1\.mp4: no such file or folder; did you mean .*video\.mp4\?"):

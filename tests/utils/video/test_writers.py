@@ -63,20 +63,20 @@ def test_moments_that_do_not_grow_are_written_all_the_same(tmp_path: Path) -> No
 @pytest.mark.parametrize(("size", "padded"), [((65, 97), (66, 98)), ((1, 640), (2, 640)), ((1, 1), (2, 2))])
 @pytest.mark.parametrize("codec", ["h264", "mp4v"])
 def test_odd_sizes_are_padded(tmp_path: Path, size: tuple[int, int], padded: tuple[int, int], codec: str) -> None:
-    grey = [np.full((*size, 3), 90, np.uint8)] * 3
+    gray = [np.full((*size, 3), 90, np.uint8)] * 3
     assert f"padded to {padded[1]} x {padded[0]} px" in open_writer(tmp_path / "b.mp4", facts(*size)).words
-    frames, _ = read_back(write(tmp_path / "a.mp4", grey, facts(*size), codec=codec))
+    frames, _ = read_back(write(tmp_path / "a.mp4", gray, facts(*size), codec=codec))
     assert frames[0].shape == (*padded, 3)
     assert np.abs(frames[0].astype(int) - 90).max() < 6
 
 
-def test_colours_come_back(tmp_path: Path) -> None:
-    """The file says by which matrix its colours were made: without it players guess by the size."""
-    colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (200, 120, 40)]
-    picture = np.repeat(np.array(colours, np.uint8)[None], 32, 1).reshape(1, -1, 3).repeat(720, 0)
+def test_colors_come_back(tmp_path: Path) -> None:
+    """The file says by which matrix its colors were made: without it players guess by the size."""
+    colors = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (200, 120, 40)]
+    picture = np.repeat(np.array(colors, np.uint8)[None], 32, 1).reshape(1, -1, 3).repeat(720, 0)
     (frame, *_), _ = read_back(write(tmp_path / "a.mp4", [picture] * 2, facts(720, picture.shape[1])))
     middles = frame[360, 16::32].astype(int)
-    assert np.abs(middles - np.array(colours)).max() <= 4
+    assert np.abs(middles - np.array(colors)).max() <= 4
 
 
 def test_pixels_that_are_not_square(tmp_path: Path) -> None:

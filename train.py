@@ -20,7 +20,7 @@ from utils.errors import UserError
 if TYPE_CHECKING:  # heavy imports wait until they are needed, so that --help answers at once
     import torch
 
-    from datasets import DetectionDataset, TrainBatchSampler
+    from datasets import DetectionDataset, SampleKey, TrainBatchSampler
     from models.rcnn.detector import FasterRCNN
     from torch_utils.distributed import Processes
     from torch_utils.training.optimization import Schedule

@@ -75,13 +75,13 @@ def main(options: EvalOptions) -> None:
     if options.verbose:
         log.info(found.metrics.class_table())
     if processes.is_main:
-        facts = {
+        info = {
             "model": subject.name,
             "weights": options.weights or "published COCO weights",
             "data": f"{config.path}, {split}: {len(found.detections):,} images",
             "image size": f"{subject.size_rule}{_views(options)}",
         }
-        _write(folder, index, found, options, facts, results)
+        _write(folder, index, found, options, info, results)
     cleanup()
 
 
@@ -144,8 +144,8 @@ def _detector(options: EvalOptions, processes: "Processes") -> _Subject:
     )  # fmt: skip
     checkpoint = load_checkpoint(Path(options.weights)) if options.weights and not is_onnx(options.weights) else {}
     trained_with = TrainOptions(batch=_BATCH).over(checkpoint.get("options", {}))
-    facts = detector.facts
-    log.info("%s runs on %s", facts.source, facts.place)
+    info = detector.info
+    log.info("%s runs on %s", info.source, info.place)
 
     def measure(index: "LabelIndex", batch_size: int, new_labels: "np.ndarray | None") -> "Evaluation":
         subject = detector
@@ -153,7 +153,7 @@ def _detector(options: EvalOptions, processes: "Processes") -> _Subject:
             subject, batch_size = sliced(detector, options, batch=batch_size), 1
         return evaluate_detector(subject, index, batch_size=batch_size, workers=options.workers, new_labels=new_labels)
 
-    return _Subject(facts.name, facts.class_names, facts.size_rule, trained_with, measure)
+    return _Subject(info.name, info.class_names, info.size_rule, trained_with, measure)
 
 
 def _precision(device: "torch.device", trained_with: TrainOptions) -> "Precision":
@@ -172,7 +172,7 @@ def _write(
     index: "LabelIndex",
     found: "Evaluation",
     options: EvalOptions,
-    facts: Mapping[str, str],
+    info: Mapping[str, str],
     results: Path | None,
 ) -> None:
     """Everything that an evaluation leaves behind."""
@@ -188,7 +188,7 @@ def _write(
     try:
         analysis = write_evaluation(
             folder, index, found.detections, found.metrics,
-            title=f"Evaluation of {Path(facts['weights']).name}", facts=facts, numbers=numbers,
+            title=f"Evaluation of {Path(info['weights']).name}", info=info, numbers=numbers,
         )  # fmt: skip
         write_prediction_pictures(folder, index, found.detections, threshold=analysis.threshold)
         if results is not None:

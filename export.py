@@ -151,7 +151,7 @@ def _check(
     from utils.detect.torch_detector import TorchDetector
 
     other = OnnxDetector(path, device, content=content, must=must)
-    one = TorchDetector(opened.model, other.facts, device)
+    one = TorchDetector(opened.model, other.info, device)
     exact = HALF if half else EXACT
     for tolerance, padded, words in (
         (exact, False, "images that fill the input"),
@@ -169,7 +169,7 @@ def _check(
     torch_seconds, onnx_seconds = seconds(one, other, images[0])
     log.info(
         "An image takes %.3f s on %s, %.2f of PyTorch's %.3f s",
-        onnx_seconds, other.facts.place, onnx_seconds / torch_seconds, torch_seconds,
+        onnx_seconds, other.info.place, onnx_seconds / torch_seconds, torch_seconds,
     )  # fmt: skip
 
 

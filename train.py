@@ -124,7 +124,7 @@ def main(options: TrainOptions) -> None:
     validation = Validation(
         run, valid_index, train_index,
         valid=loaders.valid, sample=loaders.sample, trained=loaders.train,
-        facts={
+        info={
             "model": options.model,
             "data": f"{config.path}, valid: {len(valid_index):,} images",
             "image size": str(size_rule),

@@ -163,7 +163,7 @@ class Watching:
         self.images, self.waited = 0, 0.0
         self._detect_one = partial(detect_one, model=as_torchvision(model.eval()), precision=precision)
         names = ("__background__", *(f"class {k}" for k in range(1, CLASSES)))
-        facts = DetectorInfo("random", names, self._rule, str(precision.device), source="none")
+        info = DetectorInfo("random", names, self._rule, str(precision.device), source="none")
         model.to_device(precision.device)
         graphs = GraphedDetector(model) if precision.device.type == "cuda" else None  # as load_detector
 
@@ -171,7 +171,7 @@ class Watching:
             with precision.autocast():  # of the thread that asks
                 return graphs(batch) if graphs else model(batch.to(precision.device))
 
-        self._detector = TorchDetector(model, facts, precision.device, detect=detect)
+        self._detector = TorchDetector(model, info, precision.device, detect=detect)
 
     def stock(self) -> None:
         """See Both."""

@@ -79,12 +79,12 @@ def compare_times(index: LabelIndex, detector: Detector, rounds: int, count: int
     """The same pictures in turns, medians of the rounds; and whether all finds the same."""
     set_postprocess_backend("numpy")
     pictures = [index.pixels(i) for i in range(min(count, len(index)))]
-    names = {str(k): name for k, name in enumerate(detector.facts.class_names)}
+    names = {str(k): name for k, name in enumerate(detector.info.class_names)}
     transform = detector.model.transform
-    rule = detector.facts.size_rule
+    rule = detector.info.size_rule
     transform.min_size, transform.max_size = (rule.size,), max(rule.max_size, rule.size)
     torchvisions = TorchVisionDetectionModel(
-        model=detector.model, confidence_threshold=THRESHOLD, category_mapping=names, device=detector.facts.device
+        model=detector.model, confidence_threshold=THRESHOLD, category_mapping=names, device=detector.info.device
     )
     ways: dict[str, Callable[[np.ndarray], int]] = {
         "SAHI, its torchvision model": partial(_sahi, torchvisions),
@@ -144,7 +144,7 @@ def compare_merging(boxes: int) -> None:
 def compare_findings(index: LabelIndex, load: Callable[[int | None], Detector]) -> None:
     """COCO's numbers and seconds of whole pictures, at the training's size and enlarged, and of slices."""
     own = load(None)
-    sides = sorted({own.facts.size_rule.size * factor for factor in (1, 2, _SIDE)})
+    sides = sorted({own.info.size_rule.size * factor for factor in (1, 2, _SIDE)})
     ways = {f"whole at {side} px": load(side) for side in sides} | {"slices": SlicedDetector(own, SLICES)}
     for name, detector in ways.items():
         started = time.perf_counter()

@@ -44,7 +44,7 @@ def serial(path: Path, out: Path, detector: Detector, size: int) -> float:
 def pipelined(path: Path, out: Path, detector: Detector, codec: str, batch: int) -> Report:
     """Our pass over the video."""
     source = open_video(str(path))
-    writer = open_writer(out, source.facts, codec=codec)
+    writer = open_writer(out, source.info, codec=codec)
     return report_of(VideoPipeline(source, detector, DetectionAnnotator(NAMES), writer, batch=batch))
 
 
@@ -62,9 +62,9 @@ def long_video(path: Path, out: Path, frames: int) -> Path:
     writer, number = None, 0
     while number < frames:
         source = open_video(str(path))
-        writer = writer or open_writer(out, source.facts, sound=False)
+        writer = writer or open_writer(out, source.info, sound=False)
         for frame in islice(source.frames(), frames - number):
-            writer.write(frame.image, float(number / source.facts.rate))
+            writer.write(frame.image, float(number / source.info.rate))
             number += 1
         source.close()
     writer.close()
@@ -84,7 +84,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        length = open_video(options.input).facts.length
+        length = open_video(options.input).info.length
         path = long_video(Path(options.input), Path(folder) / "in.mp4", options.times * length)
         out = Path(folder) / "out.mp4"
         for name, detector in detectors(options.imgsz, options.model).items():
@@ -92,7 +92,7 @@ def main() -> None:
             pipelined(path, out, detector, CODECS[0], options.batch)
             rates: list[float] = []
             cpu: dict[str, list[float]] = {way: [] for way in ("serial", *CODECS)}  # ms a frame
-            frames = open_video(str(path)).facts.length
+            frames = open_video(str(path)).info.length
             reports: dict[str, list[Report]] = {codec: [] for codec in CODECS}
             for _ in range(options.rounds):
                 started = time.process_time()

@@ -233,7 +233,7 @@ def test_without_arguments_it_takes_the_video_of_the_repository(
     from utils.video.video_inference import video_of
 
     monkeypatch.chdir(ROOT)
-    assert video_of(parse_options(VideoOptions, "", [])).source.facts.name == "example_test_data/video_1.mp4"
+    assert video_of(parse_options(VideoOptions, "", [])).source.info.name == "example_test_data/video_1.mp4"
     (tmp_path / "a.yaml").write_text("CLASSES: [__background__, red, green]\n")
     with pytest.raises(UserError, match=r"a\.yaml: video_path is missing"):
         video_of(parse_options(VideoOptions, "", ["--data", str(tmp_path / "a.yaml")]))

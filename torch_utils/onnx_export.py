@@ -165,10 +165,10 @@ def _at_same_pixels(
     one: TorchDetector, other: OnnxDetector, image: np.ndarray, *, padded: bool
 ) -> tuple[Callable[[], Detections], Callable[[], Detections]]:
     sample = other.prepare(image)
-    batch = _block(sample, other.facts.size_rule)
+    batch = _block(sample, other.info.size_rule)
     if not padded:
         height, width = batch.images.shape[1:3]
-        batch = _block(sample._replace(image=cv2.resize(image, (width, height))), other.facts.size_rule)
+        batch = _block(sample._replace(image=cv2.resize(image, (width, height))), other.info.size_rule)
     return lambda: one.detect_batch(batch)[0], lambda: other.detect_batch(batch)[0]
 
 

@@ -62,7 +62,7 @@ def load_detector(
         raise UserError(f"--tensorrt is for .onnx files, not for {weights or 'a COCO model'}: export.py makes one")
     opened = open_detector(load_checkpoint(Path(weights)) if weights else None, model, default=default)
     rule = size_rule_in_use(opened, weights, imgsz=imgsz, square=square)
-    facts = DetectorInfo(
+    info = DetectorInfo(
         name=opened.name,
         class_names=opened.class_names,
         size_rule=rule,
@@ -73,7 +73,7 @@ def load_detector(
     )
     model = opened.model.to_device(chosen)
     graphs = cuda_graphs and chosen.type == "cuda" and not model.use_torchvision_ops
-    return TorchDetector(model, facts, chosen, detect=GraphedDetector(model) if graphs else None)
+    return TorchDetector(model, info, chosen, detect=GraphedDetector(model) if graphs else None)
 
 
 def detector_of(options: UseOptions) -> Detector:

@@ -49,8 +49,8 @@ def detectors(size: int, model: str | None) -> dict[str, Detector]:
     }
     if model:
         torch.manual_seed(0)
-        facts = DetectorInfo(model, NAMES, SizeRule(size), "cpu", source="random")
-        found[model] = TorchDetector(create_model[model](len(NAMES), pretrained=False), facts, torch.device("cpu"))
+        info = DetectorInfo(model, NAMES, SizeRule(size), "cpu", source="random")
+        found[model] = TorchDetector(create_model[model](len(NAMES), pretrained=False), info, torch.device("cpu"))
     return found
 
 

@@ -53,7 +53,7 @@ class Pair:
         self.nodes = operators(proto).total()
         self.content = content_of(proto, metadata(name, rule, batch=batch, half=half))
         self.onnx = OnnxDetector(Path(name), _CPU, content=self.content)
-        self.torch = TorchDetector(model, self.onnx.facts, _CPU)
+        self.torch = TorchDetector(model, self.onnx.info, _CPU)
 
     def difference(self) -> Difference:
         """On the picture upright and on its side."""

@@ -61,9 +61,9 @@ def test_a_path_and_its_pixels_give_the_same(weights: Path, tmp_path: Path) -> N
     assert found.scores.min() >= 0.3
     assert_equal(found, detector(tmp_path / "a.png", threshold=0.3))
     assert_equal(found, detector([str(tmp_path / "a.png")], threshold=0.3)[0])
-    assert detector.facts.class_names == tuple(CLASSES)
-    assert detector.facts.size_rule == SizeRule(96)
-    assert detector.facts.device == "cpu"
+    assert detector.info.class_names == tuple(CLASSES)
+    assert detector.info.size_rule == SizeRule(96)
+    assert detector.info.device == "cpu"
 
 
 def test_what_is_found_does_not_depend_on_the_images_beside(weights: Path) -> None:
@@ -91,7 +91,7 @@ def test_graphs_are_for_gpus(
     weights: Path, monkeypatch: pytest.MonkeyPatch, device: str, cuda_graphs: bool, expected: type
 ) -> None:
     monkeypatch.setattr(predict, "pick_device", lambda _: torch.device(device))
-    monkeypatch.setattr(predict, "TorchDetector", lambda model, facts, device, *, detect: detect)
+    monkeypatch.setattr(predict, "TorchDetector", lambda model, info, device, *, detect: detect)
     monkeypatch.setattr(FasterRCNN, "place_on", lambda model, device: model)
     assert type(load_detector(weights, cuda_graphs=cuda_graphs)) is expected
 

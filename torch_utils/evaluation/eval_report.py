@@ -31,7 +31,7 @@ class EvalReport:
     """What goes onto the page."""
 
     title: str
-    facts: Mapping[str, str]  # what was evaluated on what: name -> value
+    info: Mapping[str, str]  # what was evaluated on what: name -> value
     metrics: Mapping[str, Any]  # the content of metrics.json
     analysis: DetectionAnalysis
     plots: Mapping[str, bytes]  # file name -> PNG
@@ -60,8 +60,8 @@ class EvalReport:
             "precision there": _number(at_best["precision"]),
             "recall there": _number(at_best["recall"]),
         }
-        facts = table(["", ""], [[name, text(value)] for name, value in self.facts.items()]) if self.facts else ""
-        return f'<section id="summary" aria-label="Summary">\n{tiles(numbers)}{facts}</section>\n'
+        info = table(["", ""], [[name, text(value)] for name, value in self.info.items()]) if self.info else ""
+        return f'<section id="summary" aria-label="Summary">\n{tiles(numbers)}{info}</section>\n'
 
     def _numbers(self) -> str:
         rows = [[text(name), _number(value)] for name, value in self.metrics["stats"].items()]

@@ -29,7 +29,7 @@ def write_evaluation(
     *,
     analysis: DetectionAnalysis | None = None,
     title: str = "Evaluation",
-    facts: Mapping[str, str] | None = None,
+    info: Mapping[str, str] | None = None,
     numbers: Mapping[str, object] | None = None,
 ) -> DetectionAnalysis:
     """Write metrics.json, the PNG curves and the confusion matrix, worst_images.jpg and report.html.
@@ -62,7 +62,7 @@ def write_evaluation(
         _write_bytes(folder / WORST_IMAGES, contact_sheet(worst))
     else:
         (folder / WORST_IMAGES).unlink(missing_ok=True)
-    report = EvalReport(title, facts or {}, content, analysis, plots, worst)
+    report = EvalReport(title, info or {}, content, analysis, plots, worst)
     write_text(folder / REPORT, report.page())
     return analysis
 

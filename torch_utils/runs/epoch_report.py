@@ -31,7 +31,7 @@ class EpochReport:
 
     folder: Path  # of the run
     index: LabelIndex  # of the validation split
-    facts: Mapping[str, str]  # about the run, for the page: name -> value
+    info: Mapping[str, str]  # about the run, for the page: name -> value
     found: Evaluation
     epoch: int
 
@@ -53,10 +53,10 @@ class EpochReport:
             OSError: a file cannot be written.
         """
         metrics = self.found.metrics
-        facts = {**self.facts, "epoch": f"{self.epoch}, the best so far"}
+        info = {**self.info, "epoch": f"{self.epoch}, the best so far"}
         write_evaluation(
             self.folder, self.index, self.found.detections, metrics,
-            analysis=self.analysis, title=f"Best epoch of {self.folder.name}", facts=facts,
+            analysis=self.analysis, title=f"Best epoch of {self.folder.name}", info=info,
             numbers={"epoch": self.epoch},
         )  # fmt: skip
         said = self.analysis.as_dict()

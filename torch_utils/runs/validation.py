@@ -37,7 +37,7 @@ class Validation:
         valid: Loader,
         sample: Loader | None,
         trained: Loader,
-        facts: Mapping[str, str],
+        info: Mapping[str, str],
         single_batch: int | None,
     ) -> None:
         updater = run.updater
@@ -45,7 +45,7 @@ class Validation:
         self._valid, self._sample, self._trained = valid, sample, trained
         self._model: FasterRCNN = updater.average.model if updater.average else updater.model
         self._measure = partial(evaluate, precision=updater.precision, processes=run.processes)
-        self._report = partial(EpochReport, run.folder, valid_index, facts)
+        self._report = partial(EpochReport, run.folder, valid_index, info)
         self._single_batch = single_batch
 
     def after(self, done: EpochProgress) -> None:

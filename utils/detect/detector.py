@@ -52,8 +52,8 @@ class Detector(ABC):
     `detect` several that were prepared. Detections of an image do not depend on the others beside it.
     """
 
-    def __init__(self, facts: DetectorInfo) -> None:
-        self.facts = facts
+    def __init__(self, info: DetectorInfo) -> None:
+        self.info = info
 
     def __call__(
         self,
@@ -79,9 +79,9 @@ class Detector(ABC):
         return [found.filtered(threshold, classes) for found in self.detect(prepared)] if prepared else []
 
     def _check(self, threshold: float | np.ndarray, classes: Collection[int] | None) -> None:
-        names = self.facts.class_names
+        names = self.info.class_names
         if not isinstance(threshold, np.ndarray) and not (isinstance(threshold, Real) and 0 <= threshold <= 1):
-            best = f"; this detector's best is {self.facts.best_threshold:.3f}" if self.facts.best_threshold else ""
+            best = f"; this detector's best is {self.info.best_threshold:.3f}" if self.info.best_threshold else ""
             raise DataError(f"threshold={threshold!r}: expected a number from 0 to 1, or an array by label{best}")
         for label in () if classes is None else classes:
             if not (isinstance(label, Integral) and 0 <= label < len(names)):
@@ -104,7 +104,7 @@ class BatchDetector(Detector):
     def prepare(self, image: np.ndarray) -> Sample:
         """The image at its network size."""
         height, width = image.shape[:2]
-        size = self.facts.size_rule.network_size(height, width)
+        size = self.info.size_rule.network_size(height, width)
         resized = resize(LabeledImage(image, _NO_BOXES, _NO_LABELS), *size)
         return Sample(resized.image, (height, width), 0, resized.boxes, resized.labels)
 

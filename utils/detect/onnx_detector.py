@@ -75,7 +75,7 @@ class OnnxDetector(BatchDetector):
         Raises:
             UserError: the graph has one size, which is not this.
         """
-        rule, canvas = self.facts.size_rule, self._canvas
+        rule, canvas = self.info.size_rule, self._canvas
         if canvas is None and imgsz is not None:
             rule = SizeRule(imgsz, square=square)
         elif canvas is not None and imgsz is not None and (canvas.height, canvas.width) != (imgsz, imgsz):
@@ -83,7 +83,7 @@ class OnnxDetector(BatchDetector):
                 f"--imgsz {imgsz}: {self._path} was exported for images of {canvas.width} x {canvas.height} px and "
                 "takes no others: drop --imgsz, or export again with it as --width and --height, or with --dynamic"
             )
-        self.facts = replace(self.facts, size_rule=replace(rule, square=True) if square else rule)
+        self.info = replace(self.info, size_rule=replace(rule, square=True) if square else rule)
 
     def detect_batch(self, batch: Batch) -> list[Detections]:
         """See BatchDetector."""
@@ -106,7 +106,7 @@ class OnnxDetector(BatchDetector):
             boxes, scores, labels = self._session.run(list(_OUTPUTS), {"images": images, "sizes": sizes})
         except _onnxruntime_errors() as error:
             raise UserError(f"{self._path}: onnxruntime cannot run it ({_first_line(error)})") from None
-        if labels.max(initial=0) >= len(self.facts.class_names) or labels.min(initial=0) < 0:
+        if labels.max(initial=0) >= len(self.info.class_names) or labels.min(initial=0) < 0:
             raise UserError(f"{self._path}: finds classes that it has no names for: it is damaged, export it again")
         scales = original_sizes.astype(np.float32) / sizes[: len(original_sizes)].astype(np.float32)
         return [

@@ -19,12 +19,12 @@ class TorchDetector(BatchDetector):
     def __init__(
         self,
         model: nn.Module,
-        facts: DetectorInfo,
+        info: DetectorInfo,
         device: torch.device,
         *,
         detect: Callable[[Batch], list[dict[str, torch.Tensor]]] | None = None,
     ) -> None:
-        super().__init__(facts)
+        super().__init__(info)
         self.model = model.to(device).eval()
         self.device = device
         self._detect = detect or (lambda batch: self.model(batch.to(device)))

@@ -24,14 +24,14 @@ class CocoLog:
         self._images, self._annotations = _part(path.parent), _part(path.parent)
         self._image_count = self._annotation_count = 0
 
-    def add(self, name: str, height: int, width: int, found: Detections, **facts: Any) -> None:
+    def add(self, name: str, height: int, width: int, found: Detections, **info: Any) -> None:
         """Append one image, with `facts` beside COCO's own.
 
         Raises:
             OSError: the disk does not take it.
         """
         self._image_count += 1
-        entry = {"id": self._image_count, "file_name": name, "height": height, "width": width, **facts}
+        entry = {"id": self._image_count, "file_name": name, "height": height, "width": width, **info}
         self._write(self._images, entry, is_first=self._image_count == 1)
         boxes, scores, labels = found.boxes.tolist(), found.scores.tolist(), found.labels.tolist()
         for (x1, y1, x2, y2), score, label in zip(boxes, scores, labels, strict=True):

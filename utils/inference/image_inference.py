@@ -69,11 +69,11 @@ def use_on_images(
         UserError: something is wrong, or images were left out, after all others were done.
         Interrupted: a signal came, after what was done was written.
     """
-    facts, files = detector.facts, images.files
-    class_names = class_names_in_use(facts, images.config)
+    info, files = detector.info, images.files
+    class_names = class_names_in_use(info, images.config)
     check_classes(options.classes, class_names)
     threshold = threshold_in_use(
-        options.threshold, dict(options.class_thresholds or ()), facts, class_names, typed="threshold" in options.given
+        options.threshold, dict(options.class_thresholds or ()), info, class_names, typed="threshold" in options.given
     )
     step = options.batch
     if slices is not None:
@@ -81,7 +81,7 @@ def use_on_images(
         step = 1  # the slices of an image fill batches, and several large images would fill the memory
     folder = output_folder(options.output, files.paths, files.names)
     results = ImageResults(folder, options.result_kinds(), class_names, files.names)
-    log.info("%s on %s at %s; results go to %s", facts.name, facts.place, facts.size_rule, folder)
+    log.info("%s on %s at %s; results go to %s", info.name, info.place, info.size_rule, folder)
     with StopSignal("what is done is kept, and the tables are written") as signals:
         done = detect_images(
             detector,

@@ -15,13 +15,13 @@ from utils.run_folder import INFERENCE, given_folder, numbered_folder
 log = logging.getLogger(__name__)
 
 
-def class_names_in_use(facts: DetectorInfo, config: DataConfig | None) -> Sequence[str]:
+def class_names_in_use(info: DetectorInfo, config: DataConfig | None) -> Sequence[str]:
     """The names of --data where it is given, else the detector's own."""
     if config is None:
-        return facts.class_names
-    if len(config.classes) != len(facts.class_names):
+        return info.class_names
+    if len(config.classes) != len(info.class_names):
         raise UserError(
-            f"{config.path}: CLASSES has {len(config.classes)} entries, the model {len(facts.class_names)}: "
+            f"{config.path}: CLASSES has {len(config.classes)} entries, the model {len(info.class_names)}: "
             "drop --data, the model knows its names"
         )
     return config.classes
@@ -37,7 +37,7 @@ def check_classes(wished: Sequence[int] | None, class_names: Sequence[str]) -> N
 def threshold_in_use(
     wish: float | str,
     of_classes: Mapping[str, float],
-    facts: DetectorInfo,
+    info: DetectorInfo,
     class_names: Sequence[str],
     *,
     typed: bool,
@@ -52,13 +52,13 @@ def threshold_in_use(
     Raises:
         UserError: the checkpoint proposes nothing, or there is no such class.
     """
-    common = _common_threshold(wish, facts, typed=typed)
+    common = _common_threshold(wish, info, typed=typed)
     if not of_classes and wish != BEST_PER_CLASS:
         return common
     each = np.full(len(class_names), common)
     if wish == BEST_PER_CLASS:
-        proposed = facts.class_thresholds or {}
-        each = np.array([common if (own := proposed.get(name)) is None else own for name in facts.class_names])
+        proposed = info.class_thresholds or {}
+        each = np.array([common if (own := proposed.get(name)) is None else own for name in info.class_names])
     for name, score in of_classes.items():
         each[_label(name, class_names)] = score
     words = (f"{name} {score:.3f}" for name, score in zip(class_names[1:], each[1:], strict=True) if name != "N/A")
@@ -82,12 +82,12 @@ def output_folder(wish: str | None, inputs: Collection[Path] = (), names: Collec
     return given_folder(folder)
 
 
-def _common_threshold(wish: float | str, facts: DetectorInfo, *, typed: bool) -> float:
-    proposed = facts.best_threshold
+def _common_threshold(wish: float | str, info: DetectorInfo, *, typed: bool) -> float:
+    proposed = info.best_threshold
     if wish in (BEST, BEST_PER_CLASS):
-        if proposed is None or (wish == BEST_PER_CLASS and facts.class_thresholds is None):
+        if proposed is None or (wish == BEST_PER_CLASS and info.class_thresholds is None):
             raise UserError(
-                f"--threshold {wish}: {facts.source} does not say which it is (best_model.pth of a training does): "
+                f"--threshold {wish}: {info.source} does not say which it is (best_model.pth of a training does): "
                 "give a number, such as the one that eval.py prints"
             )
         log.info("Threshold of the score, the best of validation by mean F1: %.3f", proposed)

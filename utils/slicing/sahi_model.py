@@ -28,7 +28,7 @@ class SahiModel(DetectionModel):
     """
 
     def __init__(self, detector: Detector, *, confidence_threshold: float = 0.3) -> None:
-        names = {str(label): name for label, name in enumerate(detector.facts.class_names)}
+        names = {str(label): name for label, name in enumerate(detector.info.class_names)}
         super().__init__(
             model=detector, device="cpu", confidence_threshold=confidence_threshold, category_mapping=names
         )

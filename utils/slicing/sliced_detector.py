@@ -69,7 +69,7 @@ class SlicedDetector(Detector):
         batch: int = _BATCH,
         uniting: float | np.ndarray = 0.0,
     ) -> None:
-        super().__init__(detector.facts)
+        super().__init__(detector.info)
         self.detector = detector
         self.slices = slices or Slices()
         self.wished_merging = merging
@@ -167,7 +167,7 @@ def sliced(
         class_agnostic=options.class_agnostic,
     )
     whole = ", and the whole image" if options.standard_pred else ""
-    log.info("Slices of %s%s, each at %s; %s", slices, whole, detector.facts.size_rule, merging)
+    log.info("Slices of %s%s, each at %s; %s", slices, whole, detector.info.size_rule, merging)
     return SlicedDetector(
         detector, slices, merging, whole_image=options.standard_pred, threshold=threshold, classes=classes,
         batch=batch or _BATCH, uniting=uniting,

@@ -121,7 +121,7 @@ class AvReader(VideoSource):
         is_sideways = self._turn in (90, 270)
         own = sane_rate(self._stream.average_rate) or sane_rate(self._stream.guessed_rate)
         is_endless = isinstance(self._origin, str) and not self._container.duration
-        self.facts = VideoFacts(
+        self.info = VideoFacts(
             name=self._name,
             stem=stem,
             height=width if is_sideways else height,
@@ -135,9 +135,9 @@ class AvReader(VideoSource):
 
     def frames(self) -> Iterator[Frame]:
         """See VideoSource."""
-        clock, number, seconds = Clock(self.facts.rate), 0, 0.0
+        clock, number, seconds = Clock(self.info.rate), 0, 0.0
         decoded = self._first
-        start = self._start if self._start is not None and not self.facts.is_live else decoded.time
+        start = self._start if self._start is not None and not self.info.is_live else decoded.time
         try:
             while decoded is not None:
                 claimed = None if decoded.time is None or start is None else decoded.time - start
@@ -150,7 +150,7 @@ class AvReader(VideoSource):
         if self.damaged:
             log.warning("%s: %d damaged pieces of it could not be decoded and were left out", self._name, self.damaged)
         expected = self._expected_seconds()
-        end = seconds + float(1 / self.facts.rate)
+        end = seconds + float(1 / self.info.rate)
         if expected is not None and expected - end > max(_SHORT, _SHORT_SHARE * expected):
             raise VideoError(
                 f"{self._name}: ends after frame {number}, at {end:.1f} s of the {expected:.1f} s that it says it has: "

@@ -41,13 +41,13 @@ class OpenCvReader(VideoSource):
         height, width = self._first.shape[:2]
         own = sane_rate(self._capture.get(cv2.CAP_PROP_FPS))
         length = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        self.facts = VideoFacts(
+        self.info = VideoFacts(
             str(path), path.stem, height, width, rate or own or USUAL_RATE, length if length > 0 else None
         )
 
     def frames(self) -> Iterator[Frame]:
         """See VideoSource."""
-        clock, bgr, number = Clock(self.facts.rate), self._first, 0
+        clock, bgr, number = Clock(self.info.rate), self._first, 0
         while bgr is not None:
             yield Frame(number, clock.seconds(None), cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
             number += 1
@@ -65,12 +65,12 @@ class OpenCvWriter:
         UserError: it cannot be written.
     """
 
-    def __init__(self, path: Path, facts: VideoFacts) -> None:
+    def __init__(self, path: Path, info: VideoFacts) -> None:
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         self.path = path
-        self.words = f"mp4v by OpenCV at a constant {float(facts.rate):g} frames a second, without sound"
-        size = facts.width, facts.height
-        self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), float(facts.rate), size)
+        self.words = f"mp4v by OpenCV at a constant {float(info.rate):g} frames a second, without sound"
+        size = info.width, info.height
+        self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), float(info.rate), size)
         if not self._writer.isOpened():
             raise UserError(f"{path}: OpenCV cannot write it: is the folder writable?")
 

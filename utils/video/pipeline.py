@@ -167,8 +167,8 @@ class VideoPipeline:
     ) -> None:
         self._source, self._detector, self._annotator, self._writer = source, detector, annotator, writer
         self._log = log
-        self._keep, self._count, self._fill = keep, count, not (drop or source.facts.is_live)
-        depth = max(1, min(batch, _MOST_BYTES // (_CHANNELS * source.facts.frame_bytes)))
+        self._keep, self._count, self._fill = keep, count, not (drop or source.info.is_live)
+        depth = max(1, min(batch, _MOST_BYTES // (_CHANNELS * source.info.frame_bytes)))
         self._batch = depth
         self._read: Channel[Frame] = Channel(depth, drop_oldest=drop)
         self._prepared: Channel[_Prepared] = Channel(depth)
@@ -285,7 +285,7 @@ class VideoPipeline:
         return [_Prepared(frame, self._detector.prepare(frame.image)) for frame in frames]
 
     def _detect(self, items: Sequence[_Prepared]) -> list[_Found]:
-        with memory_watch(f"frame {items[0].frame.number} of {self._source.facts.name}", "lower --imgsz or --batch"):
+        with memory_watch(f"frame {items[0].frame.number} of {self._source.info.name}", "lower --imgsz or --batch"):
             found = self._detector.detect([item.sample for item in items])
         return [_Found(item.frame, self._keep(each)) for item, each in zip(items, found, strict=True)]
 

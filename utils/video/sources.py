@@ -90,11 +90,11 @@ class ImageFrames(VideoSource):
         height, width = read_image(self._paths[0]).shape[:2]
         check_size(str(self._paths[0]), height, width)
         folder = str(self._paths[0].parent)
-        self.facts = VideoFacts(folder, stem, height, width, rate or USUAL_RATE, length=len(self._paths))
+        self.info = VideoFacts(folder, stem, height, width, rate or USUAL_RATE, length=len(self._paths))
 
     def frames(self) -> Iterator[Frame]:
         """See VideoSource; a frame that cannot be read is left out, and told at the end."""
-        height, width = self.facts.height, self.facts.width
+        height, width = self.info.height, self.info.width
         unreadable, others = [], 0
         for place, path in enumerate(self._paths):
             try:
@@ -107,7 +107,7 @@ class ImageFrames(VideoSource):
                 others += 1
                 if others == 1:
                     log.warning("%s: frames of other sizes are resized to %d x %d px", path, width, height)
-            yield Frame(place - len(unreadable), float(place / self.facts.rate), image)
+            yield Frame(place - len(unreadable), float(place / self.info.rate), image)
         if unreadable:
             listed = "; ".join(unreadable[:_MOST_LISTED])
             raise VideoError(f"{len(unreadable)} of {len(self._paths)} frames were left out: {listed}")
@@ -133,17 +133,17 @@ class Camera(VideoSource):
             raise VideoError(f"{name}: gives no picture: is it plugged in, and free? Cameras count from 0")
         height, width = image.shape[:2]
         own = sane_rate(self._capture.get(cv2.CAP_PROP_FPS))
-        self.facts = VideoFacts(name, f"camera_{number}", height, width, rate or own or USUAL_RATE, is_live=True)
+        self.info = VideoFacts(name, f"camera_{number}", height, width, rate or own or USUAL_RATE, is_live=True)
 
     def frames(self) -> Iterator[Frame]:
         """See VideoSource; the moments are when frames came."""
-        clock, started, number = Clock(self.facts.rate), time.monotonic(), 0
+        clock, started, number = Clock(self.info.rate), time.monotonic(), 0
         while True:
             has_image, bgr = self._capture.read()
             if not has_image:
-                raise VideoError(f"{self.facts.name}: gave no picture after frame {number}: was it unplugged?")
+                raise VideoError(f"{self.info.name}: gave no picture after frame {number}: was it unplugged?")
             seconds = clock.seconds(time.monotonic() - started)
-            yield Frame(number, seconds, _fitted(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), self.facts))
+            yield Frame(number, seconds, _fitted(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), self.info))
             number += 1
 
     def close(self) -> None:
@@ -167,11 +167,11 @@ class Stream(VideoSource):
         self._reconnect, self._first_wait = reconnect, first_wait
         self._unwanted = threading.Event()
         self._reader = self._open()
-        self.facts = self._reader.facts
+        self.info = self._reader.info
 
     def frames(self) -> Iterator[Frame]:
         """See VideoSource."""
-        clock, started, number = Clock(self.facts.rate), time.monotonic(), 0
+        clock, started, number = Clock(self.info.rate), time.monotonic(), 0
         failures, last, offset = 0, -1.0, 0.0
         while True:
             problem = "it ended"
@@ -181,17 +181,17 @@ class Stream(VideoSource):
                     if seconds <= last:
                         continue  # of what has an end, seen before it broke off
                     failures, last = 0, clock.seconds(seconds)
-                    yield Frame(number, last, _fitted(frame.image, self.facts))
+                    yield Frame(number, last, _fitted(frame.image, self.info))
                     number += 1
-                if not self.facts.is_live:
+                if not self.info.is_live:
                     return
             except VideoError as error:
                 problem = str(error).removeprefix(f"{self._name}: ")
             failures = self._open_again(failures, number, problem)
             if self._unwanted.is_set():
                 return
-            if self.facts.is_live:
-                offset = max(time.monotonic() - started, last + float(1 / self.facts.rate))
+            if self.info.is_live:
+                offset = max(time.monotonic() - started, last + float(1 / self.info.rate))
 
     def close(self) -> None:
         """See VideoSource."""
@@ -246,9 +246,9 @@ def _frames_of_folder(path: Path, wish: str, rate: Fraction | None) -> VideoSour
     return ImageFrames(images, path.resolve().name or "frames", rate)
 
 
-def _fitted(image: np.ndarray, facts: VideoFacts) -> np.ndarray:
+def _fitted(image: np.ndarray, info: VideoFacts) -> np.ndarray:
     """At the size of the video, which a camera or a stream may leave when it starts anew."""
-    size = facts.width, facts.height
+    size = info.width, info.height
     return image if image.shape[1::-1] == size else cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 

@@ -55,7 +55,7 @@ class VideoFacts:
 class VideoSource(ABC):
     """A video to read once, from its start; used by one thread at a time."""
 
-    facts: VideoFacts
+    info: VideoFacts
 
     @abstractmethod
     def frames(self) -> Iterator[Frame]:

@@ -64,22 +64,22 @@ def use_on_video(detector: Detector, video: Video, options: VideoOptions) -> Non
         UserError: something is wrong, or the video ended before its end, after what there is was written.
         Interrupted: a signal came, after what was done was written.
     """
-    source, facts = video.source, detector.facts
-    class_names = class_names_in_use(facts, video.config)
+    source, info = video.source, detector.info
+    class_names = class_names_in_use(info, video.config)
     check_classes(options.classes, class_names)
     threshold = threshold_in_use(
-        options.threshold, dict(options.class_thresholds or ()), facts, class_names, typed="threshold" in options.given
+        options.threshold, dict(options.class_thresholds or ()), info, class_names, typed="threshold" in options.given
     )
     step = options.batch
-    name = f"{source.facts.stem}.mp4"
-    folder = output_folder(options.output, [source.facts.file] if source.facts.file else [], [name])
-    annotator, lowest = _annotator(options, source.facts, facts, class_names, threshold, folder)
+    name = f"{source.info.stem}.mp4"
+    folder = output_folder(options.output, [source.info.file] if source.info.file else [], [name])
+    annotator, lowest = _annotator(options, source.info, info, class_names, threshold, folder)
     if options.wants_slices():
         detector = sliced(
             detector, options, threshold=lowest, classes=options.classes, batch=options.batch, uniting=threshold
         )
         step = 1  # the slices of a frame fill batches
-    writer = open_writer(folder / name, source.facts, codec=options.codec, sound=not options.no_audio)
+    writer = open_writer(folder / name, source.info, codec=options.codec, sound=not options.no_audio)
 
     def counted(found: Detections) -> Detections:
         return found.filtered(threshold)  # a tracker makes use of weaker ones
@@ -87,9 +87,9 @@ def use_on_video(detector: Detector, video: Video, options: VideoOptions) -> Non
     frame_log = None
     if options.log_json:
         frame_log = FrameLog(CocoLog(folder / "log.json", class_names), counted)
-    log.info("%s on %s at %s; results go to %s", facts.name, facts.place, facts.size_rule, folder)
-    log.info("%s; written as %s", source.facts, writer.words)
-    drop = source.facts.is_live if options.drop_frames is None else options.drop_frames
+    log.info("%s on %s at %s; results go to %s", info.name, info.place, info.size_rule, folder)
+    log.info("%s; written as %s", source.info, writer.words)
+    drop = source.info.is_live if options.drop_frames is None else options.drop_frames
     pipeline = VideoPipeline(
         source,
         detector,
@@ -152,7 +152,7 @@ def _annotator(
 def _run(pipeline: VideoPipeline, source: VideoSource, signals: StopSignal, options: VideoOptions) -> None:
     """Run to the end, or until a signal or the user of the window ends it."""
     is_stopping = False
-    bar = tqdm(total=source.facts.length, desc="Detecting", unit="frame", delay=1, leave=False, disable=None)
+    bar = tqdm(total=source.info.length, desc="Detecting", unit="frame", delay=1, leave=False, disable=None)
     with bar, pipeline:
         if not (options.show or options.mpl_show):
             while not pipeline.wait(_POLL):
@@ -161,7 +161,7 @@ def _run(pipeline: VideoPipeline, source: VideoSource, signals: StopSignal, opti
                     is_stopping = True
                     pipeline.stop()
             return
-        with VideoWindow(source.facts.stem, opencv=options.show, matplotlib=options.mpl_show) as window:
+        with VideoWindow(source.info.stem, opencv=options.show, matplotlib=options.mpl_show) as window:
             while not pipeline.wait(_WINDOW_POLL):
                 bar.update(pipeline.written - bar.n)
                 if not is_stopping and (not window.show(pipeline.latest) or signals.signal is not None):

@@ -46,7 +46,7 @@ class VideoWriter(Protocol):
         """Make the file whole."""
 
 
-def open_writer(path: str | Path, facts: VideoFacts, *, codec: str | None = None, sound: bool = True) -> VideoWriter:
+def open_writer(path: str | Path, info: VideoFacts, *, codec: str | None = None, sound: bool = True) -> VideoWriter:
     """A writer for pictures of the size of a video's frames.
 
     Args:
@@ -58,10 +58,10 @@ def open_writer(path: str | Path, facts: VideoFacts, *, codec: str | None = None
     """
     path = Path(path)
     if has_av():
-        return AvWriter(path, facts, codec or H264, sound=facts.file if sound else None)
+        return AvWriter(path, info, codec or H264, sound=info.file if sound else None)
     if codec == H264:
         raise UserError(f"--codec {H264} needs PyAV: pip install av, or drop --codec")
-    return OpenCvWriter(path, facts)
+    return OpenCvWriter(path, info)
 
 
 class AvWriter:
@@ -74,33 +74,33 @@ class AvWriter:
         UserError: it cannot be written.
     """
 
-    def __init__(self, path: Path, facts: VideoFacts, codec: str, *, sound: Path | None = None) -> None:
+    def __init__(self, path: Path, info: VideoFacts, codec: str, *, sound: Path | None = None) -> None:
         import av
         import av.container.core
 
         av.logging.set_level(None)
         self._av, self.path = av, path
         self._time_base, self._last = _TIME_BASES[codec], -1
-        self._even = facts.height + facts.height % 2, facts.width + facts.width % 2
+        self._even = info.height + info.height % 2, info.width + info.width % 2
         height, width = self._even
         self.words = f"{_WORDS[codec]} in an MP4"
-        if self._even != (facts.height, facts.width):
+        if self._even != (info.height, info.width):
             self.words += f", padded to {width} x {height} px (the codec takes even sizes only)"
         self._sound, words = self._check_sound(sound)
         self.words += words
         options = dict(_X264)
         if codec == MP4V:
-            options = {"b": str(max(100_000, int(height * width * facts.rate * _MPEG4_BITS)))}
+            options = {"b": str(max(100_000, int(height * width * info.rate * _MPEG4_BITS)))}
         with self._told():
             self._container = av.open(
                 str(path), "w", format="mp4", options={"movflags": "+hybrid_fragmented+delay_moov"}
             )
             self._container.flags |= av.container.core.Flags.flush_packets.value
-            self._stream = self._container.add_stream(_ENCODERS[codec], rate=facts.rate, options=options)
+            self._stream = self._container.add_stream(_ENCODERS[codec], rate=info.rate, options=options)
             context = self._stream.codec_context
             context.width, context.height, context.pix_fmt = width, height, "yuv420p"
-            context.time_base, context.sample_aspect_ratio = self._time_base, facts.pixel_aspect
-            context.gop_size = max(1, round(2 * facts.rate))  # a fragment, which a crash may cost, is 2 s
+            context.time_base, context.sample_aspect_ratio = self._time_base, info.pixel_aspect
+            context.gop_size = max(1, round(2 * info.rate))  # a fragment, which a crash may cost, is 2 s
             context.colorspace, context.color_range = _BT601, _LIMITED  # as OpenCV converts
             context.color_primaries = context.color_trc = _BT709  # sRGB's
             self._container.start_encoding()  # makes the file

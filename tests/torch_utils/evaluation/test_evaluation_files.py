@@ -65,7 +65,7 @@ def test_all_files_are_there(tmp_path: Path, classes: int) -> None:
 
 def test_the_page_needs_nothing_else(tmp_path: Path) -> None:
     index, detections = scene(tmp_path)
-    write_evaluation(tmp_path, index, detections, coco_metrics(index, detections), title="<T>", facts={"model": "<m>"})
+    write_evaluation(tmp_path, index, detections, coco_metrics(index, detections), title="<T>", info={"model": "<m>"})
     page = (tmp_path / "report.html").read_text()
     assert "<script" not in page
     assert not re.search(r"""(src|href)=["'](?!data:|#)""", page)

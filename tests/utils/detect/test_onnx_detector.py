@@ -120,9 +120,9 @@ def test_metadata_that_contradict_the_graph(changed) -> None:
 
 def test_the_size_is_the_graphs(ours: Path) -> None:
     detector = load_detector(ours, device="cpu", imgsz=128)
-    assert detector.facts.size_rule == Canvas(128, 128)
-    assert detector.facts.best_threshold == 0.4
-    assert load_detector(ours, square=True, device="cpu").facts.size_rule == Canvas(128, 128, square=True)
+    assert detector.info.size_rule == Canvas(128, 128)
+    assert detector.info.best_threshold == 0.4
+    assert load_detector(ours, square=True, device="cpu").info.size_rule == Canvas(128, 128, square=True)
     with pytest.raises(UserError, match="exported for images of 128 x 128 px and takes no others"):
         load_detector(ours, imgsz=640, device="cpu")
     with pytest.raises(UserError, match="drop --model"):
@@ -139,7 +139,7 @@ def test_a_gpu_that_onnxruntime_cannot_use_is_told(
         OnnxDetector(ours, gpu, must=True)
     detector = OnnxDetector(ours, gpu)
     assert "cannot use cuda:0 and runs on the CPU" in caplog.text
-    assert detector.facts.place == "cpu through onnxruntime's CPUExecutionProvider"
+    assert detector.info.place == "cpu through onnxruntime's CPUExecutionProvider"
 
 
 def test_tensorrt_is_used_where_it_is_and_nothing_instead(ours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +161,7 @@ def test_tensorrt_is_used_where_it_is_and_nothing_instead(ours: Path, monkeypatc
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: known)
     monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
     detector = OnnxDetector(ours, torch.device("cuda:1"), tensorrt=True)
-    assert detector.facts.place == "cuda:1 through onnxruntime's TensorrtExecutionProvider"
+    assert detector.info.place == "cuda:1 through onnxruntime's TensorrtExecutionProvider"
     assert asked == [[(known[0], {"device_id": 1}), (known[1], {"device_id": 1}), (known[2], {})]]
     monkeypatch.setattr(Session, "running", "CUDAExecutionProvider")
     with pytest.raises(UserError, match="cannot use TensorRT on cuda:1: install the TensorRT"):

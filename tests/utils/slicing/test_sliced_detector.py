@@ -27,7 +27,7 @@ KINDS = ("GREEDYNMM", "NMM", "NMS")
 SLICES = Slices(70, 90, 0.2, 0.3)
 
 
-def facts(size: int = 96) -> DetectorInfo:
+def info(size: int = 96) -> DetectorInfo:
     return DetectorInfo("test", tuple(CLASSES), SizeRule(size), "cpu", "random weights")
 
 
@@ -39,7 +39,7 @@ def detector() -> TorchDetector:
     with torch.no_grad():
         model.roi_heads.box_predictor.cls_score.bias.copy_(torch.tensor([0.0, 1.0, 0.9]))
         model.roi_heads.box_predictor.cls_score.weight.mul_(20)
-    return TorchDetector(model, facts(), torch.device("cpu"))
+    return TorchDetector(model, info(), torch.device("cpu"))
 
 
 def image(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -147,7 +147,7 @@ class Recorder(Detector):
     """Finds nothing; remembers how many images it was given, and how many were prepared before they were asked for."""
 
     def __init__(self) -> None:
-        super().__init__(facts())
+        super().__init__(info())
         self.batches: list[int] = []
         self.most_waiting = self.prepared = 0
 

@@ -26,13 +26,13 @@ class Source(VideoSource):
     def __init__(
         self, count: int, *, error: Exception | None = None, live: bool = False, pause: float = 0, size: int = 64
     ) -> None:
-        self.facts = VideoFacts("a video", "a", size, 96, Fraction(24), is_live=live)
+        self.info = VideoFacts("a video", "a", size, 96, Fraction(24), is_live=live)
         self.count, self.error, self.pause = count, error, pause
         self.given = 0
         self.is_closed = False
 
     def frames(self) -> Iterator[Frame]:
-        images = pictures(256, self.facts.height)
+        images = pictures(256, self.info.height)
         for i in range(self.count):
             time.sleep(self.pause)
             self.given += 1
@@ -158,9 +158,9 @@ def test_memory_is_bounded_whatever_is_slow() -> None:
 
 
 def test_huge_frames_are_fewer_under_way() -> None:
-    facts = VideoFacts("a", "a", 8192, 8192, Fraction(24))
+    info = VideoFacts("a", "a", 8192, 8192, Fraction(24))
     source = Source(1)
-    source.facts = facts
+    source.info = info
     pipeline = VideoPipeline(source, Stub(), Annotator(), Writer(), batch=16)
     assert pipeline._batch == 1
 

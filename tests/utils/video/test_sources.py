@@ -55,11 +55,11 @@ def read_until_it_fails(source: VideoSource, frames: list[Frame]) -> None:
 def test_files_of_many_kinds(tmp_path: Path, name: str, codec: str, pixels: str) -> None:
     write_video(tmp_path / name, pictures(30), codec=codec, pixels=pixels, rate=25)
     source = open_video(str(tmp_path / name))
-    facts = source.facts
+    info = source.info
     frames = list(source.frames())
-    assert (facts.height, facts.width, facts.stem, facts.is_live) == (64, 96, "a", False)
+    assert (info.height, info.width, info.stem, info.is_live) == (64, 96, "a", False)
     if codec != "mpeg4":  # AVI has ticks of our time base as its rate
-        assert facts.rate == 25
+        assert info.rate == 25
         np.testing.assert_allclose([f.seconds for f in frames], np.arange(30) / 25, atol=2e-3)
     assert [f.number for f in frames] == list(range(30))
     assert [number_of(f.image) for f in frames] == list(range(30))
@@ -75,7 +75,7 @@ def test_videos_of_a_turned_telephone_are_upright(tmp_path: Path, rotation: int)
     source = open_video(str(path))
     image = next(source.frames()).image
     expected = np.rot90(stored, rotation // 90)  # counter-clockwise, as FFmpeg's display matrix has it
-    assert image.shape == expected.shape == (source.facts.height, source.facts.width, 3)
+    assert image.shape == expected.shape == (source.info.height, source.info.width, 3)
     assert np.abs(image.astype(int) - expected).mean() < 6
     capture = cv2.VideoCapture(str(path))  # which turns videos too
     theirs = cv2.cvtColor(capture.read()[1], cv2.COLOR_BGR2RGB)
@@ -187,7 +187,7 @@ def test_damage_anywhere_is_told_in_one_line(tmp_path: Path, name: str) -> None:
         try:
             source = open_video(str(path))
             for frame in source.frames():
-                assert frame.image.shape == (source.facts.height, source.facts.width, 3)
+                assert frame.image.shape == (source.info.height, source.info.width, 3)
         except VideoError as error:
             told.append(str(error))
     assert len(told) > 20
@@ -266,9 +266,9 @@ def test_frames_of_several_folders_come_folder_by_folder(tmp_path: Path) -> None
         write_image(folder_of(tmp_path, f"shot_{8 + i // 3}") / f"frame_{i % 3}.png", picture)
     source = open_video(str(tmp_path / "**" / "*.png"))
     assert [number_of(f.image) for f in source.frames()] == list(range(6))
-    assert source.facts.stem == "frames"
-    assert open_video(str(tmp_path / "shot_*" / "*.png")).facts.stem == "frames"
-    assert open_video(str(tmp_path / "shot_8" / "*.png")).facts.stem == "shot_8"
+    assert source.info.stem == "frames"
+    assert open_video(str(tmp_path / "shot_*" / "*.png")).info.stem == "frames"
+    assert open_video(str(tmp_path / "shot_8" / "*.png")).info.stem == "shot_8"
 
 
 def folder_of(parent: Path, name: str) -> Path:
@@ -332,8 +332,8 @@ class FakeCapture:
 
 def test_a_camera_that_is_unplugged() -> None:
     camera, frames = Camera(0, None, FakeCapture), []
-    assert camera.facts.is_live
-    assert camera.facts.rate == 15
+    assert camera.info.is_live
+    assert camera.info.rate == 15
     with pytest.raises(VideoError, match=r"camera 0: gave no picture after frame 3: was it unplugged\?"):
         read_until_it_fails(camera, frames)
     assert len(frames) == 3
@@ -443,7 +443,7 @@ def test_without_pyav_opencv_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(module, "has_av", lambda: False)
     source = open_video(str(path))
     assert isinstance(source, OpenCvReader)
-    assert source.facts.rate == 25
+    assert source.info.rate == 25
     assert [number_of(f.image) for f in source.frames()] == list(range(24))
     with pytest.raises(UserError, match="standard input needs PyAV: pip install av"):
         open_video("-")

@@ -17,7 +17,7 @@ from utils.video.types import VideoFacts
 from utils.video.writers import AvWriter, OpenCvWriter, open_writer
 
 
-def facts(height: int = 64, width: int = 96, rate: Fraction | int = 24, **others: object) -> VideoFacts:
+def info(height: int = 64, width: int = 96, rate: Fraction | int = 24, **others: object) -> VideoFacts:
     return VideoFacts("a", "a", height, width, Fraction(rate), **others)
 
 
@@ -33,7 +33,7 @@ def write(path: Path, frames: list[np.ndarray], about: VideoFacts, times: list[f
 @pytest.mark.parametrize("rate", [24, 25, 60, Fraction(30000, 1001), Fraction(24000, 1001)])
 def test_rate_size_and_order(tmp_path: Path, codec: str, rate: Fraction) -> None:
     """Faults of the predecessor: video was always written at 30 fps and never released."""
-    path = write(tmp_path / "a.mp4", pictures(50), facts(rate=rate), codec=codec)
+    path = write(tmp_path / "a.mp4", pictures(50), info(rate=rate), codec=codec)
     frames, times = read_back(path)
     assert [number_of(f) for f in frames] == list(range(50))
     assert frames[0].shape == (64, 96, 3)
@@ -50,12 +50,12 @@ def test_rate_size_and_order(tmp_path: Path, codec: str, rate: Fraction) -> None
 
 def test_a_variable_rate_is_kept(tmp_path: Path) -> None:
     times = [0, 0.04, 0.08, 0.5, 0.54, 2.0]
-    _, got = read_back(write(tmp_path / "a.mp4", pictures(6), facts(), times))
+    _, got = read_back(write(tmp_path / "a.mp4", pictures(6), info(), times))
     np.testing.assert_allclose(got, times, atol=1e-4)
 
 
 def test_moments_that_do_not_grow_are_written_all_the_same(tmp_path: Path) -> None:
-    frames, got = read_back(write(tmp_path / "a.mp4", pictures(4), facts(), [0, 0, 0, 0]))
+    frames, got = read_back(write(tmp_path / "a.mp4", pictures(4), info(), [0, 0, 0, 0]))
     assert len(frames) == 4
     assert got == sorted(got)
 
@@ -64,8 +64,8 @@ def test_moments_that_do_not_grow_are_written_all_the_same(tmp_path: Path) -> No
 @pytest.mark.parametrize("codec", ["h264", "mp4v"])
 def test_odd_sizes_are_padded(tmp_path: Path, size: tuple[int, int], padded: tuple[int, int], codec: str) -> None:
     gray = [np.full((*size, 3), 90, np.uint8)] * 3
-    assert f"padded to {padded[1]} x {padded[0]} px" in open_writer(tmp_path / "b.mp4", facts(*size)).words
-    frames, _ = read_back(write(tmp_path / "a.mp4", gray, facts(*size), codec=codec))
+    assert f"padded to {padded[1]} x {padded[0]} px" in open_writer(tmp_path / "b.mp4", info(*size)).words
+    frames, _ = read_back(write(tmp_path / "a.mp4", gray, info(*size), codec=codec))
     assert frames[0].shape == (*padded, 3)
     assert np.abs(frames[0].astype(int) - 90).max() < 6
 
@@ -74,13 +74,13 @@ def test_colors_come_back(tmp_path: Path) -> None:
     """The file says by which matrix its colors were made: without it players guess by the size."""
     colors = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (200, 120, 40)]
     picture = np.repeat(np.array(colors, np.uint8)[None], 32, 1).reshape(1, -1, 3).repeat(720, 0)
-    (frame, *_), _ = read_back(write(tmp_path / "a.mp4", [picture] * 2, facts(720, picture.shape[1])))
+    (frame, *_), _ = read_back(write(tmp_path / "a.mp4", [picture] * 2, info(720, picture.shape[1])))
     middles = frame[360, 16::32].astype(int)
     assert np.abs(middles - np.array(colors)).max() <= 4
 
 
 def test_pixels_that_are_not_square(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.mp4", pictures(3), facts(pixel_aspect=Fraction(4, 3)))
+    path = write(tmp_path / "a.mp4", pictures(3), info(pixel_aspect=Fraction(4, 3)))
     with av.open(str(path)) as container:
         assert container.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
 
@@ -89,7 +89,7 @@ def test_pixels_that_are_not_square(tmp_path: Path) -> None:
 def test_sound_is_kept(tmp_path: Path, sound: str) -> None:
     """As it is, to the sample; and no longer than the pictures, which a signal may have cut short."""
     source = write_video(tmp_path / "s.mkv", pictures(72), sound=sound)
-    writer = open_writer(tmp_path / "a.mp4", facts(file=source))
+    writer = open_writer(tmp_path / "a.mp4", info(file=source))
     assert "with the sound (" in writer.words
     for i, frame in enumerate(pictures(48)):
         writer.write(frame, i / 24)
@@ -109,7 +109,7 @@ def test_sound_is_kept(tmp_path: Path, sound: str) -> None:
 
 def test_sound_that_an_mp4_cannot_have_is_left_out_and_told(tmp_path: Path) -> None:
     source = write_video(tmp_path / "s.mkv", pictures(24), sound="pcm_f32le")
-    writer = open_writer(tmp_path / "a.mp4", facts(file=source))
+    writer = open_writer(tmp_path / "a.mp4", info(file=source))
     assert "without the sound (pcm_f32le does not fit into an MP4)" in writer.words
     for i, frame in enumerate(pictures(24)):
         writer.write(frame, i / 24)
@@ -120,7 +120,7 @@ def test_sound_that_an_mp4_cannot_have_is_left_out_and_told(tmp_path: Path) -> N
 
 def test_sound_is_left_out_on_request(tmp_path: Path) -> None:
     source = write_video(tmp_path / "s.mkv", pictures(24), sound="aac")
-    write(tmp_path / "a.mp4", pictures(3), facts(file=source), sound=False)
+    write(tmp_path / "a.mp4", pictures(3), info(file=source), sound=False)
     with av.open(str(tmp_path / "a.mp4")) as container:
         assert not container.streams.audio
 
@@ -129,7 +129,7 @@ def test_a_process_that_is_killed_leaves_a_playable_file(tmp_path: Path) -> None
     """Fault of the predecessor: the video was never released."""
     pid = os.fork()
     if pid == 0:
-        writer = open_writer(tmp_path / "a.mp4", facts())
+        writer = open_writer(tmp_path / "a.mp4", info())
         for i, frame in enumerate(pictures(240)):
             writer.write(frame, i / 24)
         os.kill(os.getpid(), 9)
@@ -142,7 +142,7 @@ def test_a_process_that_is_killed_leaves_a_playable_file(tmp_path: Path) -> None
 def test_a_full_disk_keeps_what_was_written(tmp_path: Path) -> None:
     """/dev/full is one that is full from the start; a limit on the size of files is one that becomes so."""
     with pytest.raises(UserError, match=r"/dev/full: cannot be written \(No space left on device\)"):
-        write(Path("/dev/full"), pictures(60), facts())
+        write(Path("/dev/full"), pictures(60), info())
     rng = np.random.default_rng(0)
     pid = os.fork()
     if pid == 0:
@@ -152,7 +152,7 @@ def test_a_full_disk_keeps_what_was_written(tmp_path: Path) -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
         try:
-            write(tmp_path / "a.mp4", [rng.integers(0, 255, (64, 96, 3), np.uint8) for _ in range(600)], facts())
+            write(tmp_path / "a.mp4", [rng.integers(0, 255, (64, 96, 3), np.uint8) for _ in range(600)], info())
         except UserError as error:
             (tmp_path / "words").write_text(str(error))
         os._exit(0)
@@ -172,7 +172,7 @@ def test_a_disk_that_is_full_at_the_end_costs_only_the_index_in_front(
 
     monkeypatch.setattr(video_writers.os, "replace", fail)
     with pytest.raises(UserError, match=r"a\.mp4: cannot be written \(No space left on device\)"):
-        write(tmp_path / "a.mp4", pictures(48), facts())
+        write(tmp_path / "a.mp4", pictures(48), info())
     assert len(read_back(tmp_path / "a.mp4")[0]) == 48
     assert os.listdir(tmp_path) == ["a.mp4"]
 
@@ -181,23 +181,23 @@ def test_a_disk_that_is_full_at_the_end_costs_only_the_index_in_front(
 def test_no_permission(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(UserError, match=r"a\.mp4: cannot be written \(Permission denied\)"):
-        open_writer(tmp_path / "a.mp4", facts())
+        open_writer(tmp_path / "a.mp4", info())
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"a\.mp4: cannot be written \(No such file or directory\)"):
-        open_writer(tmp_path / "no" / "a.mp4", facts())
+        open_writer(tmp_path / "no" / "a.mp4", info())
 
 
 def test_no_picture_at_all(tmp_path: Path) -> None:
-    open_writer(tmp_path / "a.mp4", facts()).close()
+    open_writer(tmp_path / "a.mp4", info()).close()
 
 
 def test_without_pyav_opencv_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(video_writers, "has_av", lambda: False)
     with pytest.raises(UserError, match="--codec h264 needs PyAV: pip install av"):
-        open_writer(tmp_path / "a.mp4", facts(), codec="h264")
-    writer = open_writer(tmp_path / "a.mp4", facts(rate=25))
+        open_writer(tmp_path / "a.mp4", info(), codec="h264")
+    writer = open_writer(tmp_path / "a.mp4", info(rate=25))
     assert isinstance(writer, OpenCvWriter)
     assert writer.words == "mp4v by OpenCV at a constant 25 frames a second, without sound"
     for i, frame in enumerate(pictures(24)):
@@ -209,7 +209,7 @@ def test_without_pyav_opencv_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_h264_is_the_default(tmp_path: Path) -> None:
-    writer = open_writer(tmp_path / "a.mp4", facts())
+    writer = open_writer(tmp_path / "a.mp4", info())
     assert isinstance(writer, AvWriter)
     assert writer.words == "H.264 in an MP4"
     writer.close()

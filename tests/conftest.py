@@ -5,6 +5,7 @@ import functools
 import json
 import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -23,11 +24,13 @@ import torch
 import yaml
 from hypothesis import HealthCheck, settings
 
+from tests.support.shared import make_shared_folder
 from utils.labels.writers import write_voc
 from utils.text import encodable
 
-settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("shared machine")
+settings.register_profile("full", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", settings.get_profile("full"), max_examples=25, derandomize=True)
+settings.load_profile("quick")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what runs behind them; scripts would heed it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if "PYTEST_XDIST_WORKER" in os.environ:  # there are as many workers as cores: threads of each would wait for each other
@@ -41,6 +44,29 @@ CLOSED_PORT = "http://127.0.0.1:9"  # a proxy that refuses: scripts that we run 
 OF_IMPORTS = {"OMP_NUM_THREADS", "PYTHONPATH"}  # variables that count when torch, or anything, is imported
 NO_NETWORK = {"https_proxy": CLOSED_PORT, "http_proxy": CLOSED_PORT}
 COLORS = {"red": (220, 30, 30), "green": (30, 200, 60)}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make what the workers share, and choose how many examples hypothesis draws: in the quick layer a quarter."""
+    folder = make_shared_folder()
+    if folder is not None:
+        config.add_cleanup(functools.partial(shutil.rmtree, folder, ignore_errors=True))
+    settings.load_profile("quick" if "not full" in config.option.markexpr else "full")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The full layer has all tests of hypothesis again, with all their examples."""
+    if "not full" not in config.option.markexpr:
+        for item in items:
+            if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+                item.add_marker("full")
+
+
+def examples(most: int) -> settings:
+    """Examples of hypothesis for a test: `most` in the full layer, and a quarter of them in the quick one."""
+    share = settings.default.max_examples / settings.get_profile("full").max_examples
+    return settings(max_examples=max(1, round(share * most)))
 
 
 @pytest.fixture(autouse=True)
@@ -74,9 +100,9 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
-def heavy_among(values: Iterable[Any], heavy: Collection[Any]) -> list[Any]:
-    """Parameters of a test, of which some are marked as heavy."""
-    return [pytest.param(value, marks=pytest.mark.heavy) if value in heavy else value for value in values]
+def full_among(values: Iterable[Any], full: Collection[Any]) -> list[Any]:
+    """Parameters of a test, of which some run in the full layer only."""
+    return [pytest.param(value, marks=pytest.mark.full) if value in full else value for value in values]
 
 
 @dataclass(frozen=True)
@@ -154,9 +180,21 @@ class ScriptServer:
         *,
         timeout: int = HANG,
         kill_after: float | None = None,
+        kill_when: tuple[Path, str] | None = None,
+        ranks: int = 1,
         environment: Mapping[str, str] | None = None,
     ) -> tuple[int, float]:
-        """Exit code, negative for a signal, and seconds; stdout and stderr are appended to the files `printed`."""
+        """Run a script in a child process, whose output is appended to the files `printed`.
+
+        Args:
+            timeout: s, after which SIGALRM ends the script.
+            kill_after: s, after which it is killed.
+            kill_when: a file and a text; the script is killed once the file has the text.
+            ranks: processes, each with the variables that torchrun gives.
+
+        Returns:
+            The exit code, negative for a signal and the first that is not 0 of several, and seconds.
+        """
         script, *arguments = map(str, command)
         request = {
             "command": [str(ROOT / script), *arguments],
@@ -165,6 +203,8 @@ class ScriptServer:
             "printed": [str(path) for path in printed],
             "timeout": timeout,
             "kill_after": kill_after,
+            "kill_when": kill_when and [str(kill_when[0]), kill_when[1]],
+            "ranks": ranks,
         }
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()

@@ -25,7 +25,7 @@ from datasets import (
     make_loader,
 )
 from tests.conftest import ROOT, DataSet
-from tests.utils.augment.test_config import EXAMPLE
+from tests.support.painted_images import EXAMPLE_PIPELINE
 from utils.augment.config import parse_augmentation_config
 from utils.augment.policy import POLICIES, AugmentationPolicy
 from utils.augment.transforms import resize_image
@@ -41,7 +41,7 @@ from utils.loading.size_rule import SizeRule
 
 CPU = torch.device("cpu")
 EVERYTHING = replace(POLICIES["strong"], mixup=0.5, paste=0.5)
-CONFIGURED = AugmentationPolicy(flip=0.5, config=parse_augmentation_config(EXAMPLE, Path("aug.yaml")))
+CONFIGURED = AugmentationPolicy(flip=0.5, config=parse_augmentation_config(EXAMPLE_PIPELINE, Path("aug.yaml")))
 
 
 def open_train(data: DataSet) -> LabelIndex:

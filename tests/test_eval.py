@@ -14,8 +14,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from tests.conftest import DataSet, run_script, write_data_set
-from tests.test_train import FAST, run_folder
-from tests.utils.labels.test_index import to_yolo
+from tests.support.labels import to_yolo
+from tests.support.training_runs import FAST, run_folder
 from torch_utils.checkpoint import load_checkpoint
 
 
@@ -124,7 +124,7 @@ def test_everything_is_written(trained, run, tmp_path: Path) -> None:
     np.testing.assert_allclose(list(written["stats"].values()), evaluator.stats, rtol=0, atol=1e-12)
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 def test_six_views_of_each_image(trained, run, tmp_path: Path) -> None:
     data, weights = trained
     common = ("--data", data.yaml, "-w", weights, "-d", "cpu", "-j", 0)
@@ -137,7 +137,7 @@ def test_six_views_of_each_image(trained, run, tmp_path: Path) -> None:
     assert six["AP IoU=0.50 area=all maxDets=100"] > 0.5 * one["AP IoU=0.50 area=all maxDets=100"]
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 def test_slices_of_each_image(trained, run, tmp_path: Path) -> None:
     """One slice that has all of an image is the image; smaller ones show something else."""
     data, weights = trained

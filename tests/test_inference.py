@@ -15,7 +15,7 @@ import yaml
 import inference
 from models.create_fasterrcnn_model import create_model
 from tests.conftest import CLASSES, ROOT, run_script, squares
-from tests.support.some_checkpoint import write_checkpoint
+from tests.support.checkpoints import write_checkpoint
 from torch_utils.checkpoint import save_checkpoint
 from utils.cli.flags import parse_options
 from utils.cli.options import InferenceOptions

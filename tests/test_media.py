@@ -14,8 +14,8 @@ import inference
 import inference_video
 import sahi_inference
 from tests.conftest import ROOT
+from tests.support.exports import export
 from tests.support.videos import read_back
-from tests.torch_utils.test_onnx_export import export
 from torch_utils.onnx_export import EXACT, partners
 from torch_utils.predict import load_detector
 from utils.cli.flags import Options, parse_options

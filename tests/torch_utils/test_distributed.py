@@ -1,11 +1,9 @@
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.conftest import HANG, ROOT
+from tests.support.processes import run_two
 from torch_utils.distributed import Processes, all_gather, broadcast_from_main, join_processes, pick_device
 from utils.errors import UserError
 
@@ -77,23 +75,6 @@ def test_a_wrong_environment_is_refused(
         join_processes("cpu", "env://", 1)
 
 
-def run_two(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
-    """Run code in two processes that have joined over gloo as `processes`."""
-    script = folder / "two.py"
-    script.write_text(
-        "import torch\n"
-        "from torch_utils.distributed import *\n"
-        "from torch_utils.distributed import share_buffers\n"
-        "from utils.errors import UserError\n"
-        "processes = join_processes('cpu', 'env://', 1)\n" + code
-    )
-    return subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", script],
-        env={"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, timeout=HANG,
-    )  # fmt: skip
-
-
 def test_two_processes_share_what_they_find_and_leave(tmp_path: Path) -> None:
     """Leaving right after a collective hung one time in four."""
     done = run_two(
@@ -104,7 +85,7 @@ def test_two_processes_share_what_they_find_and_leave(tmp_path: Path) -> None:
         "share_buffers(processes, norm)\n"
         "assert norm.running_mean.tolist() == [1, 1, 1]\n"
         "for _ in range(20):\n"
-        "    assert list(gathered(processes, torch.full((9,), processes.rank).sum().item())) == [0, 9]\n"
+        "    assert list(all_gather(processes, torch.full((9,), processes.rank).sum().item())) == [0, 9]\n"
         "cleanup()\n",
     )
     assert done.returncode == 0, done.stderr

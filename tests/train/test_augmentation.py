@@ -8,8 +8,8 @@ import torch
 
 import train
 from datasets import DetectionDataset, TrainBatchSampler
-from tests.test_train import FAST, assert_same_run, kill_when, run_folder
-from tests.utils.augment.test_config import EXAMPLE
+from tests.support.painted_images import EXAMPLE_PIPELINE
+from tests.support.training_runs import FAST, assert_same_run, kill_when, run_folder
 from torch_utils.checkpoint import save_checkpoint
 from torch_utils.distributed import Processes
 from torch_utils.runs.resume import with_checkpoint
@@ -23,11 +23,11 @@ from utils.loading.image_cache import RecentImages
 from utils.loading.size_rule import SizeRule
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 def test_a_strong_run_with_own_transforms_resumes_bit_equal_without_their_file(make_data, run, tmp_path: Path) -> None:
     data = make_data(images=6)
     config = tmp_path / "aug.yaml"
-    config.write_text(EXAMPLE)
+    config.write_text(EXAMPLE_PIPELINE)
     command = ("--data", data.yaml, *FAST, "--aug", "strong", "--aug-config", "aug.yaml", "--epochs", 3)
     whole = run("train.py", *command, "--name", "whole")
     assert whole.returncode == 0, whole.stderr

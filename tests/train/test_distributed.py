@@ -15,8 +15,8 @@ import torch
 import train
 from models.rcnn import sampling
 from tests.conftest import HANG, ROOT
-from tests.test_train import FAST, RUN_FILES, run_folder
-from tests.train.test_data import damage
+from tests.support.image_bytes import damage_pixels
+from tests.support.training_runs import FAST, RUN_FILES, run_folder
 from torch_utils.checkpoint import load_checkpoint
 from utils.cli.flags import parse_options
 from utils.cli.train_options import TrainOptions
@@ -78,12 +78,12 @@ def test_two_processes_end_with_the_checkpoint_of_one(
     torch.testing.assert_close(*momenta, rtol=1e-2, atol=1e-4)
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 def test_a_run_changes_hands(make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two processes, then one, then two, with an odd number of images; the second meets a damaged one."""
     monkeypatch.chdir(tmp_path)
     data = make_data(images=7)
-    said = f"{damage(data.root / 'valid/images/valid_2.jpg')}: cannot be read as an image"
+    said = f"{damage_pixels(data.root / 'valid/images/valid_2.jpg')}: cannot be read as an image"
     done = two(tmp_path, "--data", data.yaml, *FAST, "--epochs", 2, "--name", "a")
     assert done.returncode == 0, done.stderr
     folder = run_folder(tmp_path, "a")
@@ -143,8 +143,8 @@ def ended_soon(folder: Path, processes: int = 2) -> bool:
     ("where", "how", "rank"),
     [
         ("evaluation", "raised", 1),
-        pytest.param("step", "killed", 1, marks=pytest.mark.heavy),
-        pytest.param("waiting", "killed", 1, marks=pytest.mark.heavy),
+        pytest.param("step", "killed", 1, marks=pytest.mark.full),
+        pytest.param("waiting", "killed", 1, marks=pytest.mark.full),
         pytest.param("step", "killed", 0, marks=pytest.mark.slow),
         pytest.param("step", "raised", 1, marks=pytest.mark.slow),
         pytest.param("evaluation", "killed", 0, marks=pytest.mark.slow),
@@ -168,7 +168,7 @@ def test_what_all_processes_complain_of_is_told_once(make_data, tmp_path: Path) 
     assert done.stderr.count("error: nowhere.yaml") == 1, done.stderr
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 def test_what_one_process_complains_of_is_told(make_data, tmp_path: Path) -> None:
     code = (
         "import torch_utils.engine\n"
@@ -201,7 +201,7 @@ def as_srun(folder: Path, code: str, *arguments: object) -> list[subprocess.Pope
     ]  # fmt: skip
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 def test_srun_needs_no_torchrun(make_data, tmp_path: Path) -> None:
     processes = as_srun(tmp_path, "", "--data", make_data().yaml, *FAST, "--epochs", 1, "--name", "a")
     (output, errors), (silence, more) = (process.communicate(timeout=HANG) for process in processes)
@@ -211,7 +211,7 @@ def test_srun_needs_no_torchrun(make_data, tmp_path: Path) -> None:
     assert len(load_checkpoint(run_folder(tmp_path, "a") / "last_model.pth")["rng"]) == 2
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 def test_without_a_launcher_the_others_notice_a_death(make_data, tmp_path: Path) -> None:
     """srun without --kill-on-bad-exit ends nobody."""
     code = DYING.format(where="step", how="killed", rank=1)

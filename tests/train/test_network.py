@@ -17,7 +17,7 @@ FLAGS = (
 )  # fmt: skip
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 def test_the_network_is_as_wished_in_training_resume_evaluation_and_fine_tuning(make_data, run, tmp_path: Path) -> None:
     data = make_data()
     folder = tmp_path / "run"
@@ -92,7 +92,7 @@ def test_wishes_that_cannot_be_met_are_one_line(make_data, run, tmp_path: Path, 
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 def test_other_anchors_on_a_finished_model_must_be_as_many(make_data, run, tmp_path: Path) -> None:
     data = make_data()
     assert (

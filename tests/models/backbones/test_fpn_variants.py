@@ -10,9 +10,9 @@ import models.building.pretrained
 from models.building.build_options import BuildOptions
 from models.create_fasterrcnn_model import create_model
 from models.rcnn.errors import ModelError
-from tests.conftest import heavy_among
-from tests.models.backbones.test_cnn_backbones import LARGE, SMALL_HEAD, randomize_norms
-from tests.models.building.test_builder import batch_of
+from tests.conftest import full_among
+from tests.support.batches import batch_of
+from tests.support.networks import LARGE, SMALL_HEAD, randomize_norms
 
 PARAMETERS = {  # at 21 classes: with a pyramid, and on the last map alone where there is such a model
     "resnet18": (28_380_856, 40_423_156),
@@ -98,7 +98,7 @@ def test_published_weights_freeze_the_first_stages_and_the_norms(name: str) -> N
     assert bool(norms) == (not name.startswith("convnext"))
 
 
-@pytest.mark.parametrize("name", heavy_among(PARAMETERS, LARGE))
+@pytest.mark.parametrize("name", full_among(PARAMETERS, LARGE))
 def test_every_model_trains_and_detects(name: str) -> None:
     torch.manual_seed(0)
     model = create(name, 3, pretrained=False, options=SMALL_HEAD).train()

@@ -10,9 +10,9 @@ from models.building.build_options import RANDOM, BuildOptions
 from models.building.norms import batch_norms
 from models.create_fasterrcnn_model import create_model as registry
 from models.rcnn.errors import ModelError, WeightsNotHereError
-from tests.conftest import heavy_among
-from tests.models.backbones.test_torchvision_fpn import check_declarations, weights_folder  # noqa: F401
-from tests.models.building.test_builder import batch_of
+from tests.conftest import full_among
+from tests.support.batches import batch_of
+from tests.support.networks import check_declarations
 
 timm = pytest.importorskip("timm")
 safetensors = pytest.importorskip("safetensors.torch")
@@ -51,7 +51,7 @@ def on_meta(name: str, **options):
         return create_model(name, 3, pretrained=False, **options)
 
 
-@pytest.mark.parametrize("name", heavy_among(TESTED, LARGE))
+@pytest.mark.parametrize("name", full_among(TESTED, LARGE))
 def test_a_net_gives_what_is_declared(name: str) -> None:
     model = on_meta(name)
     assert model.spec.levels == TESTED[name]
@@ -228,7 +228,7 @@ class TestWeights:
         return state
 
     @pytest.mark.parametrize("name", ["test_resnet", "test_resnet.r160_in1k", "test_efficientnet", "test_convnext"])
-    def test_from_the_folder(self, weights_folder: Path, name: str) -> None:  # noqa: F811
+    def test_from_the_folder(self, weights_folder: Path, name: str) -> None:
         state = self.save(weights_folder, name)
         own = create_model(name, 3).backbone.body.state_dict()
         flat = {
@@ -236,7 +236,7 @@ class TestWeights:
         }  # timm writes stages_0 where a net had stages.0
         assert all(torch.equal(value, flat[k.replace(".", "_")]) for k, value in own.items())
 
-    def test_a_plain_net_with_patches_of_another_size(self, weights_folder: Path) -> None:  # noqa: F811
+    def test_a_plain_net_with_patches_of_another_size(self, weights_folder: Path) -> None:
         name = "vit_small_patch14_dinov2"
         state = self.save(weights_folder, name)
         own = create_model(name, 3).backbone.net.model.state_dict()
@@ -244,7 +244,7 @@ class TestWeights:
         assert torch.equal(own["blocks.3.mlp.fc1.weight"], state["blocks.3.mlp.fc1.weight"])
         assert own["pos_embed"].shape[1] == 1 + math.prod(2 * (518 // 16,))
 
-    def test_from_the_cache_of_the_hub(self, weights_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    def test_from_the_cache_of_the_hub(self, weights_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         state = self.save(weights_folder, "test_resnet")
         file = next(weights_folder.iterdir()).rename(weights_folder / "elsewhere.safetensors")
         asked = []
@@ -253,7 +253,7 @@ class TestWeights:
         assert torch.equal(own["conv1.0.weight"], state["conv1.0.weight"])
         assert asked == [("timm/test_resnet.r160_in1k", "model.safetensors")]
 
-    def test_without_network(self, weights_folder: Path) -> None:  # noqa: F811
+    def test_without_network(self, weights_folder: Path) -> None:
         with pytest.raises(WeightsNotHereError) as error:
             create_model("resnet18.a1_in1k", 3)
         for part in (
@@ -263,7 +263,7 @@ class TestWeights:
         ):
             assert part in str(error.value)
 
-    def test_of_nets_that_are_not_on_the_hub(self, weights_folder: Path) -> None:  # noqa: F811
+    def test_of_nets_that_are_not_on_the_hub(self, weights_folder: Path) -> None:
         with pytest.raises(WeightsNotHereError, match=r"seresnet18-4bb0ce65\.pth .*https://github.com/"):
             create_model("legacy_seresnet18", 3)
         state = timm.create_model("legacy_seresnet18").state_dict()
@@ -282,7 +282,7 @@ class TestWeights:
             ({"layer2.0.conv1.weight": torch.ones(1, 2, 3, 3)}, r"size mismatch for layer2\.0\.conv1\.weight"),
         ],
     )
-    def test_that_do_not_fit(self, weights_folder: Path, changes, message: str) -> None:  # noqa: F811
+    def test_that_do_not_fit(self, weights_folder: Path, changes, message: str) -> None:
         """Fault of timm: it says nothing of what a file lacks."""
         self.save(weights_folder, "test_resnet", **changes)
         with pytest.raises(
@@ -290,12 +290,12 @@ class TestWeights:
         ):
             create_model("test_resnet", 3)
 
-    def test_that_are_damaged(self, weights_folder: Path) -> None:  # noqa: F811
+    def test_that_are_damaged(self, weights_folder: Path) -> None:
         (weights_folder / "test_resnet.r160_in1k.safetensors").write_bytes(b"half")
         with pytest.raises(ModelError, match=r"test_resnet\.r160_in1k\.safetensors: "):
             create_model("test_resnet", 3)
 
-    def test_that_would_run_code(self, weights_folder: Path) -> None:  # noqa: F811
+    def test_that_would_run_code(self, weights_folder: Path) -> None:
         torch.save({"conv1.weight": Path}, weights_folder / "seresnet18-4bb0ce65.pth")
         with pytest.raises(ModelError, match=r"seresnet18-4bb0ce65\.pth: not a weights file, or damaged"):
             create_model("legacy_seresnet18", 3)

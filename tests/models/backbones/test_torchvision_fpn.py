@@ -1,4 +1,3 @@
-import math
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,6 @@ from torch import nn
 from torchvision.models import get_model, list_models
 from torchvision.models.feature_extraction import create_feature_extractor
 
-import models.building.pretrained
 from models.backbones.measured_fpn import FeatureMap, MapPyramid, choose, measure
 from models.backbones.simple_feature_pyramid import ChannelLayerNorm
 from models.backbones.torchvision_fpn import create_model, names
@@ -16,8 +14,9 @@ from models.building.build_options import RANDOM, BuildOptions
 from models.building.norms import batch_norms
 from models.create_fasterrcnn_model import create_model as registry
 from models.rcnn.errors import ModelError
-from tests.conftest import heavy_among
-from tests.models.building.test_builder import batch_of
+from tests.conftest import full_among
+from tests.support.batches import batch_of
+from tests.support.networks import check_declarations
 
 FAMILIES = (
     "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3",
@@ -34,35 +33,12 @@ LAST_OF_EACH_STRIDE = {
 }
 
 
-@pytest.fixture
-def weights_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(models.building.pretrained, "WEIGHTS_FOLDER", tmp_path / "weights")
-    monkeypatch.setattr(models.building.pretrained, "get_dir", lambda: str(tmp_path / "hub"))
-    (tmp_path / "weights").mkdir()
-    return tmp_path / "weights"
-
-
 def on_meta(name: str, **options):
     with torch.device("meta"):
         return create_model(name, 3, pretrained=False, **options)
 
 
-def check_declarations(model: nn.Module) -> None:
-    """Maps, strides and stages are as the spec says, at image sizes that are odd multiples of 32, too."""
-    for size in ((512, 640), (544, 736), (96, 160)):
-        maps = model.backbone.eval()(torch.empty(1, 3, *size, device="meta"))
-        expected = [(1, 256, *(math.ceil(px / stride) for px in size)) for stride in model.spec.levels]
-        assert [tuple(m.shape) for m in maps.values()] == expected
-    assert list(maps)[: len(model.spec.strides)] == [str(i) for i in range(len(model.spec.strides))]
-    assert len(model.spec.levels) == 5
-    net = "body" if hasattr(model.backbone, "body") else "net"
-    for name, _ in model.backbone.get_submodule(net).named_parameters(prefix=net):
-        within = [stage for stage in model.spec.stages if any(name == p or name.startswith(f"{p}.") for p in stage)]
-        assert len(within) == 1, name
-    assert model.spec.frozen_stages < len(model.spec.stages)
-
-
-@pytest.mark.parametrize("name", heavy_among(FAMILIES, LARGE))
+@pytest.mark.parametrize("name", full_among(FAMILIES, LARGE))
 def test_a_net_of_every_family_gives_what_is_declared(name: str) -> None:
     check_declarations(on_meta(name))
 
@@ -211,7 +187,7 @@ def test_published_weights_are_loaded(weights_folder: Path, name: str, file: str
     }
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 def test_old_files_of_densenets_have_dots_where_todays_have_none(weights_folder: Path) -> None:
     net = get_model("densenet121")
     old = {k.replace("norm1", "norm.1").replace("conv2.", "conv.2."): v for k, v in net.state_dict().items()}

@@ -6,8 +6,8 @@ from models.building.build_options import PUBLISHED, RANDOM, BuildOptions
 from models.building.builder import BackboneSpec, build_fasterrcnn, set_anchors, stages_of
 from models.create_fasterrcnn_model import create_from_checkpoint, create_model
 from models.rcnn.errors import ModelError
-from tests.models.building.test_builder import batch_of
-from tests.models.test_create_fasterrcnn_model import NANO, checkpoint_of
+from tests.support.batches import batch_of
+from tests.support.networks import NANO, checkpoint_of
 
 
 @pytest.mark.parametrize(

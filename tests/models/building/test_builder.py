@@ -1,6 +1,5 @@
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -10,32 +9,13 @@ from models.building.builder import BackboneSpec, build_fasterrcnn
 from models.building.norms import UncountedBatchNorm2d, with_synchronized_batchnorm
 from models.create_fasterrcnn_model import create_model
 from models.rcnn.errors import ModelError
-from utils.loading.batch import Batch, collate
-from utils.loading.sample import Sample
+from tests.support.batches import batch_of
 
 TRAINED = (  # one of each kind; test_every_model.py has all
     "fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2", "fasterrcnn_mobilenetv3_large_320_fpn",
     "fasterrcnn_resnet18", "fasterrcnn_squeezenet1_1_small_head", "fasterrcnn_nano", "fasterrcnn_vitdet_tiny",
     "fasterrcnn_mini_darknet_nano_head",
 )  # fmt: skip
-
-
-def batch_of(boxes: list[int], size: tuple[int, int] = (96, 128)) -> Batch:
-    """One image for each number of boxes."""
-    rng = np.random.default_rng(0)
-    samples = []
-    for i, count in enumerate(boxes):
-        corners = rng.uniform(0, 60, (count, 2))
-        samples.append(
-            Sample(
-                rng.integers(0, 256, (*size, 3), dtype=np.uint8),
-                size,
-                i,
-                np.concatenate([corners, corners + rng.uniform(8, 30, (count, 2))], 1).astype(np.float32),
-                rng.integers(1, 3, count),
-            )
-        )
-    return collate(samples)
 
 
 @pytest.mark.parametrize("name", TRAINED)

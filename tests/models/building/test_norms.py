@@ -8,7 +8,7 @@ from models.building.builder import BackboneSpec, build_fasterrcnn
 from models.building.norms import batch_norms, replace_by_group_norms
 from models.create_fasterrcnn_model import create_model
 from models.rcnn.errors import ModelError
-from tests.models.building.test_builder import batch_of
+from tests.support.batches import batch_of
 
 
 def net() -> nn.Sequential:

@@ -8,15 +8,6 @@ from models.create_fasterrcnn_model import create_coco_model, create_model, open
 from models.rcnn.errors import ModelError
 
 
-@pytest.fixture
-def weights_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Empty places for weights: the project's folder, which is returned, and torch.hub's cache."""
-    monkeypatch.setattr(models.building.pretrained, "WEIGHTS_FOLDER", tmp_path / "weights")
-    monkeypatch.setattr(models.building.pretrained, "get_dir", lambda: str(tmp_path / "hub"))
-    (tmp_path / "weights").mkdir()
-    return tmp_path / "weights"
-
-
 @pytest.mark.parametrize(
     ("name", "file"),
     [

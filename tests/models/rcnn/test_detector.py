@@ -12,7 +12,7 @@ from models.rcnn.errors import ModelError
 from models.rcnn.layers import Float32Predictor
 from models.rcnn.losses import ClassifierLoss, set_classifier_loss
 from models.rcnn.reference import float_images, targets_of
-from tests.models.building.test_builder import batch_of
+from tests.support.batches import batch_of
 from utils.loading.batch import collate
 from utils.loading.sample import Sample
 

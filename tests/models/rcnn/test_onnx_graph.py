@@ -19,7 +19,7 @@ from utils.loading.size_rule import Canvas, SizeRule
 QUICK = ("fasterrcnn_nano", "fasterrcnn_mobilenetv3_large_320_fpn")
 
 
-@pytest.mark.parametrize("name", [QUICK[0], pytest.param(QUICK[1], marks=pytest.mark.heavy)])
+@pytest.mark.parametrize("name", [QUICK[0], pytest.param(QUICK[1], marks=pytest.mark.full)])
 def test_a_file_finds_what_the_model_finds(name: str) -> None:
     found = Pair(lively(name), name, CANVAS).difference()
     assert found.alone == 0, found
@@ -55,7 +55,7 @@ def test_any_size(name: str) -> None:
     assert (found.alone, found.boxes > 20) == (0, True), found
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 def test_half_precision() -> None:
     model = lively("fasterrcnn_nano")
     pair = Pair(model, "fasterrcnn_nano", Canvas(128, 128), half=True)
@@ -81,7 +81,7 @@ def test_several_images_a_call() -> None:
         to_onnx(model, None, batch=3)
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 @pytest.mark.parametrize(
     "options",
     [{"class_agnostic": True}, {"detections": 300, "nms": 0.9, "proposals": 2000}, {"head_width": 64}],

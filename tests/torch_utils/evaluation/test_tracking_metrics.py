@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.common.tracking_scenes import SCENES
-from tests.support.some_tracks import tracks
+from tests.support.tracks import tracks
 from torch_utils.evaluation.tracking_metrics import TrackingScores, score_tracks
 from utils.tracking.logs import MotLog
 from utils.tracking.tracker import create_tracker

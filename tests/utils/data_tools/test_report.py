@@ -16,7 +16,7 @@ import pytest
 
 from models.building.builder import ANCHOR_SIZES, ASPECT_RATIOS
 from tests.conftest import HANG
-from tests.utils.data_tools.test_check import GOOD, SAMPLES, SIZE, Folder, voc
+from tests.support.broken_samples import GOOD, SAMPLES, SIZE, Folder, voc
 from utils.data_tools.charts import Scale, heat_map, histogram, octaves, steps
 from utils.data_tools.check import KINDS, DataCheck, Problem
 from utils.data_tools.report import report_page, write_report

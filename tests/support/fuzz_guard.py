@@ -21,8 +21,8 @@ Result = TypeVar("Result")
 
 
 def mutations(most: int) -> pytest.MarkDecorator:
-    """For a test of `count` mutations: a tenth of them, and marked as heavy all of them."""
-    return pytest.mark.parametrize("count", [most // 10, pytest.param(most, marks=pytest.mark.heavy)])
+    """For a test of `count` mutations: a tenth of them, and marked `full` all of them."""
+    return pytest.mark.parametrize("count", [most // 10, pytest.param(most, marks=pytest.mark.full)])
 
 
 def is_one_line(text: str, limit: int = _MESSAGE) -> bool:

@@ -37,6 +37,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # there are as many workers as cores: t
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the scripts that are run
     torch.set_num_threads(1)
 
+LAYER = "DETECTOR_TESTS_LAYER"  # variable of the environment: quick or full
 HANG = 300  # s: what takes longer is stuck, on any machine
 ROOT = Path(__file__).resolve().parent.parent
 CLASSES = ["__background__", "red", "green"]
@@ -51,13 +52,14 @@ def pytest_configure(config: pytest.Config) -> None:
     folder = make_shared_folder()
     if folder is not None:
         config.add_cleanup(functools.partial(shutil.rmtree, folder, ignore_errors=True))
-    settings.load_profile("quick" if "not full" in config.option.markexpr else "full")
+    os.environ[LAYER] = "quick" if "not full" in config.option.markexpr else "full"
+    settings.load_profile(os.environ[LAYER])
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The full layer has all tests of hypothesis again, with all their examples."""
-    if "not full" not in config.option.markexpr:
+    if os.environ[LAYER] == "full":
         for item in items:
             if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
                 item.add_marker("full")
@@ -182,6 +184,7 @@ class ScriptServer:
         kill_after: float | None = None,
         kill_when: tuple[Path, str] | None = None,
         ranks: int = 1,
+        draw: bool = False,
         environment: Mapping[str, str] | None = None,
     ) -> tuple[int, float]:
         """Run a script in a child process, whose output is appended to the files `printed`.
@@ -191,6 +194,7 @@ class ScriptServer:
             kill_after: s, after which it is killed.
             kill_when: a file and a text; the script is killed once the file has the text.
             ranks: processes, each with the variables that torchrun gives.
+            draw: have matplotlib draw its figures, which are blank otherwise; in the full layer it always does.
 
         Returns:
             The exit code, negative for a signal and the first that is not 0 of several, and seconds.
@@ -205,6 +209,7 @@ class ScriptServer:
             "kill_after": kill_after,
             "kill_when": kill_when and [str(kill_when[0]), kill_when[1]],
             "ranks": ranks,
+            "draw": draw or os.environ[LAYER] == "full",
         }
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
@@ -224,11 +229,12 @@ def script_server() -> ScriptServer:
 
 
 def run_script(
-    folder: Path, script: str, *arguments: object, timeout: int = HANG, **environment: str
+    folder: Path, script: str, *arguments: object, timeout: int = HANG, draw: bool = False, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a script of the project in `folder`, as a user would: run_script(folder, "train.py", "-h").
 
-    Unless a variable of the environment counts in imports, a process that has made them becomes the script.
+    Unless a variable of the environment counts in imports, a process that has made them becomes the script; its
+    matplotlib figures are blank unless `draw`.
     """
     command = [script, *map(str, arguments)]
     if not OF_IMPORTS.isdisjoint(environment):
@@ -238,7 +244,7 @@ def run_script(
         )  # fmt: skip
     with tempfile.TemporaryDirectory() as place:
         printed = Path(place) / "stdout", Path(place) / "stderr"
-        code, _ = script_server().run(folder, command, printed, timeout=timeout, environment=environment)
+        code, _ = script_server().run(folder, command, printed, timeout=timeout, draw=draw, environment=environment)
         return subprocess.CompletedProcess(command, code, *(path.read_text() for path in printed))
 
 

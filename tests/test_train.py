@@ -21,7 +21,7 @@ from torch_utils.checkpoint import load_checkpoint, save_checkpoint
 def test_a_run_leaves_what_users_look_for(make_data, run, tmp_path: Path) -> None:
     data = make_data()
     data.rewrite(SAVE_VALID_PREDICTION_IMAGES=True)
-    done = run("train.py", "--data", data.yaml, *FAST, "--epochs", 2, "--name", "smoke")
+    done = run("train.py", "--data", data.yaml, *FAST, "--epochs", 2, "--name", "smoke", draw=True)
     assert done.returncode == 0, done.stderr
     folder = run_folder(tmp_path, "smoke")
     files = {p.name for p in folder.iterdir()}

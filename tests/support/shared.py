@@ -26,11 +26,11 @@ def made_once(name: str, make: Callable[[Path], object]) -> Path:
         make: called with an empty folder by the first that asks; others wait for it.
     """
     folder = Path(os.environ[_FOLDER]) / name
+    complete = folder.with_name(f"{name}.complete")
     with FileLock(f"{folder}.lock"):
-        if not folder.exists():
-            unfinished = folder.with_name(f"{name}.unfinished")
-            shutil.rmtree(unfinished, ignore_errors=True)
-            unfinished.mkdir()
-            make(unfinished)
-            unfinished.rename(folder)
+        if not complete.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            complete.touch()
     return folder

@@ -134,7 +134,7 @@ class Training:
     @property
     def waited(self) -> float:
         """See Both."""
-        return self._loader.waited
+        return self._loader.data_wait_seconds
 
     def stock(self) -> None:
         """See Both."""

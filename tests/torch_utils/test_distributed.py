@@ -104,7 +104,7 @@ def test_two_processes_share_what_they_find_and_leave(tmp_path: Path) -> None:
         "share_buffers(processes, norm)\n"
         "assert norm.running_mean.tolist() == [1, 1, 1]\n"
         "for _ in range(20):\n"
-        "    assert list(gathered(processes, torch.full((9,), processes.rank).sum().item())) == [0, 9]\n"
+        "    assert list(all_gather(processes, torch.full((9,), processes.rank).sum().item())) == [0, 9]\n"
         "cleanup()\n",
     )
     assert done.returncode == 0, done.stderr

@@ -30,7 +30,7 @@ class _Prepared(NamedTuple):
 class _Batches:
     """Prepared images of an index, in its order, `size` at a time.
 
-    waited: s that iterations have waited for images to be prepared.
+    data_wait_seconds: s that iterations have waited for images to be prepared.
     """
 
     def __init__(self, detector: Detector, index: LabelIndex, size: int, threads: int) -> None:

@@ -107,7 +107,7 @@ class Run:
         """Write LAST alone.
 
         Args:
-            under_way: what there is of the epoch; without it the state's own.
+            progress: what there is of the epoch; without it the state's own.
         """
         rng = all_gather(self.processes, rng_state())
         self.interruption.saved()

@@ -153,7 +153,7 @@ def with_same_samples(model: FasterRCNN, monkeypatch: pytest.MonkeyPatch, object
         proposed.append(proposals.lists())
         return sample_proposals(proposals, *others)
 
-    monkeypatch.setattr(model.roi_heads, "lesson", watched)
+    monkeypatch.setattr(model.roi_heads, "sample_proposals", watched)
     twin = as_torchvision(model)
     twin.rpn.fg_bg_sampler = Same(twin.rpn.fg_bg_sampler, [0] * len(objects), seen)
     twin.roi_heads.fg_bg_sampler = Same(twin.roi_heads.fg_bg_sampler, objects, seen)

@@ -37,7 +37,7 @@ from models.rcnn.detector import FasterRCNN
 from models.rcnn.reference import as_torchvision
 from torch_utils.distributed import Processes
 from torch_utils.engine import train_one_epoch
-from torch_utils.training.loss_watch import NonFiniteGuard
+from torch_utils.training.non_finite import NonFiniteGuard
 from torch_utils.training.optimization import Schedule, make_optimizer
 from torch_utils.training.precision import Precision
 from torch_utils.training.update import Updater

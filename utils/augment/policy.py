@@ -29,7 +29,7 @@ class AugmentationPolicy:
     config: "AugmentationConfig | None" = None  # a user's Albumentations pipeline, in the place of `photometric`
 
     @property
-    def others(self) -> int:
+    def num_mixed(self) -> int:
         """Images that may be mixed into a sample."""
         return 3 * bool(self.mosaic) + bool(self.mixup) + bool(self.paste)
 

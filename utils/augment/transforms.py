@@ -54,7 +54,7 @@ class Augmenter:
 
         Args:
             load: gives a picture at its base size; its image is read-only, or nobody else's.
-            keys: of the picture, and of the `policy.others` that may be mixed in.
+            keys: of the picture, and of the `policy.num_mixed` that may be mixed in.
             network_size: of the picture; the sample is a factor within `policy.scales` times as large.
         """
         policy = self.policy

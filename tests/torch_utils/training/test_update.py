@@ -12,7 +12,7 @@ from tests.torch_utils.test_distributed import run_two
 from torch_utils.distributed import Processes
 from torch_utils.engine import train_one_epoch
 from torch_utils.training.ema import MovingAverage
-from torch_utils.training.loss_watch import NonFiniteGuard
+from torch_utils.training.non_finite import NonFiniteGuard
 from torch_utils.training.optimization import Schedule, make_optimizer
 from torch_utils.training.precision import Precision
 from torch_utils.training.training_state import LOSS_TERMS

@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from utils.augment.kernels import load_loops, resize_height
 from utils.augment.policy import AugmentationPolicy
 from utils.augment.transforms import Augmenter, LabeledImage, resize_image, scaled
 from utils.cli.options import CheckOptions, ConvertOptions
 from utils.cli.script import run_commands
 from utils.errors import DataError
-from utils.images.image_files import DamagedImageError
+from utils.images.image_files import DamagedImageError, load_simplejpeg
 from utils.labels.index import LabelIndex
 from utils.loading.image_cache import ImageCache, RecentImages
 from utils.loading.sample import DAMAGED, Sample
-from utils.loading.sample_rng import CountedRandom
+from utils.loading.sample_rng import SampleRng
 from utils.loading.size_rule import SizeRule, padded
 from utils.machine import cores
 
@@ -38,27 +39,27 @@ log = logging.getLogger("datasets")
 
 
 class MixSource(NamedTuple):
-    """An image, and its place in the order in which this process goes through an epoch, if it has one there."""
+    """An image to mix in, and its position among the samples of this process in the epoch, if it has one."""
 
     image: int
-    place: int | None = None
+    position: int | None = None
 
 
 class SampleKey(NamedTuple):
-    """What a sample is made of: an image, and those that a policy may mix in."""
+    """The image of a sample, and those that a policy may mix in."""
 
     image: int
     epoch: int = 0
-    place: int | None = None
-    others: tuple[MixSource, ...] = ()
+    position: int | None = None
+    mixed: tuple[MixSource, ...] = ()
 
 
 class DetectionDataset:
     """The images of an index, each resized once by the size rule, and augmented where a policy says so.
 
-    `dataset[i]` is image i as epoch 0 sees it, `dataset[i, epoch]` as that epoch does, with any images mixed in; a Pick
-    names these. What is random about a sample depends on seed, epoch and its images alone: not on workers, or what was
-    loaded before.
+    `dataset[i]` is image i as epoch 0 sees it, `dataset[i, epoch]` as that epoch does, with random images mixed in; a
+    SampleKey names these. Random choices for a sample depend on seed, epoch and its images alone, not on workers or on
+    earlier samples.
 
     An image that cannot be decoded is named in the sample's faults. With a policy, for training, the next image stands
     in for it; without one its sample is marked as DAMAGED.
@@ -70,27 +71,28 @@ class DetectionDataset:
         self.index = index
         self.size_rule = size_rule
         self.policy = policy
-        self._random = CountedRandom(seed)
+        self._random = SampleRng(seed)
         self._augment = Augmenter(policy or AugmentationPolicy())
         self._cache: ImageCache | RecentImages | None = None
+        load_simplejpeg()  # here, so that a missing one is logged by this process and not by each worker
         if policy or size_rule.square:
-            import utils.augment.kernels  # noqa: F401 - before workers are forked: they need not do it again
+            load_loops()  # before workers are forked, which inherit the loops
 
     def __len__(self) -> int:
         return len(self.index)
 
     def __getitem__(self, key: int | tuple[int, int] | SampleKey) -> Sample:
-        pick = SampleKey(*key) if isinstance(key, tuple) else SampleKey(key)
-        i = pick.image
-        rng = self._random.at(pick.epoch, i)
-        wanted = self._augment.policy.others
-        others = pick.others or (map(MixSource, rng.integers(len(self), size=wanted).tolist()) if wanted else ())
+        key = SampleKey(*key) if isinstance(key, tuple) else SampleKey(key)
+        i = key.image
+        rng = self._random.at(key.epoch, i)
+        num_mixed = self._augment.policy.num_mixed
+        mixed = key.mixed or (map(MixSource, rng.integers(len(self), size=num_mixed).tolist()) if num_mixed else ())
         height, width = self.index.sizes[i].tolist()
         network_size = self.size_rule.network_size(height, width)
         faults: list[str] = []
         load = partial(self._load_or_next, faults=faults) if self.policy else self._load
         try:
-            picture = self._augment(load, (MixSource(i, pick.place), *others), network_size, rng)
+            picture = self._augment(load, (MixSource(i, key.position), *mixed), network_size, rng)
         except DamagedImageError as error:
             black, no_boxes = np.zeros((*network_size, 3), np.uint8), np.empty((0, 4), np.float32)
             return Sample(black, (height, width), DAMAGED, no_boxes, np.empty(0, np.int32), (str(error),))
@@ -111,19 +113,19 @@ class DetectionDataset:
 
     @property
     def keeps_images(self) -> bool:
-        """Whether each is decoded once only."""
+        """Whether every image is decoded only once."""
         return isinstance(self._cache, ImageCache)
 
     def keep_images(self, path: str) -> None:
-        """Keep images at their base size in a file for an ImageCache, once they are made."""
+        """Keep decoded images at their base size in a file, see ImageCache."""
         self._cache = ImageCache(path, self.base_sizes())
 
-    def keep_recent(self, places: int) -> None:
-        """Keep those of so many places of an order alone, see RecentImages; OSError where there is no memory."""
-        self._cache = RecentImages(places, self.base_sizes())
+    def keep_recent(self, slots: int) -> None:
+        """Keep the images of the last `slots` samples, see RecentImages; OSError if there is no memory."""
+        self._cache = RecentImages(slots, self.base_sizes())
 
     def try_policy(self) -> None:
-        """Try a user's transforms on images as small and as large as ours; DataError where one of them fails."""
+        """Try a user's transforms at the smallest and largest image sizes; DataError if one of them fails."""
         if self.policy is None or self.policy.config is None:
             return
         sizes = self.index.sizes
@@ -131,10 +133,10 @@ class DetectionDataset:
         networks = [self.size_rule.network_size(*map(int, sizes[i])) for i in extremes]
         self.policy.config.check({scaled(size, factor) for size in networks for factor in self.policy.scales})
 
-    def _load(self, shown: MixSource) -> LabeledImage:
-        """An image at its base size, which all augmentation starts from, with the boxes to train on."""
-        i = shown.image
-        image = self._base_image(shown)
+    def _load(self, source: MixSource) -> LabeledImage:
+        """Load an image at its base size, before augmentation, with the boxes to train on."""
+        i = source.image
+        image = self._base_image(source)
         height, width = self.index.sizes[i].tolist()
         rows = self.index.rows(i)
         boxes, labels, ignored = self.index.boxes[rows], self.index.labels[rows], self.index.ignored[rows]
@@ -143,25 +145,25 @@ class DetectionDataset:
         scale = np.array([image.shape[1] / width, image.shape[0] / height] * 2, np.float32)
         return LabeledImage(image, boxes * scale, labels)
 
-    def _load_or_next(self, shown: MixSource, faults: list[str]) -> LabeledImage:
-        """An image, or the next that can be decoded; `faults` gets what was wrong."""
+    def _load_or_next(self, source: MixSource, faults: list[str]) -> LabeledImage:
+        """Load an image, or the next one that can be decoded; messages about the others go to `faults`."""
         tries = min(_MOST_DAMAGED, len(self))
         for k in range(tries):
             try:
-                return self._load(MixSource((shown.image + k) % len(self)) if k else shown)
+                return self._load(MixSource((source.image + k) % len(self)) if k else source)
             except DamagedImageError as error:  # noqa: PERF203 - rare
                 faults.append(str(error))
         raise DataError(f"{tries} images in a row cannot be decoded; {faults[-1]}")
 
-    def _base_image(self, shown: MixSource) -> np.ndarray:
-        """The pixels of it: (H, W, 3) uint8 RGB, read-only where others see them too."""
-        if self._cache is not None and (kept := self._cache.get(*shown)) is not None:
+    def _base_image(self, source: MixSource) -> np.ndarray:
+        """Pixels at the base size: (H, W, 3) uint8 RGB, read-only if they are shared with a cache."""
+        if self._cache is not None and (kept := self._cache.get(*source)) is not None:
             return kept
-        height, width = self.index.sizes[shown.image].tolist()
+        height, width = self.index.sizes[source.image].tolist()
         size = self._augment.base_size(self.size_rule.network_size(height, width))
-        image = _resized(self.index.pixels(shown.image), *size)
+        image = _resized(self.index.pixels(source.image), *size)
         if self._cache is not None:
-            self._cache.put(shown.image, image, shown.place)
+            self._cache.put(source.image, image, source.position)
         return image
 
 
@@ -169,8 +171,6 @@ def _resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """As resize_image, in a third of the time where the height alone changes, as of 640 x 480 px for 640 x 640."""
     if image.shape[1] != width or image.shape[0] == height:
         return resize_image(image, height, width)
-    from utils.augment.kernels import resize_height
-
     return resize_height(image, height)
 
 
@@ -183,11 +183,11 @@ class TrainBatchSampler:
 
     Images to mix in are those of the same order that were shown 8 global batches ago, 16, 24 and so on, less far apart
     where an epoch is too short for that; for its first samples the last ones. So all are mixed in equally often, with
-    others in every epoch, and a process that remembers what it has shown need not decode them again.
+    others in every epoch, and a process that keeps its recent images need not decode them again.
 
     Args:
         images: how many there are.
-        others: how many to mix into each sample.
+        num_mixed: images to mix into each sample.
         repeat: (images,) of at least 1, how often an epoch shows each image on average; whole copies and, by chance,
             one more. Every epoch is as long, and the copies within one are augmented differently.
 
@@ -205,7 +205,7 @@ class TrainBatchSampler:
         seed: int,
         rank: int = 0,
         world_size: int = 1,
-        others: int = 0,
+        num_mixed: int = 0,
         repeat: np.ndarray | None = None,
     ) -> None:
         self.images = images
@@ -216,36 +216,36 @@ class TrainBatchSampler:
         self.epoch = self.start = 0
         self.shown = images if repeat is None else math.ceil(repeat.sum() - 1e-9)  # sums of 1.0 may be a bit more
         self._ends = None if repeat is None else np.cumsum(repeat) * (self.shown / repeat.sum())
-        whole, most = batch_size * world_size, self.shown // (others + 1)
+        whole, most = batch_size * world_size, self.shown // (num_mixed + 1)
         apart = min(BATCHES_BACK, most // whole) * whole or max(1, most)
-        self._back = range(apart, apart * others + 1, apart)  # of all processes' samples
+        self._back = range(apart, apart * num_mixed + 1, apart)  # of all processes' samples
 
     def __len__(self) -> int:
-        return -(-self.places // self.batch_size)
+        return -(-self.num_samples // self.batch_size)
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         order = self._order()
-        for start in range(self.start * self.batch_size, self.places, self.batch_size):
-            places = range(start, min(start + self.batch_size, self.places))
-            yield [self._pick(order, place * self.world_size + self.rank) for place in places]
+        for start in range(self.start * self.batch_size, self.num_samples, self.batch_size):
+            positions = range(start, min(start + self.batch_size, self.num_samples))
+            yield [self._pick(order, position * self.world_size + self.rank) for position in positions]
 
     @property
-    def others(self) -> int:
+    def num_mixed(self) -> int:
         """Images to mix into each sample."""
         return len(self._back)
 
     @property
-    def others_are_own(self) -> bool:
-        """Whether they are images that this process itself has shown, but for those of the first samples."""
-        return self.others > 0 and self._back.step % self.world_size == 0
+    def mixes_own_images(self) -> bool:
+        """Whether they are images that this process itself has loaded, except for the first samples."""
+        return self.num_mixed > 0 and self._back.step % self.world_size == 0
 
     @property
     def history(self) -> int:
-        """Places of this process between a sample and the furthest that is mixed in."""
-        return -(-self.others * self._back.step // self.world_size)
+        """Samples of this process between a sample and the oldest that is mixed into it."""
+        return -(-self.num_mixed * self._back.step // self.world_size)
 
     @property
-    def places(self) -> int:
+    def num_samples(self) -> int:
         """Samples of this process in an epoch."""
         return -(-self.shown // self.world_size)
 
@@ -273,12 +273,12 @@ class TrainBatchSampler:
     def _pick(self, order: np.ndarray, sample: int) -> SampleKey:
         """The key of a sample, counted over all processes."""
         image, epoch = order[sample % self.shown].tolist()
-        others = []
+        mixed = []
         for back in self._back:
             other = (sample - back) % self.shown
-            is_own = other == sample - back and self.others_are_own
-            others.append(MixSource(int(order[other, 0]), other // self.world_size if is_own else None))
-        return SampleKey(image, epoch, sample // self.world_size, tuple(others))
+            is_own = other == sample - back and self.mixes_own_images
+            mixed.append(MixSource(int(order[other, 0]), other // self.world_size if is_own else None))
+        return SampleKey(image, epoch, sample // self.world_size, tuple(mixed))
 
 
 class EvalBatchSampler:
@@ -326,11 +326,11 @@ def cache_slots(batches: TrainBatchSampler, workers: int) -> int:
 
     0 where no process shows the images that it mixes in: there are several, and their batches are large for the data.
     """
-    from utils.loading.loader import most_steps
+    from utils.loading.loader import max_batches_in_flight
 
-    if not batches.others_are_own:
+    if not batches.mixes_own_images:
         return 0
-    return min(batches.history + most_steps(min(workers, cores())) * batches.batch_size, batches.places)
+    return min(batches.history + max_batches_in_flight(min(workers, cores())) * batches.batch_size, batches.num_samples)
 
 
 def make_loader(

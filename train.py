@@ -57,13 +57,13 @@ def main(options: TrainOptions) -> None:
     from utils.labels.index import open_index
     from utils.loading.size_rule import SizeRule
     from utils.logs import setup_logging
-    from utils.machine import keep_memory
+    from utils.machine import keep_freed_memory
     from utils.visualize.pictures import PREDICTIONS
 
     options, checkpoint = with_checkpoint(options)
     processes = join_processes(options.device, options.dist_url, options.world_size)
     if processes.device.type == "cpu":
-        keep_memory()  # what a step computes with would be mapped anew in the next one
+        keep_freed_memory()  # what a step computes with would be mapped anew in the next one
     setup_logging(quiet=not processes.is_main)
     _check_wishes(options, processes)
     precision = pick_precision(processes.device, options.precision, amp=options.amp)
@@ -86,7 +86,7 @@ def main(options: TrainOptions) -> None:
         log.info(line)
 
     if options.batch == AUTO:
-        boxes = max(1, train_index.most_boxes * (1 + policy.others))
+        boxes = max(1, train_index.max_boxes * (1 + policy.num_mixed))
         sample = LargestSample(*train_set.base_sizes().max(0).tolist(), boxes)
         wishes = {"images": len(train_set), "optimizer": options.optimizer, "ema": options.ema}
         options = replace(options, batch=find_batch(model, sample, precision, processes, **wishes))
@@ -263,7 +263,7 @@ def _log_data(folder: Path, indexes: Mapping[str, "LabelIndex"]) -> None:
     faults = []
     for purpose, index in indexes.items():
         index.log_summary(purpose)
-        for kind, places in index.report.found.items():
+        for kind, places in index.report.items.items():
             faults += [f"{purpose}: {kind}", *(f"  {place}" for place in places)]
     if faults:
         write_text(folder / DATA_FAULTS, "\n".join(faults) + "\n")
@@ -295,7 +295,7 @@ def _model(
     from utils.labels.anchors import network_boxes
 
     model = make_model(options, checkpoint, len(train_index.classes))
-    lines = [fit_anchors(model, options, network_boxes(train_index, size_rule))]
+    lines = [fit_anchors(model, options, network_boxes(train_index, size_rule.network_size))]
     lines += weigh_classes(model, options, train_index)
     model.to_device(device)
     lines.append(f"{sum(p.numel() for p in model.parameters()):,} total parameters.")
@@ -322,7 +322,7 @@ def _loaders(
     share = {"rank": processes.rank, "world_size": processes.world_size}
     repeat = repeat_factors(train_set.index, options.repeat_factor) if options.repeat_factor else None
     train_batches = TrainBatchSampler(
-        len(train_set), options.batch, seed=options.seed, others=train_set.policy.others, repeat=repeat, **share
+        len(train_set), options.batch, seed=options.seed, num_mixed=train_set.policy.num_mixed, repeat=repeat, **share
     )
     if options.cache == "auto":
         _keep_recent(train_set, train_batches, options.workers, processes)
@@ -344,12 +344,12 @@ def _keep_recent(
     """Give a training set of which there is too much to keep memory for the images that samples mix in."""
     from datasets import cache_slots
     from torch_utils.distributed import count_on_machine
-    from utils.loading.image_cache import recent_size, worth_keeping
+    from utils.loading.image_cache import fits_auto_cache, recent_images_size
 
     places = cache_slots(batches, workers)
-    size = recent_size(places, train_set.base_sizes())
+    size = recent_images_size(places, train_set.base_sizes())
     everyones = size * count_on_machine(processes)
-    if places == 0 or train_set.keeps_images or not worth_keeping(everyones):
+    if places == 0 or train_set.keeps_images or not fits_auto_cache(everyones):
         return
     try:
         train_set.keep_recent(places)

@@ -22,7 +22,7 @@ from utils.labels.index import LabelIndex
 from utils.loading.batch import Batch
 from utils.loading.loader import Loader
 from utils.loading.sample import DAMAGED
-from utils.machine import memory_watch, resident_memory
+from utils.machine import explain_out_of_memory, resident_memory
 from utils.progress import StepMeter
 
 _MORE_DATA = (
@@ -87,7 +87,7 @@ def train_one_epoch(
         if step == first:
             lr, images = updater.start(update), []
         place = f"epoch {epoch}, step {step}, {_shape(batch)}"
-        with memory_watch(place, _LESS_MEMORY), updater.batch_of(network, last=step == last):
+        with explain_out_of_memory(place, _LESS_MEMORY), updater.batch_of(network, last=step == last):
             with precision.autocast():
                 terms: Mapping[str, Tensor] = network(batch.to(device))
                 loss = sum(terms.values())
@@ -96,7 +96,7 @@ def train_one_epoch(
         images.append(batch.image_ids)
         shown += len(batch.image_ids)
         if step == last:
-            with memory_watch(place, _LESS_MEMORY):  # the first update makes the optimizer's state
+            with explain_out_of_memory(place, _LESS_MEMORY):  # the first update makes the optimizer's state
                 found = updater.finish(update, losses[first : step + 1])
             is_bad[first : step + 1] = found
             watch.note(Update(epoch, step, losses[first : step + 1], images, found), last=step == steps - 1)
@@ -156,7 +156,7 @@ def evaluate(
     for batch in meter:
         started = time.perf_counter()
         place = f"evaluation, step {meter.step}, {_shape(batch)}"
-        with memory_watch(place, "lower --batch or --imgsz"), precision.autocast():
+        with explain_out_of_memory(place, "lower --batch or --imgsz"), precision.autocast():
             on_device = batch.to(precision.device)
             outputs, terms = model.detect_and_measure(on_device) if losses else (model(on_device), {})
         for image_id, output in zip(batch.image_ids.tolist(), outputs, strict=True):

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from utils.cli.flags import OneLineParser, Options, OptionsType, parse_options
-from utils.errors import USAGE, UserError, let_first_process_tell
-from utils.machine import full_memory
+from utils.errors import USAGE, UserError, let_first_process_report
+from utils.machine import out_of_memory_message
 
 _REMEDIES = "lower --batch or --imgsz, or choose a smaller --model"
 _SIGNALLED = 128  # and the signal's number: how shells say that it ended a process
@@ -47,7 +47,7 @@ def run_script(
         _tell(_last_words(error))
         sys.exit(USAGE)
     except (MemoryError, RuntimeError) as error:
-        words = full_memory(error)
+        words = out_of_memory_message(error)
         if words is None:
             raise
         _tell(f"{words}: {_REMEDIES}")
@@ -99,7 +99,7 @@ def run_other_script(script: str, *, weights: str, remedy: str) -> None:
 
 
 def _tell(words: str) -> None:
-    let_first_process_tell()
+    let_first_process_report()
     print(f"error: {words}", file=sys.stderr)
 
 

@@ -1,9 +1,9 @@
 """The flags of train.py."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from utils.augment.policy import POLICIES, SCALES, AugmentationPolicy
+from utils.augment.policy import POLICIES, AugmentationPolicy, policy_of
 from utils.cli.flags import (
     Fraction,
     NaturalInt,
@@ -277,11 +277,14 @@ class AugmentationOptions(Options):
 
     def policy(self, config: "AugmentationConfig | None") -> AugmentationPolicy:
         """The policy of --aug with what the other flags say; `config` is the content of --aug-config."""
-        policy = replace(POLICIES[self.aug], config=config)
-        single = {"flip": self.flip, "mosaic": self.mosaic, "photometric": self.use_train_aug}
-        if self.multi_scale is not None:
-            single["scales"] = SCALES if self.multi_scale else (1.0, 1.0)
-        return replace(policy, **{name: value for name, value in single.items() if value is not None})
+        return policy_of(
+            self.aug,
+            flip=self.flip,
+            mosaic=self.mosaic,
+            multi_scale=self.multi_scale,
+            use_train_aug=self.use_train_aug,
+            config=config,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -304,11 +307,17 @@ class SliceTrainOptions(SliceGridOptions):
         if not self.slice_train:
             refuse_without("--slice-train", self, SliceTrainOptions, "slices")
             return index
-        from utils.slicing.grid import Slices
-        from utils.slicing.training_slices import slice_index
+        from utils.slicing.training_slices import with_slices
 
-        slices = Slices(self.slice_height, self.slice_width, self.overlap_height_ratio, self.overlap_width_ratio)
-        return slice_index(index, slices, empty=self.slice_empty, seed=seed)
+        return with_slices(
+            index,
+            height=self.slice_height,
+            width=self.slice_width,
+            overlap_height=self.overlap_height_ratio,
+            overlap_width=self.overlap_width_ratio,
+            empty=self.slice_empty,
+            seed=seed,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,16 +55,16 @@ from utils.data_tools.demo import make_demo
 from utils.errors import UserError
 from utils.files import write_text
 from utils.images.image_files import write_image
-from utils.labels.data_config import DataConfig, load_data_config, parse_data_config
 from utils.labels.anchors import network_boxes
+from utils.labels.data_config import DataConfig, load_data_config, parse_data_config
 from utils.labels.index import LabelIndex, open_index
 from utils.loading.batch import collate
-from utils.loading.image_cache import cache_size, make_cache_files, recent_size, worth_keeping
+from utils.loading.image_cache import cache_size, fits_auto_cache, make_cache_files, recent_images_size
 from utils.loading.loader import Loader
 from utils.loading.samplers import EvalBatchSampler, SampleKey, TrainBatchSampler, cache_slots
 from utils.loading.size_rule import SizeRule
 from utils.logs import setup_logging
-from utils.machine import keep_memory
+from utils.machine import keep_freed_memory
 from utils.slicing.training_slices import with_slices
 from utils.visualize.pictures import PREDICTIONS, TRAIN_BATCH, batch_picture
 from utils.visualize.windows import check_display, show_window
@@ -143,7 +143,7 @@ def main(options: TrainOptions) -> None:
 def _check_machine(options: TrainOptions, processes: Processes) -> None:
     """Refuse what this machine cannot do, before anything is read or written; set up its memory."""
     if processes.device.type == "cpu":
-        keep_memory()
+        keep_freed_memory()
     if options.sync_bn and (processes.device.type != "cuda" or not processes.several):
         raise UserError("--sync-bn needs several GPUs: start with torchrun --nproc_per_node=N, or --no-sync-bn")
     if options.batch == AUTO and processes.device.type != "cuda":
@@ -224,7 +224,7 @@ def _log_data(folder: Path, indexes: Mapping[str, LabelIndex]) -> None:
     faults = []
     for purpose, index in indexes.items():
         index.log_summary(purpose)
-        for kind, locations in index.report.found.items():
+        for kind, locations in index.report.items.items():
             faults += [f"{purpose}: {kind}", *(f"  {location}" for location in locations)]
     if faults:
         write_text(folder / DATA_FAULTS, "\n".join(faults) + "\n")
@@ -252,7 +252,7 @@ def _largest_batch(
     options: TrainOptions, model: FasterRCNN, dataset: DetectionDataset, precision: Precision, processes: Processes
 ) -> int:
     """The batch size of --batch auto."""
-    max_boxes = max(1, dataset.index.most_boxes * (1 + dataset.policy.num_mixed))
+    max_boxes = max(1, dataset.index.max_boxes * (1 + dataset.policy.num_mixed))
     sample = LargestSample(*dataset.base_sizes().max(0).tolist(), max_boxes)
     return find_batch(
         model, sample, precision, processes, images=len(dataset), optimizer=options.optimizer, ema=options.ema
@@ -341,8 +341,8 @@ def _cache_recent_images(
 ) -> None:
     """Give a training set that is too large for memory a cache of the images that samples mix in."""
     slots = cache_slots(sampler, workers)
-    size = recent_size(slots, dataset.base_sizes()) * count_on_machine(processes)
-    if slots == 0 or dataset.keeps_images or not worth_keeping(size):
+    size = recent_images_size(slots, dataset.base_sizes()) * count_on_machine(processes)
+    if slots == 0 or dataset.keeps_images or not fits_auto_cache(size):
         return
     try:
         dataset.keep_recent(slots)

@@ -49,7 +49,7 @@ from utils.labels.data_config import DataConfig, load_data_config
 from utils.labels.index import open_index
 from utils.loading.batch import Batch
 from utils.loading.size_rule import SizeRule
-from utils.machine import cores, keep_memory
+from utils.machine import cores, keep_freed_memory
 from utils.video.pipeline import VideoPipeline
 from utils.video.sources import open_video
 
@@ -275,7 +275,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING)
     cv2.setNumThreads(0)  # as in the workers of our loader: both ways have one thread of each of theirs
     if device.type == "cpu":
-        keep_memory()  # as train.py
+        keep_freed_memory()  # as train.py
     print(heading(device))
     print(
         f"{options.images} images or frames a pass, {options.workers} worker(s); of our time, the share in which it "

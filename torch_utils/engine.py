@@ -22,7 +22,7 @@ from utils.labels.index import LabelIndex
 from utils.loading.batch import Batch
 from utils.loading.loader import Loader
 from utils.loading.sample import DAMAGED
-from utils.machine import memory_watch, resident_memory
+from utils.machine import explain_out_of_memory, resident_memory
 from utils.progress import StepMeter
 
 _MORE_DATA = (
@@ -77,14 +77,14 @@ def train_one_epoch(
             lr = updater.start(update)
             record.start_update()
         location = f"epoch {epoch}, step {step}, {_shape(batch)}"
-        with memory_watch(location, _LESS_MEMORY), updater.batch_of(network, last=is_last_of_update):
+        with explain_out_of_memory(location, _LESS_MEMORY), updater.batch_of(network, last=is_last_of_update):
             with updater.precision.autocast():
                 losses = network(batch.to(device))  # LOSS_TERMS -> float32 scalar
                 loss = sum(losses.values())
             updater.precision.scaler.scale(loss).backward()
         record.add(losses, batch.image_ids)
         if is_last_of_update:
-            with memory_watch(location, _LESS_MEMORY):  # the first update allocates the optimizer's state
+            with explain_out_of_memory(location, _LESS_MEMORY):  # the first update allocates the optimizer's state
                 skipped = updater.finish(update, record.update_losses)
             guard.note(record.finish_update(epoch, skipped), last=step == steps - 1)
             if on_update is not None:
@@ -141,7 +141,7 @@ def evaluate(
     for batch in meter:
         started = time.perf_counter()
         place = f"evaluation, step {meter.step}, {_shape(batch)}"
-        with memory_watch(place, "lower --batch or --imgsz"), precision.autocast():
+        with explain_out_of_memory(place, "lower --batch or --imgsz"), precision.autocast():
             on_device = batch.to(precision.device)
             outputs, terms = model.detect_and_measure(on_device) if losses else (model(on_device), {})
         for image_id, output in zip(batch.image_ids.tolist(), outputs, strict=True):

@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, NoReturn, TypeVar
 
-from utils.errors import USAGE, UserError, let_first_process_tell
+from utils.errors import USAGE, UserError, let_first_process_report
 from utils.text import did_you_mean
 from utils.version import versions
 
@@ -131,7 +131,7 @@ class OneLineParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """See ArgumentParser."""
-        let_first_process_tell()
+        let_first_process_report()
         self.exit(USAGE, f"error: {message} (see {self.prog} --help)\n")
 
     def refuse(self, unknown: Sequence[str]) -> NoReturn:

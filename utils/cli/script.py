@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from utils.cli.flags import OneLineParser, Options, OptionsType, parse_options
-from utils.errors import USAGE, UserError, let_first_process_tell
-from utils.machine import full_memory
+from utils.errors import USAGE, UserError, let_first_process_report
+from utils.machine import out_of_memory_message
 
 _REMEDIES = "lower --batch or --imgsz, or choose a smaller --model"
 _SIGNALLED = 128  # plus the number of the signal that ended the process: the exit code of shells
@@ -88,7 +88,7 @@ def _one_line_errors(*user_errors: type[Exception]) -> Iterator[None]:
     except (UserError, *user_errors) as error:
         _exit_with(_last_line(error))
     except (MemoryError, RuntimeError) as error:
-        message = full_memory(error)
+        message = out_of_memory_message(error)
         if message is None:
             raise
         _exit_with(f"{message}: {_REMEDIES}")
@@ -125,7 +125,7 @@ def run_other_script(script: str, *, weights: str, remedy: str) -> None:
 
 
 def _exit_with(message: str) -> NoReturn:
-    let_first_process_tell()
+    let_first_process_report()
     print(f"error: {message}", file=sys.stderr)
     sys.exit(USAGE)
 

@@ -1,9 +1,8 @@
 """The flags of train.py."""
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
-from utils.augment.policy import POLICIES, SCALES, AugmentationPolicy
 from utils.cli.checks import check_data_yaml, check_weights
 from utils.cli.flags import (
     Fraction,
@@ -20,10 +19,7 @@ from utils.cli.flags import (
 from utils.cli.options import LABEL_TYPES, LabelOptions, LoaderOptions, SliceGridOptions, refuse_without
 from utils.errors import UserError
 
-if TYPE_CHECKING:
-    from utils.augment.config import AugmentationConfig
-    from utils.labels.index import LabelIndex
-
+AUG_POLICIES = ("none", "default", "light", "strong")  # those of utils/augment/policy.py, as a test checks
 CACHES = ("auto", "ram", "disk", "off")
 NORMS = ("own", "frozen", "batch", "group")
 DETECTORS = ("fast", "torchvision")
@@ -293,7 +289,7 @@ class AugmentationOptions(Options):
     aug: str = flag(
         "--aug",
         default="default",
-        choices=tuple(POLICIES),
+        choices=AUG_POLICIES,
         help="what happens to training images, see README.md; the flags below change parts of it",
         overrides=("flip", "mosaic", "multi_scale", "use_train_aug", "aug_config"),
     )
@@ -312,14 +308,6 @@ class AugmentationOptions(Options):
         "-vt", "--vis-transformed", help="show the first training samples as the network will see them"
     )
 
-    def policy(self, config: "AugmentationConfig | None") -> AugmentationPolicy:
-        """The policy of --aug with what the other flags say; `config` is the content of --aug-config."""
-        policy = replace(POLICIES[self.aug], config=config)
-        single = {"flip": self.flip, "mosaic": self.mosaic, "photometric": self.use_train_aug}
-        if self.multi_scale is not None:
-            single["scales"] = SCALES if self.multi_scale else (1.0, 1.0)
-        return replace(policy, **{name: value for name, value in single.items() if value is not None})
-
 
 @dataclass(frozen=True, kw_only=True)
 class SliceTrainOptions(SliceGridOptions):
@@ -332,20 +320,11 @@ class SliceTrainOptions(SliceGridOptions):
         "--slice-empty", default=0.1, metavar="F", help="slices without objects, at most this fraction of those with"
     )
 
-    def with_slices(self, index: "LabelIndex", seed: int) -> "LabelIndex":
-        """The images to train on: those of the index, and with --slice-train slices of them.
-
-        Raises:
-            UserError: flags of slices were typed without --slice-train, or slices are too many.
-        """
+    def check(self) -> None:
+        """See Options: flags of slices need --slice-train."""
+        super().check()
         if not self.slice_train:
             refuse_without("--slice-train", self, SliceTrainOptions, "slices")
-            return index
-        from utils.slicing.grid import Slices
-        from utils.slicing.training_slices import slice_index
-
-        slices = Slices(self.slice_height, self.slice_width, self.overlap_height_ratio, self.overlap_width_ratio)
-        return slice_index(index, slices, empty=self.slice_empty, seed=seed)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from utils.labels.index import LabelIndex
-from utils.loading.loader import most_steps
+from utils.loading.loader import max_batches_in_flight
 from utils.loading.size_rule import SizeRule, padded
 from utils.machine import cores
 
@@ -16,10 +16,10 @@ BATCHES_BACK = 8  # to an image that is mixed in: so many workers can be busy wi
 
 
 class MixSource(NamedTuple):
-    """An image, and its slot in this process's order of the epoch, if it has one."""
+    """An image, and its position among the samples of this process in the epoch, if it has one."""
 
     image: int
-    slot: int | None = None
+    position: int | None = None
 
 
 class SampleKey(NamedTuple):
@@ -27,7 +27,7 @@ class SampleKey(NamedTuple):
 
     image: int
     epoch: int = 0
-    slot: int | None = None
+    position: int | None = None
     mixed: tuple[MixSource, ...] = ()
 
 
@@ -85,8 +85,8 @@ class TrainBatchSampler:
     def __iter__(self) -> Iterator[list[SampleKey]]:
         order = self._order()
         for start in range(self.start * self.batch_size, self.num_samples, self.batch_size):
-            slots = range(start, min(start + self.batch_size, self.num_samples))
-            yield [self._key(order, slot * self.world_size + self.rank) for slot in slots]
+            positions = range(start, min(start + self.batch_size, self.num_samples))
+            yield [self._key(order, position * self.world_size + self.rank) for position in positions]
 
     @property
     def num_mixed(self) -> int:
@@ -187,4 +187,4 @@ def cache_slots(batches: TrainBatchSampler, workers: int) -> int:
     """
     if not batches.mixes_own_images:
         return 0
-    return min(batches.history + most_steps(min(workers, cores())) * batches.batch_size, batches.num_samples)
+    return min(batches.history + max_batches_in_flight(min(workers, cores())) * batches.batch_size, batches.num_samples)

@@ -19,7 +19,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from benchmarks.common.predecessor import FloatDataset
-from datasets import BATCHES_BACK, DetectionDataset, TrainBatchSampler, cache_slots, make_loader
+from datasets import DetectionDataset, make_loader
 from utils.augment.kernels import resize_height
 from utils.augment.policy import AugmentationPolicy
 from utils.cli.options import LABEL_TYPES
@@ -29,6 +29,7 @@ from utils.labels.index import open_index
 from utils.loading.batch import collate
 from utils.loading.image_cache import cache_size, make_cache_files
 from utils.loading.sample import Sample
+from utils.loading.samplers import BATCHES_BACK, TrainBatchSampler, cache_slots
 from utils.loading.size_rule import SizeRule
 from utils.machine import keep_freed_memory
 

@@ -8,7 +8,7 @@ from torch import nn
 from torch_utils.distributed import Processes
 from torch_utils.runs.interruption import SaveOrStop
 from torch_utils.runs.run import Run
-from torch_utils.training.loss_watch import NonFiniteGuard
+from torch_utils.training.non_finite import NonFiniteGuard
 from torch_utils.training.optimization import Schedule, make_optimizer
 from torch_utils.training.precision import Precision
 from torch_utils.training.training_state import TrainingState

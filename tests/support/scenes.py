@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from utils.detect.detections import Detections
-from utils.images.file_lists import Files
+from utils.images.file_lists import FileList
 from utils.images.image_files import write_image
 from utils.labels.index import LabelIndex, LabelReport
 
@@ -20,7 +20,7 @@ def index_of(images: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> LabelIn
         np.concatenate([image[k] for image in images]) if images else np.empty(0) for k in range(3)
     )
     return LabelIndex(
-        files=Files(Path(), [f"{i}.jpg" for i in range(len(images))]),
+        files=FileList(Path(), [f"{i}.jpg" for i in range(len(images))]),
         sizes=np.full((len(images), 2), 300),
         as_stored=np.zeros(len(images), bool),
         offsets=np.concatenate([[0], np.cumsum([len(image[0]) for image in images])]).astype(int),
@@ -63,7 +63,7 @@ def detections_of(*boxes: tuple, label: int = 1) -> dict[int, Detections]:
 def with_pictures(folder: Path, index: LabelIndex, names: list[str] | None = None) -> LabelIndex:
     """The index, with an image of 300 x 300 px for each of its files."""
     folder.mkdir()
-    index = replace(index, files=Files(folder, names or index.files.names))
+    index = replace(index, files=FileList(folder, names or index.files.names))
     for i in range(len(index)):
         write_image(index.path(i), np.full((300, 300, 3), 120, np.uint8))
     return index

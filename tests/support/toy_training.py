@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tests.support.batches import batch_of
 from torch_utils.distributed import Processes
 from torch_utils.engine import train_one_epoch
-from torch_utils.training.loss_watch import NonFiniteGuard
+from torch_utils.training.non_finite import NonFiniteGuard
 from torch_utils.training.optimization import Schedule, make_optimizer
 from torch_utils.training.precision import Precision
 from torch_utils.training.training_state import LOSS_TERMS

@@ -145,7 +145,7 @@ def test_the_main_process_names_damaged_images_of_all(tmp_path: Path) -> None:
         "setup_logging(quiet=not processes.is_main)\n"
         "loader = Loader([], [], largest=(1, 32, 32), workers=0, device=torch.device('cpu'))\n"
         "for epoch in range(2):\n"
-        "    loader.name_faults([f'{processes.rank}.jpg: cut off', 'both.jpg: cut off'])\n"
+        "    loader.log_faults([f'{processes.rank}.jpg: cut off', 'both.jpg: cut off'])\n"
         "    share_faults(processes, loader)\n"
         "cleanup()\n",
     )

@@ -185,7 +185,7 @@ TWO = """
 import logging
 from tests.support.toy_training import CPU, INDEX, ReadyBatches, Toy, toy_batch
 from torch_utils.engine import train_one_epoch
-from torch_utils.training.loss_watch import NonFiniteGuard
+from torch_utils.training.non_finite import NonFiniteGuard
 from torch_utils.training.optimization import Schedule, make_optimizer
 from torch_utils.training.precision import Precision
 from torch_utils.training.update import Updater

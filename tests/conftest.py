@@ -185,6 +185,7 @@ class ScriptServer:
         kill_when: tuple[Path, str] | None = None,
         ranks: int = 1,
         draw: bool = False,
+        stdin: Path | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> tuple[int, float]:
         """Run a script in a child process, whose output is appended to the files `printed`.
@@ -195,6 +196,7 @@ class ScriptServer:
             kill_when: a file and a text; the script is killed once the file has the text.
             ranks: processes, each with the variables that torchrun gives.
             draw: have matplotlib draw its figures, which are blank otherwise; in the full layer it always does.
+            stdin: a file to read as standard input; None: nothing.
 
         Returns:
             The exit code, negative for a signal and the first that is not 0 of several, and seconds.
@@ -209,6 +211,7 @@ class ScriptServer:
             "kill_after": kill_after,
             "kill_when": kill_when and [str(kill_when[0]), kill_when[1]],
             "ranks": ranks,
+            "stdin": stdin and str(stdin),
             "draw": draw or os.environ[LAYER] == "full",
         }
         self._process.stdin.write(json.dumps(request) + "\n")
@@ -229,7 +232,13 @@ def script_server() -> ScriptServer:
 
 
 def run_script(
-    folder: Path, script: str, *arguments: object, timeout: int = HANG, draw: bool = False, **environment: str
+    folder: Path,
+    script: str,
+    *arguments: object,
+    timeout: int = HANG,
+    draw: bool = False,
+    stdin: Path | None = None,
+    **environment: str,
 ) -> subprocess.CompletedProcess[str]:
     """Run a script of the project in `folder`, as a user would: run_script(folder, "train.py", "-h").
 
@@ -244,7 +253,9 @@ def run_script(
         )  # fmt: skip
     with tempfile.TemporaryDirectory() as place:
         printed = Path(place) / "stdout", Path(place) / "stderr"
-        code, _ = script_server().run(folder, command, printed, timeout=timeout, draw=draw, environment=environment)
+        code, _ = script_server().run(
+            folder, command, printed, timeout=timeout, draw=draw, stdin=stdin, environment=environment
+        )
         return subprocess.CompletedProcess(command, code, *(path.read_text() for path in printed))
 
 

@@ -29,7 +29,7 @@ def unnamed(label_type: str, text: str, effects: tuple[str, ...]) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("label_type", LABEL_TYPES)
+@pytest.mark.parametrize("label_type", full_among(LABEL_TYPES, LABEL_TYPES[1:]))
 def test_check_names_and_mends_every_sample(tmp_path: Path, run: Callable, label_type: str) -> None:
     folder = broken_folder(tmp_path / "broken", label_type)
     arguments = ("--label-type", label_type, "--limit", 999)

@@ -477,6 +477,7 @@ def test_the_rest_of_an_epoch_is_what_was_not_seen(world_size: int) -> None:
     assert other.start == 4, "nothing is left"
 
 
+@pytest.mark.full
 def test_check_draws_the_demo_and_makes_the_folders_of_its_results(tmp_path: Path, monkeypatch) -> None:
     """`datasets.py check` of the demo said that its folders do not exist; --html failed after all the work."""
     monkeypatch.chdir(tmp_path)

@@ -144,6 +144,7 @@ def test_mistakes_are_told_before_anything_is_done(tmp_path: Path, words: tuple,
         export(tmp_path, *words)
 
 
+@pytest.mark.full
 def test_a_bare_name_goes_to_weights_and_sizes_are_those_asked_for(tmp_path: Path) -> None:
     from utils.detect.onnx_file import read_onnx
     from utils.loading.size_rule import Canvas

@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from tests.conftest import HANG, ROOT
+from tests.conftest import HANG, ROOT, full_among
 from tests.support.labels import to_coco, to_yolo
 from tests.support.training_runs import ENGINE, FAST, RUN_FILES, assert_same_run, kill_when, run_folder
 from torch_utils.checkpoint import load_checkpoint, save_checkpoint
@@ -252,13 +252,17 @@ def test_other_labels_give_the_same_losses_and_map(make_data, run, tmp_path: Pat
     assert one.read_text() == other.read_text()
 
 
-@pytest.mark.parametrize("flags", [("--optimizer", "AdamW"), ("--cosine-annealing",), ("--amp",), ("-st",), ("-dw",)])
+FLAGS = (("--optimizer", "AdamW"), ("--cosine-annealing",), ("--amp",), ("-st",), ("-dw",))
+
+
+@pytest.mark.parametrize("flags", full_among(FLAGS, FLAGS[1:-1]))
 def test_adamw_cosine_and_other_flags_that_crashed_train(make_data, run, flags: tuple) -> None:
     """Faults of the predecessor: --optimizer AdamW and --cosine-annealing crashed."""
     done = run("train.py", "--data", make_data().yaml, *FAST, "--epochs", 1, *flags)
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.full
 def test_one_batch_an_epoch_and_no_objects_at_all(make_data, run) -> None:
     data = make_data(images=2)
     for split in ("train", "valid"):
@@ -314,7 +318,9 @@ MISTAKES = {  # what to add to the command -> what the message must have
 }
 
 
-@pytest.mark.parametrize("mistake", sorted(MISTAKES))
+@pytest.mark.parametrize(
+    "mistake", full_among(sorted(MISTAKES), {"amp", "device", "fp16", "milestones", "mlflow", "sync"})
+)
 def test_a_users_mistake_is_one_line(make_data, run, tmp_path: Path, mistake: str) -> None:
     """Faults of the predecessor: unknown models silently became others; `-r` without `-w` crashed."""
     arguments, message = MISTAKES[mistake]

@@ -19,7 +19,7 @@ def load(entry: str, **options) -> torch.nn.Module:
     return torch.hub.load(REPOSITORY, entry, source="local", **options)
 
 
-@pytest.fixture(scope="module", params=["vits16", "convnext_tiny"])
+@pytest.fixture(scope="module", params=["vits16", pytest.param("convnext_tiny", marks=pytest.mark.full)])
 def official(request, tmp_path_factory) -> tuple[str, torch.nn.Module, Path]:
     """A network, and its state dict in a file of the official form."""
     net = randomized_dinov3(build(request.param))

@@ -187,7 +187,8 @@ def test_the_default_model_does_not_contradict_a_checkpoint() -> None:
     assert opened.name == NANO
 
 
-@pytest.mark.parametrize("name", ["fasterrcnn_resnet18", pytest.param("torchvision/resnet18", marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["fasterrcnn_resnet18", "torchvision/resnet18"])
 def test_the_first_model_of_a_process_may_be_built_without_values(name: str) -> None:
     """Fault: torchvision cannot be imported inside `with torch.device(...)`, where the registry imported it."""
     code = (

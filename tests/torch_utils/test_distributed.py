@@ -94,7 +94,7 @@ def test_two_processes_share_what_they_find_and_leave(tmp_path: Path) -> None:
 def test_an_end_right_after_messages_is_no_crash(tmp_path: Path) -> None:
     """gloo's threads aborted an interpreter that ended while they freed them: after an error, exit code -6 not 2."""
     message = "torch.distributed.broadcast(torch.zeros(9), src=0, async_op=True)"
-    done = run_two(tmp_path, f"for _ in range(50):\n    {message}\n")
+    done = run_two(tmp_path, f"for _ in range(50):\n    {message}\n", torchrun=True)
     assert done.returncode == 0, done.stderr
 
 

@@ -65,6 +65,7 @@ def test_a_policy_typed_when_resuming_starts_anew(tmp_path: Path, argv: tuple, e
     assert options.policy(None) == expected
 
 
+@pytest.mark.full
 def test_a_mistake_in_the_transforms_is_one_line(make_data, run, tmp_path: Path) -> None:
     (tmp_path / "aug.yaml").write_text("- HorizontalFlip\n- RandomCrop: {height: 100, width: 10}")
     done = run("train.py", "--data", make_data().yaml, *FAST, "--aug-config", "aug.yaml")

@@ -155,6 +155,7 @@ def test_a_full_disk_ends_the_run_and_leaves_the_last_checkpoint(make_data, run,
     assert run("train.py", "-r", "-w", last, "--epochs", 3).returncode == 0
 
 
+@pytest.mark.full
 def test_data_that_vanish_end_the_run_with_what_is_safe(make_data, tmp_path: Path) -> None:
     data = make_data(images=40)
     process = start(tmp_path, *long_command(data), "--epochs", 50, "--name", "a", "--cache", "off")

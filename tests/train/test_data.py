@@ -13,6 +13,7 @@ from tests.support.image_bytes import damage_pixels
 from tests.support.training_runs import FAST, run_folder
 
 
+@pytest.mark.full
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes as Linux has them")
 def test_a_killed_worker_ends_the_run_with_the_cause(make_data, tmp_path: Path) -> None:
     """Never a hang."""
@@ -37,7 +38,7 @@ def test_a_killed_worker_ends_the_run_with_the_cause(make_data, tmp_path: Path) 
     assert not any(worker.is_running() for worker in workers)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.full), 1])
 def test_damaged_images_are_named_and_the_training_goes_on(make_data, run, tmp_path: Path, workers: int) -> None:
     """A good header over pixels that cannot be decoded: found while training and validating."""
     data = make_data(images=6)

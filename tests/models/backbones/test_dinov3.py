@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from models.backbones.dinov3 import CONVNEXTS, VITS, WEIGHTS, ConvNeXt, VisionTransformer, build, completed
+from tests.conftest import full_among
 from tests.support.networks import randomized_dinov3
 
 PARAMETERS = {
@@ -328,6 +329,7 @@ def test_checkpointing_computes_blocks_twice_and_gives_the_same_gradients(net) -
         torch.testing.assert_close(same.grad, parameter.grad, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("net", ["plain", *full_among(OTHERS := ["gated", "convnext"], OTHERS)], indirect=True)
 def test_torch_compile_takes_all_of_it(net) -> None:
     """Fault: the union of two dicts broke the graph."""
     images = images_of((32, 64))

@@ -127,7 +127,7 @@ def test_the_published_file_is_asked_for(name: str, tmp_path, monkeypatch: pytes
         ("convnext_tiny", "convnext_tiny", [f"features.{i}" for i in (1, 3, 5, 7)]),
         ("efficientnet_b0", "efficientnet_b0", [f"features.{i}" for i in (2, 3, 5, 7)]),
         ("regnet_y_400mf", "regnet_y_400mf", [f"trunk_output.block{i}" for i in (1, 2, 3, 4)]),
-        ("vgg16", "vgg16_bn", [f"features.{i}" for i in (22, 32, 42, 43)]),
+        pytest.param("vgg16", "vgg16_bn", [f"features.{i}" for i in (22, 32, 42, 43)], marks=pytest.mark.full),
     ],
 )
 def test_the_body_gives_the_published_nets_maps(

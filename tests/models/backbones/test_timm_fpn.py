@@ -41,9 +41,13 @@ TESTED = {  # a small net of each way in which nets give maps, and the strides o
 
 
 LARGE = {  # seconds of CPU time each
-    "csatv2", "efficientvit_m0", "inception_v3", "mvitv2_tiny", "tresnet_m", "vit_small_patch14_dinov2",
-    "vit_small_patch32_224", "xcit_nano_12_p16_224",
+    "csatv2",
+    "efficientvim_m1", "efficientvit_m0", "inception_v3", "mobilevitv2_050", "mvitv2_tiny", "rexnet_100",
+    "tresnet_m", "swin_tiny_patch4_window7_224", "vit_small_patch14_dinov2", "vit_small_patch32_224", "xcit_nano_12_p16_224",
 }  # fmt: skip
+
+
+TRAINED = ("mobilenetv3_small_050", "convnext_atto", "test_mambaout", "vit_tiny_patch16_224")
 
 
 def on_meta(name: str, **options):
@@ -62,11 +66,10 @@ def test_a_net_gives_what_is_declared(name: str) -> None:
 
 
 def _smallest_of_each_module() -> list[str]:
-    found = []
+    usable, smallest = set(names()), []
     for module in timm.list_modules():
-        some = [name for name in timm.list_models(module=module) if name in names()]
-        found += sorted(some, key=len)[:1]
-    return found
+        smallest += sorted((name for name in timm.list_models(module=module) if name in usable), key=len)[:1]
+    return smallest
 
 
 @pytest.mark.slow
@@ -82,7 +85,7 @@ def test_every_net_that_is_not_listed_is_refused(name: str) -> None:
         on_meta(name)
 
 
-@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "convnext_atto", "test_mambaout", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize("name", full_among(TRAINED, TRAINED[1:]))
 def test_trains_detects_and_is_saved(name: str) -> None:
     torch.manual_seed(0)
     model = create_model(name, 3, pretrained=False, options=RANDOM).train()
@@ -207,6 +210,7 @@ def test_without_timm_only_its_nets_are_missing(monkeypatch: pytest.MonkeyPatch)
     registry["torchvision/squeezenet1_1"](3, pretrained=False)
 
 
+@pytest.mark.full
 def test_images_are_normalized_as_the_net_was_trained() -> None:
     """With and without weights alike: a checkpoint must detect the same either way."""
     for name in ("resnet18", "vit_tiny_patch16_224"):
@@ -236,6 +240,7 @@ class TestWeights:
         }  # timm writes stages_0 where a net had stages.0
         assert all(torch.equal(value, flat[k.replace(".", "_")]) for k, value in own.items())
 
+    @pytest.mark.full
     def test_a_plain_net_with_patches_of_another_size(self, weights_folder: Path) -> None:
         name = "vit_small_patch14_dinov2"
         state = self.save(weights_folder, name)
@@ -301,6 +306,7 @@ class TestWeights:
             create_model("legacy_seresnet18", 3)
 
 
+@pytest.mark.full
 def test_a_neck_in_the_place_of_the_last_norm_gives_the_channels() -> None:
     """Fault: SAM's ViTs end in a neck of 256 channels, and the pyramid on them expected 768."""
     with torch.device("meta"):

@@ -24,7 +24,10 @@ FAMILIES = (
     "resnext50_32x4d", "shufflenet_v2_x0_5", "squeezenet1_0", "squeezenet1_1", "swin_b", "swin_t", "swin_v2_t", "vgg11",
     "vgg11_bn",
 )  # fmt: skip
-LARGE = {"densenet121", "swin_b", "swin_v2_t", "inception_v3"}  # seconds of CPU time each
+LARGE = {  # and what is much like a smaller one
+    "convnext_tiny", "densenet121", "googlenet", "inception_v3", "mnasnet0_5", "mobilenet_v2", "regnet_x_400mf",
+    "regnet_y_400mf", "resnext50_32x4d", "squeezenet1_0", "swin_b", "swin_v2_t", "vgg11_bn",
+}  # fmt: skip
 LAST_OF_EACH_STRIDE = {
     "resnet18": ["layer1", "layer2", "layer3", "layer4"],
     "densenet121": ["features.denseblock1", "features.denseblock2", "features.denseblock3", "features.norm5"],
@@ -53,7 +56,7 @@ def test_every_net_gives_what_is_declared_or_is_refused(name: str) -> None:
             on_meta(name)
 
 
-@pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "resnet18", "squeezenet1_1"])
+@pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", *full_among(ALSO := ["resnet18", "squeezenet1_1"], ALSO)])
 def test_trains_detects_and_is_saved(name: str) -> None:
     torch.manual_seed(0)
     model = create_model(name, 3, pretrained=False, options=RANDOM).train()
@@ -80,7 +83,7 @@ def test_the_keys_are_torchvisions_whatever_the_options() -> None:
     assert batch_norms(normed.backbone) == []
 
 
-@pytest.mark.parametrize("name", LAST_OF_EACH_STRIDE)
+@pytest.mark.parametrize("name", full_among(LAST_OF_EACH_STRIDE, {"densenet121", "swin_t"}))
 def test_the_pyramid_reads_the_last_map_of_each_stride(name: str) -> None:
     model = create_model(name, 3, pretrained=False).eval()
     net = get_model(name).eval()
@@ -170,9 +173,11 @@ def test_without_network_the_message_says_what_to_do(weights_folder: Path) -> No
 @pytest.mark.parametrize(
     ("name", "file"),
     [
-        ("resnet18", "resnet18-f37072fd.pth"),
+        pytest.param("resnet18", "resnet18-f37072fd.pth", marks=pytest.mark.full),
         ("mnasnet0_5", "mnasnet0.5_top1_67.823-3ffadce67e.pth"),  # fault: its loading asks for a version of the file
-        ("googlenet", "googlenet-1378be20.pth"),  # a file with the auxiliary heads, which we do not build
+        pytest.param(
+            "googlenet", "googlenet-1378be20.pth", marks=pytest.mark.full
+        ),  # a file with the auxiliary heads, which we do not build
     ],
 )
 def test_published_weights_are_loaded(weights_folder: Path, name: str, file: str) -> None:
@@ -197,6 +202,7 @@ def test_old_files_of_densenets_have_dots_where_todays_have_none(weights_folder:
     assert all(torch.equal(value, net.state_dict()[key]) for key, value in own.items())
 
 
+@pytest.mark.full
 def test_images_are_normalized_as_the_net_was_trained() -> None:
     """With and without weights alike: a checkpoint must detect the same either way."""
     assert on_meta("resnet18").transform.image_mean == [0.485, 0.456, 0.406]

@@ -61,6 +61,7 @@ def test_freezing_begins_at_the_image_and_leaves_branches_of_frozen_blocks_in() 
     assert all(p.requires_grad for n, p in model.named_parameters() if not n.startswith("backbone.net."))
 
 
+@pytest.mark.full
 def test_activation_checkpointing_changes_neither_losses_nor_gradients() -> None:
     results = []
     for enable in (False, True):

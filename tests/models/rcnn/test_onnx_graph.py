@@ -19,7 +19,8 @@ from utils.loading.size_rule import Canvas, SizeRule
 QUICK = ("fasterrcnn_nano", "fasterrcnn_mobilenetv3_large_320_fpn")
 
 
-@pytest.mark.parametrize("name", [QUICK[0], pytest.param(QUICK[1], marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("name", QUICK)
 def test_a_file_finds_what_the_model_finds(name: str) -> None:
     found = Pair(lively(name), name, CANVAS).difference()
     assert found.alone == 0, found
@@ -65,6 +66,7 @@ def test_half_precision() -> None:
     assert next(model.parameters()).dtype == torch.float32  # the model itself stays as it was
 
 
+@pytest.mark.full
 def test_several_images_a_call() -> None:
     """Fault of the predecessor: its "dynamic batch" was not."""
     model = lively("fasterrcnn_nano")
@@ -93,6 +95,7 @@ def test_choices_of_the_network_are_in_the_graph(options: dict) -> None:
     assert (found.alone, found.boxes > 20) == (0, True), found
 
 
+@pytest.mark.full
 def test_no_detection_and_no_pixel_of_the_padding() -> None:
     """An image in which nothing is found, and one whose padding is not zero."""
     model = lively("fasterrcnn_nano")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
+from tests.conftest import full_among
 from tests.support.scenes import NOTHING, detections_of, index_of, one_box, scene_with_images, with_pictures
 from torch_utils.evaluation.coco_eval import coco_metrics
 from torch_utils.evaluation.detection_analysis import analyse
@@ -24,7 +25,7 @@ FILES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("classes", [1, 3, 80])
+@pytest.mark.parametrize("classes", full_among([1, 3, 80], {1, 80}))
 def test_all_files_are_there(tmp_path: Path, classes: int) -> None:
     index, detections = scene_with_images(tmp_path, classes)
     (tmp_path / "out").mkdir()
@@ -84,6 +85,7 @@ def test_no_ground_truth_at_all(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "metrics.json").read_text())["at_best_threshold"]["f1"] is None
 
 
+@pytest.mark.full
 def test_two_threads_at_once_and_no_pyplot(tmp_path: Path) -> None:
     index, detections = scene_with_images(tmp_path)
     folders = [tmp_path / "a", tmp_path / "b"]

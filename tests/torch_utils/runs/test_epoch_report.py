@@ -53,6 +53,7 @@ def epochs(*maps: float) -> TrainingState:
     return state
 
 
+@pytest.mark.full
 def test_only_the_best_epoch_has_a_report_and_its_checkpoint_the_thresholds(tmp_path: Path, found: tuple) -> None:
     index, evaluation = found
     run = make_run(tmp_path)

@@ -83,7 +83,7 @@ def resnet() -> FasterRCNN:
     )
 
 
-@pytest.mark.parametrize(("images", "found"), [(100, 3), (2, 2)])
+@pytest.mark.parametrize(("images", "found"), [pytest.param(100, 3, marks=pytest.mark.full), (2, 2)])
 def test_weights_statistics_and_random_numbers_are_what_they_were(images: int, found: int) -> None:
     model = resnet().eval()
     tried: list[int] = []

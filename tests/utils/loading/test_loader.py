@@ -227,6 +227,7 @@ def test_no_worker_outlives_a_killed_main_process() -> None:
     assert not any(map(_is_alive, pids))
 
 
+@pytest.mark.full
 def test_where_processes_are_spawned() -> None:
     """As on Windows and macOS: the ring is found by its name."""
     code = (

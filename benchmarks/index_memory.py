@@ -78,11 +78,12 @@ def measure(folder: Path, workers: int, batches: int) -> dict:
     """MiB: arrays of the index, all processes after each epoch, peak of this one; and seconds of reading."""
     import torch
 
-    from datasets import DetectionDataset, TrainBatchSampler
+    from datasets import DetectionDataset
     from utils.augment.policy import POLICIES
     from utils.labels.data_config import parse_data_config
     from utils.labels.index import open_index
     from utils.loading.loader import Loader
+    from utils.loading.samplers import TrainBatchSampler
     from utils.loading.size_rule import SizeRule
 
     content = {"TRAIN_DIR_IMAGES": str(folder / "images"), "TRAIN_DIR_LABELS": str(folder / "labels")}

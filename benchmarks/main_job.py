@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from benchmarks.common.predecessor import FloatDataset, pairs
 from benchmarks.common.table import heading, seconds_of
 from benchmarks.pipeline import Training
-from datasets import DetectionDataset, EvalBatchSampler, make_loader
+from datasets import DetectionDataset, make_loader
 from models.create_fasterrcnn_model import create_model
 from models.rcnn.reference import StockFasterRCNN
 from torch_utils.distributed import Processes
@@ -30,6 +30,7 @@ from torch_utils.engine import evaluate
 from torch_utils.training.precision import Precision
 from utils.labels.data_config import load_data_config
 from utils.labels.index import open_index
+from utils.loading.samplers import EvalBatchSampler
 from utils.loading.size_rule import SizeRule
 
 CPU = torch.device("cpu")

@@ -31,7 +31,7 @@ from benchmarks.common.serial import decoded, detect_one, detected
 from benchmarks.common.table import DTYPES, Cell, fill_in, heading, interleaved, print_rows, seconds_of
 from benchmarks.detector import CLASSES, unsure_model
 from benchmarks.video import long_video, report_of
-from datasets import DetectionDataset, TrainBatchSampler, make_loader
+from datasets import DetectionDataset, make_loader
 from models.rcnn.cuda_graphs import GraphedDetector
 from models.rcnn.detector import FasterRCNN
 from models.rcnn.reference import as_torchvision
@@ -48,6 +48,7 @@ from utils.detect.torch_detector import TorchDetector
 from utils.labels.data_config import DataConfig, load_data_config
 from utils.labels.index import open_index
 from utils.loading.batch import Batch
+from utils.loading.samplers import TrainBatchSampler
 from utils.loading.size_rule import SizeRule
 from utils.machine import cores, keep_freed_memory
 from utils.video.pipeline import VideoPipeline
@@ -143,7 +144,7 @@ class Training:
     def ours(self) -> None:
         """See Both."""
         train_one_epoch(self.model, self._updater, self._loader, self._batches.epoch, watch=self._watch)
-        self._batches.go_to(self._batches.epoch + 1)
+        self._batches.set_epoch(self._batches.epoch + 1)
 
     def close(self) -> None:
         """See Both."""

@@ -1,3 +1,3 @@
-"""The project's version; CHANGELOG.md says what is in it."""
+"""The project's version; CHANGELOG.md lists its changes."""
 
 VERSION = "0.1.0"

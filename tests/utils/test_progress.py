@@ -105,7 +105,7 @@ def test_waiting_for_a_gpu_is_not_waiting_for_data(
 def test_much_waiting_is_told_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, steps: int, waits: float, works: float, told: int
 ) -> None:
-    progress._say_once.cache_clear()
+    progress._warn_once.cache_clear()
     clock = Clock(monkeypatch)
     for epoch in range(2):
         for _ in StepMeter(f"Epoch: [{epoch}]", clock.loader(steps, 2, waits), advice="more --workers"):

@@ -64,13 +64,13 @@ def test_workers_change_nothing(workers: int, largest: tuple[int, int, int]) -> 
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_steps_in_work_are_one_after_the_other_and_at_most_so_many(workers: int, monkeypatch) -> None:
     """On which RecentImages rely: a worker is never further ahead of another."""
-    given, give = [], Loader._give
+    given, give = [], Loader._assign
 
     def noting(self: Loader, worker: object, step: int, *more: object) -> None:
         given.append(step)
         give(self, worker, step, *more)
 
-    monkeypatch.setattr(Loader, "_give", noting)
+    monkeypatch.setattr(Loader, "_assign", noting)
     made, ahead = loader(workers, count=240), 0
     for step, _ in enumerate(made):
         ahead = max(ahead, given[-1] + 1 - step)
@@ -194,7 +194,7 @@ def test_a_users_mistake_is_raised_as_it_is(workers: int) -> None:
 @pytest.mark.parametrize(
     ("trouble", "message"),
     [
-        ("ours", "loader [01], a process that loads images, ended with exit code 1; its error stands above"),
+        ("ours", "loader [01], a process that loads images, ended with exit code 1; see its error above"),
         ("killed", r"was ended by signal SIGKILL \(most often because the memory was full: fewer --workers\)"),
         ("exit", "ended with exit code 3"),
     ],

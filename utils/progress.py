@@ -122,7 +122,7 @@ class StepMeter:
             _warn_once(self.advice)
 
     def due(self) -> bool:
-        """Whether to show this step; call it at the step's end, and read values from the device only if it is True."""
+        """Return True if this step is to be shown; call it at a step's end, before reading values from the device."""
         if self._is_line():
             return True
         return not self._bar.disable and self._tally(self.step).since(self._shown).seconds > _BAR_INTERVAL

@@ -22,6 +22,7 @@ from utils.augment.config import parse_augmentation_config
 from utils.augment.policy import POLICIES, AugmentationPolicy
 from utils.augment.transforms import resize_image
 from utils.cli.options import CheckOptions
+from utils.data_tools.commands import check_command
 from utils.errors import DataError
 from utils.labels.data_config import load_data_config
 from utils.labels.index import LabelIndex, open_index
@@ -474,7 +475,7 @@ def test_check_draws_the_demo_and_makes_the_folders_of_its_results(tmp_path: Pat
     """`datasets.py check` of the demo said that its folders do not exist; --html failed after all the work."""
     monkeypatch.chdir(tmp_path)
     config = str(ROOT / "data_configs/demo.yaml")
-    datasets.check_command(CheckOptions(data=config, json="deep/check.json", html="pages/check.html"))
+    check_command(CheckOptions(data=config, json="deep/check.json", html="pages/check.html"))
     assert json.loads((tmp_path / "deep/check.json").read_text())["splits"]["train"]["images"] == 280
     assert (tmp_path / "pages/check.html").is_file()
 

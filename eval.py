@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from datasets import DetectionDataset, EvalBatchSampler, make_loader
+from datasets import DetectionDataset, make_loader
 from models.create_fasterrcnn_model import open_detector
 from models.rcnn.errors import ModelError
 from torch_utils.checkpoint import load_checkpoint
@@ -35,6 +35,7 @@ from utils.detect.onnx_file import is_onnx
 from utils.errors import UserError
 from utils.labels.data_config import load_data_config
 from utils.labels.index import LabelIndex, open_index
+from utils.loading.samplers import EvalBatchSampler
 from utils.loading.size_rule import Canvas, SizeRule
 from utils.logs import setup_logging
 from utils.run_folder import EVALUATION, given_folder, numbered_folder

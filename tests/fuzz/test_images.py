@@ -1,4 +1,4 @@
-"""Image files, damaged: headers, EXIF blocks, chunks with a right checksum."""
+"""Read damaged image files: headers, EXIF blocks, chunks with a correct checksum."""
 
 from pathlib import Path
 from random import Random
@@ -14,7 +14,7 @@ from utils.images.notes import image_notes
 
 
 def with_damaged_chunk(png: bytes, chance: Random) -> bytes:
-    """One chunk damaged, its length and checksum right, and perhaps its place another."""
+    """Damage one chunk, with correct length and checksum, and sometimes move it."""
     chunks, at = [], 8
     while at < len(png):
         length = int.from_bytes(png[at : at + 4], "big")
@@ -26,7 +26,7 @@ def with_damaged_chunk(png: bytes, chance: Random) -> bytes:
 
 
 def with_damaged_exif(suffix: str, chance: Random) -> bytes:
-    """The EXIF block damaged, in a file that is whole."""
+    """Damage the EXIF block of an intact file."""
     block = exif().tobytes()
     damaged = block[:6] + damage_bytes(block[6:], chance)[:60_000]
     return encoded({".jpg": "jpeg", ".png": "png", ".webp": "webp"}[suffix], exif=damaged)

@@ -12,7 +12,7 @@ PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 17, 3),
 
 
 def exif() -> Image.Exif:
-    """Orientation 6, text, a fraction, and a block of its own."""
+    """EXIF data with orientation 6, text, a fraction and a nested block."""
     tags = Image.Exif()
     tags[274], tags[271], tags[282] = 6, "camera", 72.0
     tags.get_ifd(0x8769)[36867] = "2024:01:01 00:00:00"

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from torch_utils.distributed import Processes
+from torch_utils.runs.background_writer import BackgroundWriter
 from torch_utils.runs.interruption import SaveOrStop
 from torch_utils.runs.run import Run
 from torch_utils.training.non_finite import NonFiniteGuard
@@ -44,5 +45,7 @@ def make_run(folder: Path, precision: Precision | None = None, **options) -> Run
         Processes(CPU),
     )  # fmt: skip
     alone = Processes(CPU)
-    watch, interruption = NonFiniteGuard(None, alone, 10, ""), SaveOrStop(alone, 15)
-    return Run(folder, updater, TrainingState(), about=ABOUT, watch=watch, interruption=interruption)
+    writer = BackgroundWriter()
+    updater.pre_step_hook = writer.wait_until_copied
+    guard, save_or_stop = NonFiniteGuard(None, alone, 10, ""), SaveOrStop(alone, 15)
+    return Run(folder, updater, TrainingState(), writer, metadata=ABOUT, guard=guard, save_or_stop=save_or_stop)

@@ -3,7 +3,7 @@
 Reads a JSON object a line: `command`, the script and its arguments; `folder` to run in; `environment`; `printed`, the
 files for stdout and stderr; `timeout` in s; `kill_after` in s, or null; `kill_when`, a file and the text in it at which
 the child is killed, or null; `ranks`, the number of children, which get torchrun's variables where there are several;
-`stdin`, a file, or null; `draw`, whether matplotlib's figures become pictures: two thirds of the time of a short training.
+`stdin`, a file, or null; `draw`, whether matplotlib draws its figures: two thirds of the time of a short training.
 Answers with the exit code, negative for a signal and of several children the first that is not 0, and the seconds.
 A child does what the script does, to the end of its interpreter.
 """

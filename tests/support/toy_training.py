@@ -55,6 +55,6 @@ class ReadyBatches(list[Batch]):
 
 
 def train(updater: Updater, batches: Sequence[Batch], *, epochs: int = 3, limit: int = 10) -> Tensor:
-    watch = NonFiniteGuard(INDEX, Processes(CPU), limit, "Go on.")
+    guard = NonFiniteGuard(INDEX, Processes(CPU), limit, "Go on.")
     batches = ReadyBatches(batches)
-    return torch.cat([train_one_epoch(updater.model, updater, batches, e, watch=watch).counted for e in range(epochs)])
+    return torch.cat([train_one_epoch(updater.model, updater, batches, e, guard=guard).counted for e in range(epochs)])

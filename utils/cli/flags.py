@@ -127,7 +127,9 @@ class OneLineParser(argparse.ArgumentParser):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.add_argument("--version", action=_PrintVersion, help="print the versions of everything that matters")
+        self.add_argument(
+            "--version", action=_PrintVersion, help="print the versions of this project, Python and PyTorch"
+        )
 
     def error(self, message: str) -> NoReturn:
         """See ArgumentParser."""
@@ -146,8 +148,10 @@ class OneLineParser(argparse.ArgumentParser):
 class _PrintVersion(argparse.Action):
     """--version: ours, Python's, PyTorch's and the GPU's."""
 
-    def __init__(self, option_strings: Sequence[str], dest: str = argparse.SUPPRESS, **options: Any) -> None:
-        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, **options)
+    def __init__(self, option_strings: Sequence[str], **options: Any) -> None:
+        super().__init__(
+            option_strings, **options | {"dest": argparse.SUPPRESS, "nargs": 0, "default": argparse.SUPPRESS}
+        )
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         """See argparse.Action."""

@@ -198,9 +198,9 @@ def run_toy(batches, **options):
     model = Toy()
     optimizer = make_optimizer(model, "SGD", 0.05)
     updater = Updater(model, optimizer, Schedule(0.05, 4, 3), Precision(CPU), processes, **options)
-    watch = NonFiniteGuard(INDEX, processes, 1, "Go on.")
+    guard = NonFiniteGuard(INDEX, processes, 1, "Go on.")
     network, batches = DistributedDataParallel(model), ReadyBatches(batches)
-    return model, torch.cat([train_one_epoch(network, updater, batches, e, watch=watch).counted for e in range(3)])
+    return model, torch.cat([train_one_epoch(network, updater, batches, e, guard=guard).counted for e in range(3)])
 
 """
 
@@ -269,7 +269,7 @@ def run_detector(batches, processes, accumulate=1):
     updater = Updater(model, optimizer, Schedule(0.001, 2, 2), Precision(CPU), processes, accumulate=accumulate)
     network = DistributedDataParallel(model) if processes.several else model
     guard = NonFiniteGuard(INDEX, processes, 0, "")
-    return train_one_epoch(network, updater, ReadyBatches(batches), 0, watch=guard).counted
+    return train_one_epoch(network, updater, ReadyBatches(batches), 0, guard=guard).counted
 
 """
 

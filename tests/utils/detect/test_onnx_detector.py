@@ -69,7 +69,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     file = tmp_path / "x.onnx"
     with pytest.raises(UserError, match="no such ONNX file"):
         read_onnx(file)
-    with pytest.raises(UserError, match="no regular file"):
+    with pytest.raises(UserError, match="not a regular file"):
         read_onnx(tmp_path)
     for content in (b"not a protobuf", b""):
         file.write_bytes(content)

@@ -107,6 +107,7 @@ def test_an_image_that_cannot_be_decoded_does_not_count(
     assert len(boxes) < len(boxes_of_all)
 
 
+@pytest.mark.full
 def test_a_file_that_finds_something_else_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = onnx_export.to_onnx
 

@@ -19,7 +19,10 @@ def checkpoint_of(model, name: str = NANO, classes: int = 3, **more) -> dict:
     return {"model_name": name, "model_state_dict": model.state_dict(), "data": {"CLASSES": names}, **more}
 
 
-LARGE = {"convnext_base", "convnext_small", "efficientnet_b4", "resnet101", "resnet152", "vgg16"}  # seconds each
+LARGE = {  # without "fasterrcnn_": a second of CPU time each, or more
+    "convnext_base", "convnext_small", "convnext_tiny", "darknet", "efficientnet_b0", "efficientnet_b4", "mbv3_large",
+    "resnet101", "resnet152", "resnet34", "vgg16",
+}  # fmt: skip
 SMALL_HEAD = replace(RANDOM, head_width=16, rois_per_image=32)  # most of these networks is the box head's first layer
 
 

@@ -49,7 +49,7 @@ def create(name: str, *args, **kwargs):
     return create_model[f"fasterrcnn_{name}_fpn"](*args, **kwargs)
 
 
-@pytest.mark.parametrize("name", PARAMETERS)
+@pytest.mark.parametrize("name", full_among(PARAMETERS, LARGE))
 def test_a_pyramid_of_five_maps_in_a_smaller_detector(name: str) -> None:
     with torch.device("meta"):
         model = create(name, 21, pretrained=False).eval()

@@ -83,6 +83,7 @@ def test_without_network_the_message_says_what_to_do(weights_folder: Path) -> No
         assert part in str(error.value)
 
 
+@pytest.mark.full
 def test_the_published_file_is_loaded(weights_folder: Path) -> None:
     """Key names and shapes as a vision transformer with a class token and without a classifier has them."""
     timm = pytest.importorskip("timm")

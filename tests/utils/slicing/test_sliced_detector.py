@@ -137,6 +137,7 @@ def test_the_detections_are_sahis_in_a_file(detector: TorchDetector, tmp_path: P
     assert_equal(ours, sahis(detector, str(tmp_path / "a.png"), Slices(256, 256), 0.55))
 
 
+@pytest.mark.full
 def test_batches_and_images_beside_change_nothing_but_the_last_digits(detector: TorchDetector) -> None:
     pictures = [image(150, 210), image(60, 80, 1), image(200, 100, 2)]
     alone = [SlicedDetector(detector, SLICES, batch=1)(picture, threshold=0.55) for picture in pictures]

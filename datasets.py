@@ -372,7 +372,7 @@ def check_command(options: CheckOptions) -> None:
     from utils.data_tools.check import check_data
     from utils.data_tools.convert import check_new_folder
     from utils.data_tools.demo import make_demo
-    from utils.data_tools.repair import mend_data
+    from utils.data_tools.repair import repair_data
     from utils.data_tools.report import write_report
     from utils.errors import DataError
     from utils.files import write_text
@@ -398,7 +398,7 @@ def check_command(options: CheckOptions) -> None:
         write_report(Path(options.html), checked, SizeRule(options.imgsz), limit=options.limit)
         log.info("The page is %s", options.html)
     if options.fix is not None:
-        path = mend_data(config, checked, Path(options.fix))
+        path = repair_data(config, checked, Path(options.fix))
         log.info("The mended data set is %s: --data %s --label-type %s", path.parent, path, options.label_type)
     elif checked.stops:
         raise DataError(f"{options.data}: a training would not start: see the faults above that stop it")

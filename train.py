@@ -383,13 +383,13 @@ def _draw_first_samples(
     from utils.images.image_files import write_image
     from utils.loading.batch import collate
     from utils.visualize.pictures import TRAIN_BATCH, batch_picture
-    from utils.visualize.windows import show
+    from utils.visualize.windows import show_window
 
     samples = [train_set[pick] for pick in islice(picks, _DRAWN)]
     picture = batch_picture(collate(samples), train_set.index.classes)
     write_image(folder / TRAIN_BATCH, picture)
     if window:
-        show("first training samples", picture)
+        show_window("first training samples", picture)
 
 
 if __name__ == "__main__":

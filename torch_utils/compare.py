@@ -1,4 +1,4 @@
-"""Put training runs side by side: the best epochs, losses, options that differ, curves.
+"""Compare training runs: best epochs, losses, differing options, curves.
 
 python -m torch_utils.compare outputs/training/res_1 outputs/training/res_2 --html compare.html
 """
@@ -14,8 +14,8 @@ log = logging.getLogger("compare")
 
 
 def main(options: CompareOptions) -> None:
-    """Print a table; write the page and the pictures that are wished for."""
-    from torch_utils.runs.comparison import compare
+    """Print a table of the runs; write the HTML page and the curves if requested."""
+    from torch_utils.runs.comparison import compare_runs
     from torch_utils.runs.run_history import read_run
     from utils.files import write_atomically, write_text
     from utils.logs import setup_logging
@@ -24,8 +24,8 @@ def main(options: CompareOptions) -> None:
     setup_logging()
     html = Path(options.html) if options.html else None
     if html is not None and (html.is_dir() or not html.parent.is_dir()):
-        raise UserError(f"--html {html}: expected a file name in a folder that exists")
-    comparison = compare({folder: read_run(Path(folder)) for folder in options.runs})
+        raise UserError(f"--html {html}: expected a file name in an existing folder")
+    comparison = compare_runs({folder: read_run(Path(folder)) for folder in options.runs})
     log.info("\n".join(comparison.lines()))
     if html is None and options.output is None:
         return
@@ -35,13 +35,13 @@ def main(options: CompareOptions) -> None:
             folder = given_folder(Path(options.output))
             for name, data in plots.items():
                 write_atomically(folder / name, lambda file, data=data: file.write(data))
-            log.info("The curves are in %s", folder)
+            log.info("Wrote the curves to %s", folder)
         if html is not None:
             write_text(html, comparison.page(plots))
-            log.info("The page is %s", html)
+            log.info("Wrote the page to %s", html)
     except OSError as error:
         raise UserError(f"{error.filename}: cannot be written ({error.strerror or error})") from None
 
 
 if __name__ == "__main__":
-    run_script(main, CompareOptions, "Put training runs side by side.")
+    run_script(main, CompareOptions, "Compare training runs side by side.")

@@ -3,27 +3,45 @@
 python eval.py --weights outputs/training/smoke_training/best_model.pth --data data_configs/smoke.yaml --verbose
 """
 
+from utils.cli.options import EvalOptions
+from utils.cli.script import parse_command_line, run_main
+
+if __name__ == "__main__":  # before the heavy imports: --help and mistyped flags answer at once
+    OPTIONS = parse_command_line(EvalOptions, "Evaluate a detector on labeled images.")
+
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import numpy as np
+import torch
+
+from datasets import DetectionDataset, make_loader
+from models.create_fasterrcnn_model import open_detector
 from models.rcnn.errors import ModelError
-from utils.cli.options import EvalOptions
-from utils.cli.script import run_script
+from torch_utils.checkpoint import load_checkpoint
+from torch_utils.distributed import Processes, broadcast_from_main, cleanup, join_processes, share_faults
+from torch_utils.engine import evaluate
+from torch_utils.evaluation.detector_eval import evaluate_detector
+from torch_utils.evaluation.evaluation_files import REPORT, ground_truth_file, write_coco_results, write_evaluation
+from torch_utils.evaluation.result import Evaluation
+from torch_utils.evaluation.tta import TTADetector
+from torch_utils.evaluation.voc_eval import voc_metrics
+from torch_utils.predict import load_detector, size_rule_in_use
+from torch_utils.training.precision import Precision, pick_precision
 from utils.cli.train_options import TrainOptions
+from utils.data_tools.demo import make_demo
+from utils.detect.onnx_file import is_onnx
 from utils.errors import UserError
-
-if TYPE_CHECKING:  # heavy imports wait until they are needed, so that --help answers at once
-    import numpy as np
-    import torch
-
-    from torch_utils.distributed import Processes
-    from torch_utils.evaluation.result import Evaluation
-    from torch_utils.training.precision import Precision
-    from utils.labels.index import LabelIndex
-    from utils.loading.size_rule import Canvas, SizeRule
+from utils.labels.data_config import load_data_config
+from utils.labels.index import LabelIndex, open_index
+from utils.loading.samplers import EvalBatchSampler
+from utils.loading.size_rule import Canvas, SizeRule
+from utils.logs import setup_logging
+from utils.run_folder import EVALUATION, given_folder, numbered_folder
+from utils.slicing.sliced_detector import sliced
+from utils.visualize.pictures import write_prediction_pictures
 
 log = logging.getLogger("eval")
 
@@ -38,20 +56,13 @@ class _Evaluator:
 
     name: str
     class_names: Sequence[str]
-    size_rule: "SizeRule | Canvas"
+    size_rule: SizeRule | Canvas
     trained_with: TrainOptions
-    evaluate: "Callable[[LabelIndex, int, np.ndarray | None], Evaluation]"  # arguments: index, batch size, new labels
+    evaluate: Callable[[LabelIndex, int, np.ndarray | None], Evaluation]  # arguments: index, batch size, new labels
 
 
 def main(options: EvalOptions) -> None:
     """Evaluate on one split; write metrics, plots, pictures and an HTML report to the output folder."""
-    from torch_utils.distributed import broadcast_from_main, cleanup, join_processes
-    from utils.data_tools.demo import make_demo
-    from utils.detect.onnx_file import is_onnx
-    from utils.labels.data_config import load_data_config
-    from utils.labels.index import open_index
-    from utils.logs import setup_logging
-
     processes = join_processes(options.device, "env://", 1)
     setup_logging(quiet=not processes.is_main)
     config = load_data_config(options.data)
@@ -92,22 +103,14 @@ def _views(options: EvalOptions) -> str:
     return ", test-time augmentation with six views" if options.tta else ""
 
 
-def _network_evaluator(options: EvalOptions, processes: "Processes") -> _Evaluator:
+def _network_evaluator(options: EvalOptions, processes: Processes) -> _Evaluator:
     """Evaluator of a checkpoint or a model with COCO weights, as used during training."""
-    from datasets import DetectionDataset, EvalBatchSampler, make_loader
-    from models.create_fasterrcnn_model import open_detector
-    from torch_utils.checkpoint import load_checkpoint
-    from torch_utils.distributed import share_faults
-    from torch_utils.engine import evaluate
-    from torch_utils.evaluation.tta import TTADetector
-    from torch_utils.predict import size_rule_in_use
-
     checkpoint = load_checkpoint(Path(options.weights)) if options.weights else None
     trained_with = TrainOptions(batch=_BATCH).over(checkpoint.get("options", {}) if checkpoint else {})
     detector = open_detector(checkpoint, options.model, default=_MODEL)
     size_rule = size_rule_in_use(detector, options.weights, imgsz=options.imgsz, square=options.square_training)
 
-    def run(index: "LabelIndex", batch_size: int, new_labels: "np.ndarray | None") -> "Evaluation":
+    def run(index: LabelIndex, batch_size: int, new_labels: np.ndarray | None) -> Evaluation:
         batches = EvalBatchSampler(index, size_rule, batch_size, rank=processes.rank, world_size=processes.world_size)
         loader = make_loader(DetectionDataset(index, size_rule), batches, options.workers, processes.device)
         model = detector.model.to_device(processes.device)
@@ -125,14 +128,8 @@ def _network_evaluator(options: EvalOptions, processes: "Processes") -> _Evaluat
     return _Evaluator(detector.name, detector.class_names, size_rule, trained_with, run)
 
 
-def _detector_evaluator(options: EvalOptions, processes: "Processes") -> _Evaluator:
+def _detector_evaluator(options: EvalOptions, processes: Processes) -> _Evaluator:
     """Evaluator of an ONNX file, or of any detector on slices, through the interface of inference; in fp32."""
-    from torch_utils.checkpoint import load_checkpoint
-    from torch_utils.evaluation.detector_eval import evaluate_detector
-    from torch_utils.predict import load_detector
-    from utils.detect.onnx_file import is_onnx
-    from utils.slicing.sliced_detector import sliced
-
     source = "--slice" if options.slice else options.weights
     if options.tta:
         raise UserError(f"--tta does not work with {source}: drop one of them")
@@ -147,7 +144,7 @@ def _detector_evaluator(options: EvalOptions, processes: "Processes") -> _Evalua
     info = detector.info
     log.info("%s runs on %s", info.source, info.place)
 
-    def run(index: "LabelIndex", batch_size: int, new_labels: "np.ndarray | None") -> "Evaluation":
+    def run(index: LabelIndex, batch_size: int, new_labels: np.ndarray | None) -> Evaluation:
         used = detector
         if options.slice:  # batches are made of the slices of one image
             used, batch_size = sliced(detector, options, batch=batch_size), 1
@@ -156,10 +153,8 @@ def _detector_evaluator(options: EvalOptions, processes: "Processes") -> _Evalua
     return _Evaluator(info.name, info.class_names, info.size_rule, trained_with, run)
 
 
-def _precision(device: "torch.device", trained_with: TrainOptions) -> "Precision":
+def _precision(device: torch.device, trained_with: TrainOptions) -> Precision:
     """Precision of the training; fp32 with a warning if the device does not support it."""
-    from torch_utils.training.precision import Precision, pick_precision
-
     try:
         return pick_precision(device, trained_with.precision, amp=trained_with.amp)
     except UserError as error:
@@ -169,17 +164,13 @@ def _precision(device: "torch.device", trained_with: TrainOptions) -> "Precision
 
 def _write(
     folder: Path,
-    index: "LabelIndex",
-    evaluation: "Evaluation",
+    index: LabelIndex,
+    evaluation: Evaluation,
     options: EvalOptions,
     info: Mapping[str, str],
     results_file: Path | None,
 ) -> None:
     """Write all output files, and log the best threshold and the folder."""
-    from torch_utils.evaluation.evaluation_files import REPORT, ground_truth_file, write_coco_results, write_evaluation
-    from torch_utils.evaluation.voc_eval import voc_metrics
-    from utils.visualize.pictures import write_prediction_pictures
-
     numbers = {}
     if options.voc_ap:
         voc = voc_metrics(index, evaluation.detections, int(options.voc_ap))
@@ -204,13 +195,11 @@ def _write(
 
 def _results_file(requested: str | None) -> Path | None:
     """Path of --save-json; checked before the evaluation, so that a bad path fails at once."""
-    from torch_utils.evaluation.evaluation_files import ground_truth_file
-
     if requested is None:
         return None
     path = Path(requested)
     if ground_truth_file(path).exists() and not path.exists():
-        raise UserError(f"--save-json {requested}: {ground_truth_file(path)} would be overwritten: choose another name")
+        raise UserError(f"--save-json {requested} would overwrite {ground_truth_file(path)}: choose another name")
     if path.is_dir() or not path.parent.is_dir():
         reason = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
         raise UserError(f"--save-json {requested}: {reason}; expected a file name in an existing folder")
@@ -219,15 +208,12 @@ def _results_file(requested: str | None) -> Path | None:
 
 def _output_folder(requested: str | None) -> Path:
     """The folder of --output, or a new numbered one."""
-    from utils.run_folder import EVALUATION, given_folder, numbered_folder
 
     return given_folder(Path(requested)) if requested else numbered_folder(EVALUATION)
 
 
-def _new_labels(model_classes: Sequence[str], data_classes: Sequence[str], path: Path) -> "np.ndarray | None":
+def _new_labels(model_classes: Sequence[str], data_classes: Sequence[str], path: Path) -> np.ndarray | None:
     """(K,) int64: model's label -> data set's label of the same name, -1 for none; None if they are the same."""
-    import numpy as np
-
     if list(model_classes) == list(data_classes):
         return None
     missing = [name for name in data_classes if name not in model_classes]
@@ -241,4 +227,4 @@ def _new_labels(model_classes: Sequence[str], data_classes: Sequence[str], path:
 
 
 if __name__ == "__main__":
-    run_script(main, EvalOptions, "Evaluate a detector on labeled images.", user_errors=(ModelError,))
+    run_main(main, OPTIONS, user_errors=(ModelError,))

@@ -3,23 +3,36 @@
 python export.py --weights outputs/training/smoke_training/best_model.pth --out smoke.onnx
 """
 
+from utils.cli.options import ExportOptions
+from utils.cli.script import parse_command_line, run_main
+
+if __name__ == "__main__":  # before the heavy imports: --help and mistyped flags answer at once
+    OPTIONS = parse_command_line(ExportOptions, "Write a detector as an ONNX file.")
+
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from models.create_fasterrcnn_model import OpenedDetector, open_detector
 from models.rcnn.errors import ModelError
-from utils.cli.options import ExportOptions
-from utils.cli.script import run_script
+from torch_utils.checkpoint import load_checkpoint
+from torch_utils.distributed import pick_device
+from torch_utils.onnx_export import EXACT, HALF, PADDED_ALONE, compare, content_of, operators, seconds, to_onnx
+from utils.detect.onnx_detector import OnnxDetector
+from utils.detect.onnx_file import SUFFIX, OnnxMetadata, is_onnx
+from utils.detect.torch_detector import TorchDetector
 from utils.errors import DataError, UserError
-
-if TYPE_CHECKING:  # heavy imports wait until they are needed, so that --help answers at once
-    import numpy as np
-
-    from models.create_fasterrcnn_model import OpenedDetector
-    from utils.loading.size_rule import Canvas, SizeRule
+from utils.files import write_atomically
+from utils.images.image_files import list_images, read_image
+from utils.labels.data_config import load_data_config
+from utils.loading.size_rule import STRIDE, Canvas, SizeRule
+from utils.logs import setup_logging
+from utils.version import VERSION
 
 log = logging.getLogger("export")
 
@@ -30,21 +43,8 @@ _IMAGES = 4  # of the data set, to check on
 
 def main(options: ExportOptions) -> None:
     """Export, check, and only then put the file in its place."""
-    from models.create_fasterrcnn_model import open_detector
-    from torch_utils.checkpoint import load_checkpoint
-    from torch_utils.distributed import pick_device
-    from torch_utils.onnx_export import content_of, operators, to_onnx
-    from utils.detect.onnx_file import OnnxMetadata
-    from utils.files import write_atomically
-    from utils.labels.data_config import load_data_config
-    from utils.loading.size_rule import Canvas
-    from utils.logs import setup_logging
-    from utils.version import VERSION
-
     setup_logging()
     path = _file(options.out)
-    if (options.weights is None) == (options.model is None):
-        raise UserError("give --weights of a checkpoint, or --model of one with COCO weights: one of both")
     device = pick_device(options.device)
     checkpoint = load_checkpoint(Path(options.weights)) if options.weights else None
     opened = open_detector(checkpoint, options.model)
@@ -55,7 +55,7 @@ def main(options: ExportOptions) -> None:
             f"{config.path}: CLASSES has {len(config.classes)} entries, the model {len(names)}: drop --data"
         )
     folders = _folders(checkpoint) if config is None else [split.images for split in config.splits.values()]
-    images = list(_images(options.check, folders))
+    images = list(_images(options.check_images, folders))
 
     rule = _input_size(options, opened)
     log.info("Exporting %s for %s", opened.name, rule)
@@ -78,8 +78,6 @@ def main(options: ExportOptions) -> None:
 
 def _file(out: str) -> Path:
     """Where --out leads, before minutes are spent on it."""
-    from utils.detect.onnx_file import SUFFIX, is_onnx
-
     path = Path(out)
     if not is_onnx(path):
         raise UserError(f"--out {out}: expected a file name that ends in {SUFFIX}")
@@ -90,10 +88,8 @@ def _file(out: str) -> Path:
     return path
 
 
-def _input_size(options: ExportOptions, opened: "OpenedDetector") -> "SizeRule | Canvas":
+def _input_size(options: ExportOptions, opened: OpenedDetector) -> SizeRule | Canvas:
     """The one size of the graph's input, or with --dynamic the rule of the training."""
-    from utils.loading.size_rule import STRIDE, Canvas, SizeRule
-
     rule = SizeRule(**opened.size_rule)
     if options.dynamic:
         if {"width", "height"} & options.given:
@@ -110,7 +106,7 @@ def _input_size(options: ExportOptions, opened: "OpenedDetector") -> "SizeRule |
     return Canvas(height, width, square=rule.square and height == width)
 
 
-def _renamed(opened: "OpenedDetector", names: Sequence[str]) -> "Mapping[str, float | None] | None":
+def _renamed(opened: OpenedDetector, names: Sequence[str]) -> Mapping[str, float | None] | None:
     """The thresholds of the classes under these names of them."""
     if opened.class_thresholds is None:
         return None
@@ -125,10 +121,8 @@ def _folders(checkpoint: Any) -> list[Path]:
     return [Path(data[key]) for key in keys if isinstance(data.get(key), str)]
 
 
-def _images(wish: Sequence[str] | None, folders: Sequence[Path]) -> "Iterator[np.ndarray]":
+def _images(wish: Sequence[str] | None, folders: Sequence[Path]) -> Iterator[np.ndarray]:
     """--check, or the example and the first images of the first of the folders that is there."""
-    from utils.images.image_files import list_images, read_image
-
     if wish is not None:
         yield from (read_image(Path(name)) for name in wish)
         return
@@ -142,14 +136,10 @@ def _images(wish: Sequence[str] | None, folders: Sequence[Path]) -> "Iterator[np
 
 
 def _check(
-    path: Path, content: bytes, opened: "OpenedDetector", images: "Sequence[np.ndarray]", device: Any,
+    path: Path, content: bytes, opened: OpenedDetector, images: Sequence[np.ndarray], device: Any,
     *, half: bool, must: bool,
 ) -> None:  # fmt: skip
     """UserError unless onnxruntime finds in the images what PyTorch finds."""
-    from torch_utils.onnx_export import EXACT, HALF, PADDED_ALONE, compare, seconds
-    from utils.detect.onnx_detector import OnnxDetector
-    from utils.detect.torch_detector import TorchDetector
-
     other = OnnxDetector(path, device, content=content, must=must)
     one = TorchDetector(opened.model, other.info, device)
     exact = HALF if half else EXACT
@@ -174,4 +164,4 @@ def _check(
 
 
 if __name__ == "__main__":
-    run_script(main, ExportOptions, "Write a detector as an ONNX file.", user_errors=(ModelError,))
+    run_main(main, OPTIONS, user_errors=(ModelError,))

@@ -3,21 +3,24 @@
 python inference_video.py --weights outputs/training/smoke_training/best_model.pth --input video.mp4
 """
 
-from models.rcnn.errors import ModelError
 from utils.cli.options import VideoOptions
-from utils.cli.script import run_script
+from utils.cli.script import parse_command_line, run_main
+
+if __name__ == "__main__":  # before the heavy imports: --help and mistyped flags answer at once
+    OPTIONS = parse_command_line(VideoOptions, "Detect objects in a video.")
+
+from models.rcnn.errors import ModelError
+from torch_utils.predict import detector_of
+from utils.logs import setup_logging
+from utils.video.video_inference import use_on_video, video_of
 
 
 def main(options: VideoOptions) -> None:
     """Write the video with what the detector finds in each frame."""
-    from torch_utils.predict import detector_of
-    from utils.logs import setup_logging
-    from utils.video.video_inference import use_on_video, video_of
-
     setup_logging()
     video = video_of(options)
     use_on_video(detector_of(options), video, options)
 
 
 if __name__ == "__main__":
-    run_script(main, VideoOptions, "Detect objects in a video.", user_errors=(ModelError,))
+    run_main(main, OPTIONS, user_errors=(ModelError,))

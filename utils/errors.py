@@ -15,7 +15,7 @@ class DataError(UserError):
     """A mistake in a data YAML, an image or a label file. The message starts with the file."""
 
 
-def let_first_process_tell() -> None:
+def let_first_process_report() -> None:
     """Call before printing an error: of one that all processes have, the first one's print is then the only one."""
     if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) != "0":
         time.sleep(_FIRST_WORD)

@@ -36,7 +36,7 @@ def test_table_page_and_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_mistakes(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a")
     for path in (tmp_path, tmp_path / "none" / "c.html"):
-        with pytest.raises(UserError, match="expected a file name in a folder that exists"):
+        with pytest.raises(UserError, match="expected a file name in an existing folder"):
             run_main(run, "--html", path)
     with pytest.raises(DataError, match="no such folder"):
         run_main(run, tmp_path / "b")

@@ -92,7 +92,7 @@ def test_graphs_are_for_gpus(
 ) -> None:
     monkeypatch.setattr(predict, "pick_device", lambda _: torch.device(device))
     monkeypatch.setattr(predict, "TorchDetector", lambda model, info, device, *, detect: detect)
-    monkeypatch.setattr(FasterRCNN, "place_on", lambda model, device: model)
+    monkeypatch.setattr(FasterRCNN, "to_device", lambda model, device: model)
     assert type(load_detector(weights, cuda_graphs=cuda_graphs)) is expected
 
 

@@ -13,7 +13,7 @@ from utils.detect.detections import Detections
 from utils.detect.detector import Detector
 from utils.images.image_files import DamagedImageError
 from utils.labels.index import LabelIndex
-from utils.machine import cores, memory_watch
+from utils.machine import cores, explain_out_of_memory
 from utils.prefetch import prefetched
 from utils.progress import StepMeter
 
@@ -79,7 +79,7 @@ def evaluate_detector(
     for batch in meter:
         started = time.perf_counter()
         decoded = [prepared for prepared in batch if prepared.image is not None]
-        with memory_watch(f"evaluation, step {meter.step}", "lower --batch or --imgsz"):
+        with explain_out_of_memory(f"evaluation, step {meter.step}", "lower --batch or --imgsz"):
             outputs = detector.detect([prepared.image for prepared in decoded]) if decoded else []
         for prepared, output in zip(decoded, outputs, strict=True):
             detections[prepared.number] = output if new_labels is None else output.relabeled(new_labels)

@@ -11,15 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from utils.errors import DataError
-from utils.images.file_lists import Files, find_files
+from utils.images.file_lists import FileList, find_files
 from utils.images.image_files import is_image_name, read_image
 from utils.images.near_duplicates import fingerprints, near_pairs, same_bytes
 from utils.images.notes import ALPHA, CMYK, EXIF, FRAMES, GRAY, HUGE, SIXTEEN_BITS, image_notes
 from utils.labels.boxes import CLIPPED, NO_AREA, NOT_FINITE, OUTSIDE, SWAPPED, repeated_boxes
 from utils.labels.data_config import SPLITS, DataConfig, Split
-from utils.labels.index import SplitFiles, SplitReading, class_hints, find_split, read_files
+from utils.labels.index import SplitContent, SplitFiles, class_hints, find_split, read_files
 from utils.labels.readers import READERS, UNKNOWN
-from utils.progress import bar
+from utils.progress import progress_bar
 from utils.text import counted
 
 STOPS, DROPPED, REPAIRED, KEPT = "stops", "dropped", "mended", "nothing"  # "effect" of a problem in the JSON
@@ -41,7 +41,7 @@ NOT_LISTED = "images not listed in the COCO JSON file"
 UNSUPPORTED_FORMAT = "image files of an unsupported format"
 DUPLICATE_ACROSS = "duplicate images across splits (leakage)"
 NEAR_ACROSS = "near-duplicate images across splits (leakage)"
-WRONG_SIZE = "label files with a wrong image size"
+WRONG_SIZE = "wrong image sizes in label files"
 SHARED_LABELS = "images that share a label file"
 SECOND_LABELS = "second label files of an image"
 NO_LABELS = "images without labels, used as images without objects"
@@ -132,7 +132,7 @@ class DataCheck:
     classes: tuple[str, ...]
     splits: dict[str, SplitSummary]
     problems: list[Problem]  # by split, most serious first
-    readings: Mapping[str, SplitReading] = field(repr=False)  # labels as read, for the pictures of the report
+    readings: Mapping[str, SplitContent] = field(repr=False)  # labels as read, for the pictures of the report
 
     @property
     def stops(self) -> bool:
@@ -192,7 +192,7 @@ def check_data(
         files, faults = _find(config, name, label_type)
         problems += [Problem(name, BAD_SPLIT, str(config.path), fault) for fault in faults]
         reading = readings[name] = read_files(files, f"Reading {name} labels")
-        repaired, keep, box_problems = reading.mended()
+        repaired, keep, box_problems = reading.repaired_boxes()
         summaries[name] = _summary(config, name, reading, keep)
         if name in config.splits:
             factory = _ProblemFactory(name, config.splits[name], label_type)
@@ -251,10 +251,10 @@ def _find(config: DataConfig, name: str, label_type: str) -> tuple[SplitFiles, l
         images = find_files(folder, is_image_name) if split else []
     except OSError:
         images = []
-    return SplitFiles(Files(folder, images), None, np.full(len(images), -1)), list(faults)
+    return SplitFiles(FileList(folder, images), None, np.full(len(images), -1)), list(faults)
 
 
-def _summary(config: DataConfig, name: str, reading: SplitReading, keep: np.ndarray) -> SplitSummary:
+def _summary(config: DataConfig, name: str, reading: SplitContent, keep: np.ndarray) -> SplitSummary:
     keep = keep & (reading.labels != UNKNOWN)
     per_class = np.bincount(reading.labels[keep], minlength=len(config.classes)).tolist()
     per_image = np.bincount(reading.image_of_box[keep], minlength=len(reading.images)).tolist()
@@ -272,10 +272,10 @@ def _summary(config: DataConfig, name: str, reading: SplitReading, keep: np.ndar
     )
 
 
-def _file_problems(factory: _ProblemFactory, reading: SplitReading) -> Iterator[Problem]:
+def _file_problems(factory: _ProblemFactory, reading: SplitContent) -> Iterator[Problem]:
     """Problems of whole files and of entries of label files."""
     files, names = reading.files, reading.label_names
-    for image, label_name, message in reading.broken:
+    for image, label_name, message in reading.unreadable:
         detail = message.removeprefix(f"{factory.folders.labels / label_name if label_name else image}:")
         detail = f"line {detail}" if detail[:1].isdigit() else detail.strip()
         if label_name:
@@ -286,12 +286,12 @@ def _file_problems(factory: _ProblemFactory, reading: SplitReading) -> Iterator[
         yield factory.labels(ROW_DROPPED, note)
     for image, note in reading.notes:
         yield factory.label_file(ROW_DROPPED if note.endswith("dropped") else ROW_REPAIRED, names[image], note)
-    for name in files.without_image:  # label files of a folder, or images listed in a COCO JSON file
+    for name in files.labels_without_image:  # label files of a folder, or images listed in a COCO JSON file
         is_file = factory.label_type in READERS
         yield factory.label_file(NO_IMAGE, name) if is_file else factory.labels(NO_IMAGE, name)
-    for entry in files.not_there:
+    for entry in files.missing_images:
         yield Problem(factory.split, NOT_FOUND, *entry.split(": ", 1))
-    for name in files.not_listed:
+    for name in files.unlisted_images:
         yield Problem(factory.split, NOT_LISTED, str(files.images.folder / name), "", name)
     for image, name in enumerate(names):
         if name is None and files.labels:
@@ -303,7 +303,7 @@ def _file_problems(factory: _ProblemFactory, reading: SplitReading) -> Iterator[
         )
     for name in find_files(files.images.folder, _is_unsupported) if len(files.images) else ():
         yield factory.image(UNSUPPORTED_FORMAT, name, "save it as .jpg or .png")
-    for name in files.labels.doubles if files.labels else ():
+    for name in files.labels.duplicates if files.labels else ():
         yield factory.label_file(SECOND_LABELS, name, "only the other one is read")
 
 
@@ -312,7 +312,7 @@ def _is_unsupported(name: str) -> bool:
 
 
 def _class_problems(
-    factory: _ProblemFactory, reading: SplitReading, classes: Sequence[str], *, drop_unknown: bool
+    factory: _ProblemFactory, reading: SplitContent, classes: Sequence[str], *, drop_unknown: bool
 ) -> Iterator[Problem]:
     hints = class_hints(reading.unknown, classes)
     for name, images in reading.unknown.items():
@@ -324,7 +324,7 @@ def _class_problems(
 
 
 def _box_problems(
-    factory: _ProblemFactory, reading: SplitReading, classes: Sequence[str], problems: np.ndarray
+    factory: _ProblemFactory, reading: SplitContent, classes: Sequence[str], problems: np.ndarray
 ) -> Iterator[Problem]:
     """One problem for every box that is repaired or dropped."""
     for box in np.flatnonzero(problems != "").tolist():
@@ -334,7 +334,7 @@ def _box_problems(
 
 
 def _duplicate_boxes(
-    factory: _ProblemFactory, reading: SplitReading, boxes: np.ndarray, wanted: np.ndarray
+    factory: _ProblemFactory, reading: SplitContent, boxes: np.ndarray, wanted: np.ndarray
 ) -> Iterator[Problem]:
     rows = np.flatnonzero(wanted)
     twins = repeated_boxes(reading.image_of_box[rows], reading.labels[rows], boxes[rows])
@@ -343,23 +343,23 @@ def _duplicate_boxes(
         yield _box_problem(factory, reading, DUPLICATE_BOX, int(rows[other]), f" is equal to box {first}")
 
 
-def _box_problem(factory: _ProblemFactory, reading: SplitReading, kind: str, box: int, detail: str) -> Problem:
+def _box_problem(factory: _ProblemFactory, reading: SplitContent, kind: str, box: int, detail: str) -> Problem:
     name = reading.label_names[reading.image_of_box[box]]
     return factory.label_file(kind, name, f"box {_number_in_image(reading, box)}{detail}")
 
 
-def _number_in_image(reading: SplitReading, box: int) -> int:
+def _number_in_image(reading: SplitContent, box: int) -> int:
     """Number of a box in its label file, from 1."""
     return box - int(np.searchsorted(reading.image_of_box, reading.image_of_box[box])) + 1
 
 
-def _image_problems(factory: _ProblemFactory, reading: SplitReading) -> Iterator[Problem]:
-    for image, path in enumerate(bar(reading.images, f"Checking {factory.split} images")):
+def _image_problems(factory: _ProblemFactory, reading: SplitContent) -> Iterator[Problem]:
+    for image, path in enumerate(progress_bar(reading.images, f"Checking {factory.split} images")):
         for kind, detail in image_notes(path, as_stored=bool(reading.as_stored[image])):
             yield factory.image(kind, reading.images.names[image], detail)
 
 
-def _shared_labels(factories: Mapping[str, _ProblemFactory], readings: Mapping[str, SplitReading]) -> Iterator[Problem]:
+def _shared_labels(factories: Mapping[str, _ProblemFactory], readings: Mapping[str, SplitContent]) -> Iterator[Problem]:
     """Images with equal stems, in one split or in two splits that share a label folder."""
     first: dict[tuple[Path, str], Path] = {}
     for name, factory in factories.items():
@@ -372,7 +372,7 @@ def _shared_labels(factories: Mapping[str, _ProblemFactory], readings: Mapping[s
 
 
 def _duplicate_images(
-    factories: Mapping[str, _ProblemFactory], readings: Mapping[str, SplitReading], near: bool
+    factories: Mapping[str, _ProblemFactory], readings: Mapping[str, SplitContent], near: bool
 ) -> Iterator[Problem]:
     """Duplicate and, if `near`, near-duplicate images, and images that cannot be decoded.
 

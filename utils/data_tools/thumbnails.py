@@ -12,7 +12,7 @@ from utils.data_tools.check import UNKNOWN_CLASS_KINDS, DataCheck, Problem
 from utils.data_tools.statistics import SplitBoxes
 from utils.errors import DataError
 from utils.images.image_files import is_image_name, read_image
-from utils.labels.index import SplitReading
+from utils.labels.index import SplitContent
 from utils.labels.readers import UNKNOWN
 from utils.visualize.drawing import draw_ground_truth
 from utils.visualize.html import html_text
@@ -43,7 +43,7 @@ class Album:
     def __init__(self) -> None:
         self._left = _MAX_BYTES
 
-    def sample(self, reading: SplitReading, split: SplitBoxes, image: int, classes: tuple[str, ...]) -> str | None:
+    def sample(self, reading: SplitContent, split: SplitBoxes, image: int, classes: tuple[str, ...]) -> str | None:
         """Build an <img> of an image with its training boxes; None if it cannot be read or the album is full."""
         pixels = _pixels(reading, image)
         if pixels is None:
@@ -56,7 +56,7 @@ class Album:
         size = f'width="{small.shape[1]}" height="{small.shape[0]}"'
         return uri and f'<img loading="lazy" src="{uri}" alt="{alt}" {size}>'
 
-    def thumbnail(self, target: Target, reading: SplitReading) -> str | None:
+    def thumbnail(self, target: Target, reading: SplitContent) -> str | None:
         """Build an <svg> of an image with its boxes as written in the label file.
 
         Returns None if the image cannot be read or the album is full.
@@ -119,16 +119,16 @@ def _original(problem: Problem) -> tuple[str, str] | None:
     return (match[2] or problem.split, match[1]) if match else None
 
 
-def _images(split: str, reading: SplitReading, labels: str) -> Iterable[tuple[Target, str | None]]:
+def _images(split: str, reading: SplitContent, labels: str) -> Iterable[tuple[Target, str | None]]:
     """Every image of a split with the `path` of a problem of its labels."""
     folder = Path(labels).parent if Path(labels).is_file() else Path(labels)
     for image, (path, name) in enumerate(zip(reading.images, reading.label_names, strict=True)):
         yield Target(split, path, image), f"{folder}/{name}" if name else None
-    for broken in reading.broken:
+    for broken in reading.unreadable:
         yield Target(split, broken.image, None), f"{folder}/{broken.label_name}" if broken.label_name else None
 
 
-def _pixels(reading: SplitReading, image: int) -> np.ndarray | None:
+def _pixels(reading: SplitContent, image: int) -> np.ndarray | None:
     """Pixels in the orientation that the boxes refer to; None if unreadable or of another size than the reading."""
     pixels = _decoded(reading.images[image], as_stored=bool(reading.as_stored[image]))
     return pixels if pixels is not None and pixels.shape[:2] == tuple(reading.sizes[image]) else None
@@ -147,7 +147,7 @@ def _reduced(pixels: np.ndarray, side: int) -> np.ndarray:
     return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA) if scale < 1 else pixels
 
 
-def _boxes_of(reading: SplitReading, target: Target) -> tuple[np.ndarray, np.ndarray]:
+def _boxes_of(reading: SplitContent, target: Target) -> tuple[np.ndarray, np.ndarray]:
     """The boxes of an image as written, (n, 4), and a mask of those that the problem is about, (n,) bool."""
     if target.image is None:
         return np.empty((0, 4)), np.empty(0, bool)

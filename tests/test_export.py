@@ -77,7 +77,7 @@ def test_evaluation_of_the_file_is_that_of_the_checkpoint(tmp_path: Path, make_d
         eval_script.main(parse_options(EvalOptions, "", words))
         found[name] = json.loads((tmp_path / f"of {name}" / "metrics.json").read_text())["stats"]
     assert found["model.pth"] == pytest.approx(found["model.onnx"], abs=1e-4)
-    with pytest.raises(UserError, match=r"--tta: .* takes no views of other sizes"):
+    with pytest.raises(UserError, match=r"--tta does not work with .*: drop one of them"):
         eval_script.main(parse_options(EvalOptions, "", [*words, "--tta"]))
 
 

@@ -16,7 +16,8 @@ from tests.conftest import write_data_set
 from tests.torch_utils.test_distributed import run_two
 from tests.torch_utils.training.test_update import INDEX, Given, Toy, batch_of, make_updater, train
 from torch_utils.distributed import Processes
-from torch_utils.engine import Evaluation, evaluate
+from torch_utils.engine import evaluate
+from torch_utils.evaluation.result import Evaluation
 from torch_utils.training.precision import Precision
 from torch_utils.training.training_state import LOSS_TERMS
 from utils.errors import UserError

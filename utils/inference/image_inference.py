@@ -27,7 +27,7 @@ from utils.prefetch import prefetched
 from utils.progress import progress_bar
 from utils.slicing.sliced_detector import sliced
 from utils.text import counted
-from utils.visualize.windows import check_display, show, show_with_matplotlib
+from utils.visualize.windows import check_display, show_window, show_with_matplotlib
 
 _DEFAULT_DATA = "data_configs/test_image_config.yaml"  # where image_path comes from without --input
 _READERS = 4  # threads at most
@@ -118,7 +118,7 @@ def _windows(options: InferenceOptions) -> Callable[[str, np.ndarray], bool] | N
         return None
 
     def show_everywhere(name: str, picture: np.ndarray) -> bool:
-        if options.show and not show(name, picture):
+        if options.show and not show_window(name, picture):
             return False
         if options.mpl_show:
             show_with_matplotlib(name, picture)

@@ -100,12 +100,12 @@ def _network(options: EvalOptions, processes: "Processes") -> _Subject:
     from torch_utils.distributed import share_faults
     from torch_utils.engine import evaluate
     from torch_utils.evaluation.tta import SixViews
-    from torch_utils.predict import size_rule_in_use
+    from torch_utils.predict import resolve_size_rule
 
     checkpoint = load_checkpoint(Path(options.weights)) if options.weights else None
     trained_with = TrainOptions(batch=_BATCH).over(checkpoint.get("options", {}) if checkpoint else {})
     detector = open_detector(checkpoint, options.model, default=_MODEL)
-    size_rule = size_rule_in_use(detector, options.weights, imgsz=options.imgsz, square=options.square_training)
+    size_rule = resolve_size_rule(detector, options.weights, imgsz=options.imgsz, square=options.square_training)
 
     def measure(index: "LabelIndex", batch_size: int, new_labels: "np.ndarray | None") -> "Evaluation":
         batches = EvalBatchSampler(index, size_rule, batch_size, rank=processes.rank, world_size=processes.world_size)
@@ -131,7 +131,7 @@ def _detector(options: EvalOptions, processes: "Processes") -> _Subject:
     from torch_utils.evaluation.detector_eval import evaluate_detector
     from torch_utils.predict import load_detector
     from utils.detect.onnx_file import is_onnx
-    from utils.slicing.sliced_detector import sliced
+    from utils.slicing.sliced_detector import slice_detector
 
     what = "--slice" if options.slice else options.weights
     if options.tta:
@@ -145,12 +145,12 @@ def _detector(options: EvalOptions, processes: "Processes") -> _Subject:
     checkpoint = load_checkpoint(Path(options.weights)) if options.weights and not is_onnx(options.weights) else {}
     trained_with = TrainOptions(batch=_BATCH).over(checkpoint.get("options", {}))
     info = detector.info
-    log.info("%s runs on %s", info.source, info.place)
+    log.info("%s runs on %s", info.source, info.runs_on)
 
     def measure(index: "LabelIndex", batch_size: int, new_labels: "np.ndarray | None") -> "Evaluation":
         subject = detector
         if options.slice:  # the slices of one image fill batches
-            subject, batch_size = sliced(detector, options, batch=batch_size), 1
+            subject, batch_size = slice_detector(detector, options, batch=batch_size), 1
         return evaluate_detector(subject, index, batch_size=batch_size, workers=options.workers, new_labels=new_labels)
 
     return _Subject(info.name, info.class_names, info.size_rule, trained_with, measure)

@@ -33,7 +33,7 @@ def main(options: ExportOptions) -> None:
     from models.create_fasterrcnn_model import open_detector
     from torch_utils.checkpoint import load_checkpoint
     from torch_utils.distributed import pick_device
-    from torch_utils.onnx_export import content_of, operators, to_onnx
+    from torch_utils.onnx_export import serialize_onnx, count_operators, to_onnx
     from utils.detect.onnx_file import OnnxMetadata
     from utils.files import write_atomically
     from utils.labels.data_config import load_data_config
@@ -65,11 +65,11 @@ def main(options: ExportOptions) -> None:
         opened.name, tuple(config.classes if config else names), rule, options.batch, options.half,
         opened.best_threshold, VERSION, _renamed(opened, config.classes if config else names),
     )  # fmt: skip
-    content = content_of(proto, metadata)
-    _check(path, content, opened, images, device, half=options.half, must=options.device is not None)
+    content = serialize_onnx(proto, metadata)
+    _check(path, content, opened, images, device, half=options.half, require_device=options.device is not None)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda file: file.write(content))
-    nodes = operators(proto)
+    nodes = count_operators(proto)
     log.info(
         "%s: %.1f MB, %d nodes of %d kinds; use it as --weights of inference.py, inference_video.py and eval.py",
         path, len(content) / 1e6, nodes.total(), len(nodes),
@@ -143,21 +143,21 @@ def _images(wish: Sequence[str] | None, folders: Sequence[Path]) -> "Iterator[np
 
 def _check(
     path: Path, content: bytes, opened: "OpenedDetector", images: "Sequence[np.ndarray]", device: Any,
-    *, half: bool, must: bool,
+    *, half: bool, require_device: bool,
 ) -> None:  # fmt: skip
     """UserError unless onnxruntime finds in the images what PyTorch finds."""
-    from torch_utils.onnx_export import EXACT, HALF, PADDED_ALONE, compare, seconds
+    from torch_utils.onnx_export import EXACT, HALF, PADDED_UNMATCHED, compare_detections, time_per_image
     from utils.detect.onnx_detector import OnnxDetector
     from utils.detect.torch_detector import TorchDetector
 
-    other = OnnxDetector(path, device, content=content, must=must)
+    other = OnnxDetector(path, device, content=content, require_device=require_device)
     one = TorchDetector(opened.model, other.info, device)
     exact = HALF if half else EXACT
     for tolerance, padded, words in (
         (exact, False, "images that fill the input"),
-        (replace(exact, alone=PADDED_ALONE), True, "the same with padding"),
+        (replace(exact, alone=PADDED_UNMATCHED), True, "the same with padding"),
     ):
-        found = compare(one, other, images, tolerance, padded=padded)
+        found = compare_detections(one, other, images, tolerance, padded=padded)
         if not found.within(tolerance):
             raise UserError(
                 f"{path} was not written: it does not find what PyTorch finds; {words}: {found}; allowed are "
@@ -166,10 +166,10 @@ def _check(
         log.info("Checked against PyTorch, %s: %s", words, found)
     if not found.boxes:
         log.warning("Nothing was found in the images, so little was checked: name better ones with --check")
-    torch_seconds, onnx_seconds = seconds(one, other, images[0])
+    torch_seconds, onnx_seconds = time_per_image(one, other, images[0])
     log.info(
         "An image takes %.3f s on %s, %.2f of PyTorch's %.3f s",
-        onnx_seconds, other.info.place, onnx_seconds / torch_seconds, torch_seconds,
+        onnx_seconds, other.info.runs_on, onnx_seconds / torch_seconds, torch_seconds,
     )  # fmt: skip
 
 

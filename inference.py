@@ -10,13 +10,13 @@ from utils.cli.script import run_script
 
 def main(options: InferenceOptions) -> None:
     """Draw, and on request tabulate, label and cut out, what the detector finds in each image."""
-    from torch_utils.predict import detector_of
-    from utils.inference.image_inference import images_of, use_on_images
+    from torch_utils.predict import detector_from_options
+    from utils.inference.image_inference import open_images, run_on_images
     from utils.logs import setup_logging
 
     setup_logging()
-    images = images_of(options)
-    use_on_images(detector_of(options), images, options)
+    images = open_images(options)
+    run_on_images(detector_from_options(options), images, options)
 
 
 if __name__ == "__main__":

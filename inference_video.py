@@ -10,13 +10,13 @@ from utils.cli.script import run_script
 
 def main(options: VideoOptions) -> None:
     """Write the video with what the detector finds in each frame."""
-    from torch_utils.predict import detector_of
+    from torch_utils.predict import detector_from_options
     from utils.logs import setup_logging
-    from utils.video.video_inference import use_on_video, video_of
+    from utils.video.video_inference import run_on_video, open_video_input
 
     setup_logging()
-    video = video_of(options)
-    use_on_video(detector_of(options), video, options)
+    video = open_video_input(options)
+    run_on_video(detector_from_options(options), video, options)
 
 
 if __name__ == "__main__":

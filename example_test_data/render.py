@@ -60,7 +60,7 @@ def fractal(shape: tuple[int, int], cells: tuple[int, int], octaves: int = 7) ->
     return sum(cv2.resize(layer, shape[::-1], interpolation=cv2.INTER_CUBIC) / 2**i for i, layer in enumerate(layers))
 
 
-class Canvas:
+class Renderer:
     """Pixels, and the camera that sees the street on them."""
 
     def __init__(self, size: tuple[int, int]) -> None:
@@ -110,7 +110,7 @@ class Canvas:
 class Plane:
     """An upright plane in the street that stands on the ground at x, z, from where shapes on it are measured."""
 
-    canvas: Canvas
+    renderer: Renderer
     x: float
     z: float
     along: tuple[int, int] = RIGHTWARDS
@@ -121,9 +121,9 @@ class Plane:
         return np.stack([self.x + along * self.along[0], up, self.z + behind + along * self.along[1]], 1)
 
     def draw(self, color: Color, *shapes: Shape, behind: float = 0, **style: float) -> None:
-        """Draw shapes one by one, see Canvas.draw."""
+        """Draw shapes one by one, see Renderer.draw."""
         for shape in shapes:
-            self.canvas.draw(color, [self.place(shape, behind)], **style)
+            self.renderer.draw(color, [self.place(shape, behind)], **style)
 
     def block(self, color: Color, shape: Shape, depth: float, behind: float = 0, **style: float) -> None:
         """Draw a body that is this convex shape, clockwise, from its front to its back."""
@@ -133,8 +133,8 @@ class Plane:
             if right * (EYE_HEIGHT - near[i, 1]) + up * near[i, 0] > 0:  # we see this side from the outside
                 tone = 0.82 + 0.35 * max(right, 0) + 0.1 * up  # the sun stands high and to the left
                 side = np.array([near[i - 1], near[i], far[i], far[i - 1]])
-                self.canvas.draw(np.multiply(color, tone), [side], **style)
-        self.canvas.draw(color, [near], **style)
+                self.renderer.draw(np.multiply(color, tone), [side], **style)
+        self.renderer.draw(color, [near], **style)
 
     def shadow(self, *shapes: Shape, depth: float = 0.06) -> None:
         """Darken the ground where bodies of these shapes, each of them convex, keep the sun away."""
@@ -143,31 +143,31 @@ class Plane:
             body = np.concatenate([self.place(shape), self.place(shape, depth)])
             cast = cv2.convexHull(np.float32(body[:, ::2] + body[:, 1:2] * SHADOW))[:, 0]
             casts.append(np.insert(cast, 1, 0, axis=1))
-        self.canvas.draw((22, 28, 44), casts, blur=0.04, shade=0, alpha=0.55)  # the blue sky still gives some light
+        self.renderer.draw((22, 28, 44), casts, blur=0.04, shade=0, alpha=0.55)  # the blue sky still gives some light
 
 
-def sky(canvas: Canvas) -> None:
+def sky(renderer: Renderer) -> None:
     """Draw a blue gradient with clouds, which thin out towards the horizon."""
-    height, width = canvas.pixels.shape[:2]
+    height, width = renderer.pixels.shape[:2]
     down = np.linspace(0, 1 / HORIZON, height)[:, None].clip(0, 1)  # 1 at the horizon
     clouds = fractal((height, width), (9, 4))
     blue = np.array([92, 146, 210]) + down[..., None] * (116, 78, 26)
     white = np.clip(252 - 14 * np.roll(clouds, height // 60, axis=0), 222, 252)[..., None]  # darker at their feet
-    canvas.pixels[:] = blue + (white - blue) * (np.clip(0.8 * clouds + 0.1, 0, 1) * (1.15 - down))[..., None]
+    renderer.pixels[:] = blue + (white - blue) * (np.clip(0.8 * clouds + 0.1, 0, 1) * (1.15 - down))[..., None]
 
 
-def ground(canvas: Canvas) -> None:
+def ground(renderer: Renderer) -> None:
     """Draw roads, kerbs and paving: every pixel below the horizon looks up what lies where it sees the ground."""
-    top = int(canvas.center[1]) + 1
-    rows, columns = np.indices(canvas.pixels[top:].shape[:2])
-    z = EYE_HEIGHT * canvas.focal / (rows + top - canvas.center[1])
-    x = (columns - canvas.center[0]) * z / canvas.focal
+    top = int(renderer.center[1]) + 1
+    rows, columns = np.indices(renderer.pixels[top:].shape[:2])
+    z = EYE_HEIGHT * renderer.focal / (rows + top - renderer.center[1])
+    x = (columns - renderer.center[0]) * z / renderer.focal
     across, aside = abs(z - ROAD) - ROAD_HALF, np.maximum(abs(x - LANE) - LANE_HALF, z - LANE_END)  # negative: on it
     inner = np.hypot(np.maximum(CORNER - across, 0), np.maximum(CORNER - aside, 0))
     edge = np.maximum(CORNER, np.minimum(across, aside)) - inner  # how far the asphalt is
     noise = np.random.default_rng(SEED).standard_normal((1024, 1024))
     slabs, grains = (noise[np.int32(x // size) % 1024, np.int32(z // size) % 1024] for size in (0.6, 0.02))
-    grains *= np.clip(canvas.focal / z / 220, 0, 1)  # they fade where a pixel covers more than one
+    grains *= np.clip(renderer.focal / z / 220, 0, 1)  # they fade where a pixel covers more than one
     joints = ((x % 0.6 < 0.02) | (z % 0.6 < 0.03)) * np.clip(9 / z, 0, 1)
     paint = (176, 168, 156) * (1 + 0.025 * slabs - 0.16 * joints)[..., None]
     paint[edge < 0.2] = (198, 195, 188)  # the kerb's stone
@@ -178,7 +178,7 @@ def ground(canvas: Canvas) -> None:
     dashes |= (abs(x - LANE) < 0.07) & (z % 3 < 1.7) & (across > 1.5) & (z < LANE_END)
     paint[zebra | dashes] = (214, 214, 208)
     paint *= 1 + 0.06 * grains[..., None]
-    canvas.pixels[top:] = HAZE + (paint - HAZE) * np.exp(-z / HAZE_DISTANCE)[..., None]
+    renderer.pixels[top:] = HAZE + (paint - HAZE) * np.exp(-z / HAZE_DISTANCE)[..., None]
 
 
 def windows(wall: Plane, *places: complex, width: float = 1.1, height: float = 1.5) -> None:
@@ -196,7 +196,7 @@ def house(front: Plane, width: float, height: float, color: Color) -> None:
     """Draw a house with two floors, a door on the left and a gable roof."""
     depth, ridge, floors = 9.0, height + 2.6, np.array([[0.95j], [3.6j]])
     front.shadow(rect(0, 0, width, height), depth=depth)
-    side = Plane(front.canvas, front.x if front.x > 0 else front.x + width, front.z, AWAY)  # the one we can see
+    side = Plane(front.renderer, front.x if front.x > 0 else front.x + width, front.z, AWAY)  # the one we can see
     gable = [0, height * 1j, depth / 2 + ridge * 1j, depth + height * 1j, depth]
     side.draw(np.multiply(color, 0.72), gable)
     windows(side, *np.ravel(floors + np.array([1.3, 3.9, 6.5])))
@@ -207,10 +207,10 @@ def house(front: Plane, width: float, height: float, color: Color) -> None:
     front.draw(BLACK, rect(0, height - 0.6, width, height - 0.18), alpha=0.25)  # the eaves' shadow
     line = np.array([-0.25, width + 0.25])
     eaves, top = front.place(line + height * 1j, -0.35), front.place(line + ridge * 1j, depth / 2)
-    front.canvas.draw((136, 74, 58), [np.concatenate([eaves, top[::-1]])])
+    front.renderer.draw((136, 74, 58), [np.concatenate([eaves, top[::-1]])])
     courses = [eaves + (top - eaves) * course for course in np.linspace(0.05, 0.95, 20)]  # of tiles
-    front.canvas.draw((84, 44, 36), courses, line=0.06, alpha=0.3)
-    front.canvas.draw(WHITE, [np.stack([eaves[i], top[i]]) for i in (0, 1)], line=0.12)
+    front.renderer.draw((84, 44, 36), courses, line=0.06, alpha=0.3)
+    front.renderer.draw(WHITE, [np.stack([eaves[i], top[i]]) for i in (0, 1)], line=0.12)
     front.draw(WHITE, rect(-0.25, height - 0.18, width + 0.25, height + 0.02), behind=-0.35)
     front.block(BRICK, rect(width * 0.7, ridge - 1, width * 0.7 + 0.6, ridge + 0.6), 0.6, behind=depth / 2)
 
@@ -375,40 +375,40 @@ def person(plane: Plane, coat: Color, trousers: Color) -> None:
             plane.draw(np.multiply(color, tone), hip + shape, shade=0.18)
 
 
-def backdrop(canvas: Canvas) -> None:
+def backdrop(renderer: Renderer) -> None:
     """Draw what stands still behind the road, the farthest and outermost first."""
-    sky(canvas)
-    ground(canvas)
-    house(Plane(canvas, -17, 85), 9, 6, SAND)
-    clock_tower(Plane(canvas, -6.4, 58))
-    house(Plane(canvas, -17.4, 46), 7, 6.2, CREAM)
-    house(Plane(canvas, -17.4, 34.5), 7, 6, BRICK)
-    house(Plane(canvas, -17.4, 24), 7, 6.4, (214, 204, 182))
-    house(Plane(canvas, 11.4, 24), 7, 6.5, (150, 168, 178))
-    house(Plane(canvas, 5.4, 24), 6, 5.9, CREAM)
-    house(Plane(canvas, -1.2, 24), 6.6, 6.3, BRICK)
-    traffic_light(Plane(canvas, -9.8, 20.8))
-    canvas.pixels *= 1 + 0.02 * fractal(canvas.pixels.shape[:2], (24, 36))[..., None]  # nothing is quite clean
+    sky(renderer)
+    ground(renderer)
+    house(Plane(renderer, -17, 85), 9, 6, SAND)
+    clock_tower(Plane(renderer, -6.4, 58))
+    house(Plane(renderer, -17.4, 46), 7, 6.2, CREAM)
+    house(Plane(renderer, -17.4, 34.5), 7, 6, BRICK)
+    house(Plane(renderer, -17.4, 24), 7, 6.4, (214, 204, 182))
+    house(Plane(renderer, 11.4, 24), 7, 6.5, (150, 168, 178))
+    house(Plane(renderer, 5.4, 24), 6, 5.9, CREAM)
+    house(Plane(renderer, -1.2, 24), 6.6, 6.3, BRICK)
+    traffic_light(Plane(renderer, -9.8, 20.8))
+    renderer.pixels *= 1 + 0.02 * fractal(renderer.pixels.shape[:2], (24, 36))[..., None]  # nothing is quite clean
 
 
-def street(canvas: Canvas, seconds: float) -> None:
+def street(renderer: Renderer, seconds: float) -> None:
     """Draw what moves and what it may be behind, the farthest first."""
-    person(Plane(canvas, 2.2 - 1.3 * seconds, 21.4, LEFTWARDS), (92, 60, 96), IRON)
-    bus(Plane(canvas, 12.4 - 5 * seconds, 17.4, LEFTWARDS))
-    car(Plane(canvas, -13.2 + 5.5 * seconds, 13.9), BLUE)
-    car(Plane(canvas, -23 + 5.5 * seconds, 13.9), WHITE)
-    traffic_light(Plane(canvas, 6.3, 12.0))
-    bicycle(Plane(canvas, 4.5, 10.6))
-    bench(Plane(canvas, 2.3, 9.6))
-    person(Plane(canvas, -1.5 + 1.4 * seconds, 8.9), MUSTARD, (52, 66, 100))
-    stop_sign(Plane(canvas, -1.75, 8.2))
-    ball(Plane(canvas, 4.4 - 2.4 * seconds, 7.9))
+    person(Plane(renderer, 2.2 - 1.3 * seconds, 21.4, LEFTWARDS), (92, 60, 96), IRON)
+    bus(Plane(renderer, 12.4 - 5 * seconds, 17.4, LEFTWARDS))
+    car(Plane(renderer, -13.2 + 5.5 * seconds, 13.9), BLUE)
+    car(Plane(renderer, -23 + 5.5 * seconds, 13.9), WHITE)
+    traffic_light(Plane(renderer, 6.3, 12.0))
+    bicycle(Plane(renderer, 4.5, 10.6))
+    bench(Plane(renderer, 2.3, 9.6))
+    person(Plane(renderer, -1.5 + 1.4 * seconds, 8.9), MUSTARD, (52, 66, 100))
+    stop_sign(Plane(renderer, -1.75, 8.2))
+    ball(Plane(renderer, 4.4 - 2.4 * seconds, 7.9))
 
 
 def main() -> None:
     """Write both files next to this script."""
     image, video = FOLDER / "image_1.jpg", FOLDER / "video_1.mp4"
-    still, film = Canvas(IMAGE_SIZE), Canvas(VIDEO_SIZE)
+    still, film = Renderer(IMAGE_SIZE), Renderer(VIDEO_SIZE)
     backdrop(still)
     street(still, IMAGE_MOMENT)
     cv2.imwrite(str(image), still.picture(IMAGE_BLUR), [cv2.IMWRITE_JPEG_QUALITY, 90])

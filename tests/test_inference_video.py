@@ -230,13 +230,13 @@ def test_a_window_follows_and_q_ends(detect, tmp_path: Path, monkeypatch: pytest
 def test_without_arguments_it_takes_the_video_of_the_repository(
     weights: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from utils.video.video_inference import video_of
+    from utils.video.video_inference import open_video_input
 
     monkeypatch.chdir(ROOT)
-    assert video_of(parse_options(VideoOptions, "", [])).source.info.name == "example_test_data/video_1.mp4"
+    assert open_video_input(parse_options(VideoOptions, "", [])).source.info.name == "example_test_data/video_1.mp4"
     (tmp_path / "a.yaml").write_text("CLASSES: [__background__, red, green]\n")
     with pytest.raises(UserError, match=r"a\.yaml: video_path is missing"):
-        video_of(parse_options(VideoOptions, "", ["--data", str(tmp_path / "a.yaml")]))
+        open_video_input(parse_options(VideoOptions, "", ["--data", str(tmp_path / "a.yaml")]))
 
 
 def test_slices_of_each_frame(detect, tmp_path: Path) -> None:

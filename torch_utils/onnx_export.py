@@ -20,8 +20,8 @@ from models.rcnn.detector import FasterRCNN
 from models.rcnn.errors import ModelError
 from models.rcnn.onnx_graph import INPUTS, OUTPUTS, STRIDE, OnnxGraph
 from utils.detect.detections import Detections
-from utils.detect.onnx_detector import OnnxDetector, on_canvas
-from utils.detect.onnx_file import MOST_BYTES, OnnxMetadata
+from utils.detect.onnx_detector import OnnxDetector, pad_to_canvas
+from utils.detect.onnx_file import MAX_ONNX_BYTES, OnnxMetadata
 from utils.detect.torch_detector import TorchDetector
 from utils.errors import UserError
 from utils.loading.batch import Batch, collate
@@ -51,7 +51,7 @@ class Tolerance:
 
 EXACT = Tolerance(box=0.05, score=1e-3, least=0.0, alone=0.0)
 HALF = Tolerance(box=4.0, score=0.05, least=0.3, alone=0.02)
-PADDED_ALONE = 0.1  # share, of images with padding: its cells score alike but for the last bit, and that bit chooses
+PADDED_UNMATCHED = 0.1  # share, of images with padding: its cells score alike but for the last bit, and that bit chooses
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def to_onnx(
     return _simplified(proto) if simplify else proto
 
 
-def content_of(proto: "ModelProto", metadata: OnnxMetadata) -> bytes:
+def serialize_onnx(proto: "ModelProto", metadata: OnnxMetadata) -> bytes:
     """The file.
 
     Raises:
@@ -120,19 +120,19 @@ def content_of(proto: "ModelProto", metadata: OnnxMetadata) -> bytes:
     """
     import onnx
 
-    onnx.helper.set_model_props(proto, metadata.props())
+    onnx.helper.set_model_props(proto, metadata.to_props())
     _check_size(proto.ByteSize(), half=metadata.half)
     return proto.SerializeToString()
 
 
 def _check_size(count: int, *, half: bool) -> None:
     """ModelError for more bytes than a file can have; protobuf itself fails at about so many, in several ways."""
-    if count > MOST_BYTES:
+    if count > MAX_ONNX_BYTES:
         remedy = "" if half else ": --half halves it"
         raise ModelError(f"this network is too large for an ONNX file, which has at most 2 GiB{remedy}")
 
 
-def compare(
+def compare_detections(
     one: TorchDetector, other: OnnxDetector, images: Sequence[np.ndarray], tolerance: Tolerance, *, padded: bool
 ) -> Difference:
     """Detect in every image with both, at the same pixels.
@@ -148,7 +148,7 @@ def compare(
         full = max(len(found) for found in pair) >= heads.detections_per_img
         last = min((found.scores.min() for found in pair if len(found)), default=0.0) if full else heads.score_thresh
         least = max(tolerance.least, float(last)) + tolerance.score
-        paired, lonely = partners(*pair, tolerance)
+        paired, lonely = match_boxes(*pair, tolerance)
         boxes, alone = boxes + len(paired), alone + int((np.array(lonely) >= least).sum())
         for i, k in paired:
             box = max(box, float(np.abs(pair[0].boxes[i] - pair[1].boxes[k]).max()))
@@ -156,7 +156,7 @@ def compare(
     return Difference(len(images), boxes, alone, box, score)
 
 
-def seconds(one: TorchDetector, other: OnnxDetector, image: np.ndarray) -> tuple[float, float]:
+def time_per_image(one: TorchDetector, other: OnnxDetector, image: np.ndarray) -> tuple[float, float]:
     """Medians of what both take for one image of the batch."""
     return tuple(_median(detect, one.device) for detect in _at_same_pixels(one, other, image, padded=True))
 
@@ -174,10 +174,10 @@ def _at_same_pixels(
 
 def _block(sample: Sample, rule: SizeRule | Canvas) -> Batch:
     batch = collate([sample])
-    return on_canvas(batch, rule) if isinstance(rule, Canvas) else batch
+    return pad_to_canvas(batch, rule) if isinstance(rule, Canvas) else batch
 
 
-def partners(one: Detections, other: Detections, tolerance: Tolerance) -> tuple[list[tuple[int, int]], list[float]]:
+def match_boxes(one: Detections, other: Detections, tolerance: Tolerance) -> tuple[list[tuple[int, int]], list[float]]:
     """Pairs of the same label that are within the tolerance, nearest first; and the scores of boxes without one."""
     apart = np.abs(one.boxes[:, None] - other.boxes[None]).max(2)
     near = (apart <= tolerance.box) & (one.labels[:, None] == other.labels[None])
@@ -217,7 +217,7 @@ def _simplified(proto: "ModelProto") -> "ModelProto":
         return onnxslim.slim(proto)
 
 
-def operators(proto: "ModelProto") -> Counter[str]:
+def count_operators(proto: "ModelProto") -> Counter[str]:
     """How many nodes of each kind the graph has."""
     return Counter(node.op_type for node in proto.graph.node)
 

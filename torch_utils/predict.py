@@ -55,13 +55,13 @@ def load_detector(
     if is_onnx(weights):
         if model is not None:
             raise UserError(f"--model {model}: {weights} is a whole detector and knows its model: drop --model")
-        detector = OnnxDetector(Path(weights), chosen, must=device is not None, tensorrt=tensorrt)
-        detector.resized(imgsz=imgsz, square=square)
+        detector = OnnxDetector(Path(weights), chosen, require_device=device is not None, tensorrt=tensorrt)
+        detector.set_input_size(imgsz=imgsz, square=square)
         return detector
     if tensorrt:
         raise UserError(f"--tensorrt is for .onnx files, not for {weights or 'a COCO model'}: export.py makes one")
     opened = open_detector(load_checkpoint(Path(weights)) if weights else None, model, default=default)
-    rule = size_rule_in_use(opened, weights, imgsz=imgsz, square=square)
+    rule = resolve_size_rule(opened, weights, imgsz=imgsz, square=square)
     info = DetectorInfo(
         name=opened.name,
         class_names=opened.class_names,
@@ -76,7 +76,7 @@ def load_detector(
     return TorchDetector(model, info, chosen, detect=GraphedDetector(model) if graphs else None)
 
 
-def detector_of(options: UseOptions) -> Detector:
+def detector_from_options(options: UseOptions) -> Detector:
     """As a script's flags say; see load_detector."""
     return load_detector(
         options.weights, options.model, device=options.device, imgsz=options.imgsz, square=options.square_img,
@@ -84,7 +84,7 @@ def detector_of(options: UseOptions) -> Detector:
     )  # fmt: skip
 
 
-def size_rule_in_use(
+def resolve_size_rule(
     opened: OpenedDetector, weights: str | Path | None, *, imgsz: int | None, square: bool
 ) -> SizeRule:
     """The size rule of the training, unless imgsz or squares are asked for; a guess is told."""

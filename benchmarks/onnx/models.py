@@ -19,7 +19,7 @@ from benchmarks.common.lively import CANVAS, CLASSES, lively, picture, upright_a
 from models.create_fasterrcnn_model import create_model
 from models.rcnn.detector import FasterRCNN
 from models.rcnn.errors import ModelError
-from torch_utils.onnx_export import EXACT, HALF, Difference, compare, content_of, operators, seconds, to_onnx
+from torch_utils.onnx_export import EXACT, HALF, Difference, compare_detections, count_operators, serialize_onnx, time_per_image, to_onnx
 from utils.detect.onnx_detector import OnnxDetector
 from utils.detect.onnx_file import OnnxMetadata
 from utils.detect.torch_detector import TorchDetector
@@ -50,15 +50,15 @@ class Pair:
         self.half = half
         size = (rule.height, rule.width) if isinstance(rule, Canvas) else None
         proto = to_onnx(model, size, batch=batch, half=half)
-        self.nodes = operators(proto).total()
-        self.content = content_of(proto, metadata(name, rule, batch=batch, half=half))
+        self.nodes = count_operators(proto).total()
+        self.content = serialize_onnx(proto, metadata(name, rule, batch=batch, half=half))
         self.onnx = OnnxDetector(Path(name), _CPU, content=self.content)
         self.torch = TorchDetector(model, self.onnx.info, _CPU)
 
     def difference(self) -> Difference:
         """On the picture upright and on its side."""
         tolerance = HALF if self.half else EXACT
-        return compare(self.torch, self.onnx, upright_and_turned(), tolerance, padded=False)
+        return compare_detections(self.torch, self.onnx, upright_and_turned(), tolerance, padded=False)
 
 
 def row_of(name: str, rule: Canvas | SizeRule) -> str:
@@ -68,7 +68,7 @@ def row_of(name: str, rule: Canvas | SizeRule) -> str:
     except ModelError as error:
         return f"| {name} | {error} |"
     found = pair.difference()
-    torchs, own = seconds(pair.torch, pair.onnx, picture())
+    torchs, own = time_per_image(pair.torch, pair.onnx, picture())
     return (
         f"| {name} | {pair.nodes} | {len(pair.content) / 1e6:.1f} | {found.boxes} | {found.alone} | {found.box:.2g} "
         f"| {found.score:.1g} | {own / torchs:.2f} |"

@@ -13,7 +13,7 @@ from models.rcnn.detector import FasterRCNN
 from tests.conftest import CLASSES, squares
 from torch_utils import predict
 from torch_utils.checkpoint import save_checkpoint
-from torch_utils.predict import load_detector, size_rule_in_use
+from torch_utils.predict import load_detector, resolve_size_rule
 from utils.detect.detections import Detections
 from utils.errors import DataError
 from utils.images.image_files import write_image
@@ -130,4 +130,4 @@ def test_wishes_that_nothing_could_fulfil(weights: Path, wishes: dict, message: 
 )
 def test_imgsz_overrides_the_size_of_training(imgsz, square, expected) -> None:
     opened = OpenedDetector(torch.nn.Identity(), "x", ("a", "b"), SizeRule(320, square=True).as_dict(), True)
-    assert size_rule_in_use(opened, None, imgsz=imgsz, square=square) == expected
+    assert resolve_size_rule(opened, None, imgsz=imgsz, square=square) == expected

@@ -16,15 +16,15 @@ import cv2
 import numpy as np
 
 from utils.video.types import (
-    MOST_PIXELS,
-    USUAL_RATE,
+    MAX_PIXELS,
+    DEFAULT_RATE,
     Clock,
     Frame,
     VideoError,
-    VideoFacts,
+    VideoInfo,
     VideoSource,
     check_size,
-    sane_rate,
+    plausible_rate,
 )
 
 _TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
@@ -37,7 +37,7 @@ _LOCAL_PROTOCOLS, _REMOTE_PROTOCOLS = "file", "http,https,httpproxy,tcp,tls,udp,
 log = logging.getLogger(__name__)
 
 
-class PipeEnd:
+class StdinReader:
     """A file object for PyAV that reads standard input, and stops waiting for it once it is closed."""
 
     _POLL = 0.2  # s
@@ -65,15 +65,15 @@ class AvReader(VideoSource):
         VideoError: it cannot be opened, or has no picture.
     """
 
-    def __init__(self, origin: Path | str | PipeEnd, *, name: str, stem: str, rate: Fraction | None = None) -> None:
+    def __init__(self, origin: Path | str | StdinReader, *, name: str, stem: str, rate: Fraction | None = None) -> None:
         import av
 
         av.logging.set_level(None)  # FFmpeg writes lines of its own to stderr; what went wrong is said in ours
         self._av, self._name, self._origin = av, name, origin
         self.damaged = 0  # packets that could not be decoded
         is_remote = isinstance(origin, str)
-        options = {"max_pixels": str(MOST_PIXELS)}
-        if not isinstance(origin, PipeEnd):
+        options = {"max_pixels": str(MAX_PIXELS)}
+        if not isinstance(origin, StdinReader):
             options["protocol_whitelist"] = _REMOTE_PROTOCOLS if is_remote else _LOCAL_PROTOCOLS
         if is_remote and urlsplit(origin).scheme in ("rtsp", "rtsps"):
             options["rtsp_transport"] = "tcp"  # udp loses packets without a word
@@ -119,14 +119,14 @@ class AvReader(VideoSource):
         aspect = self._stream.sample_aspect_ratio or Fraction(1)
         aspect = aspect if Fraction(1, 20) < aspect < 20 else Fraction(1)
         is_sideways = self._turn in (90, 270)
-        own = sane_rate(self._stream.average_rate) or sane_rate(self._stream.guessed_rate)
+        own = plausible_rate(self._stream.average_rate) or plausible_rate(self._stream.guessed_rate)
         is_endless = isinstance(self._origin, str) and not self._container.duration
-        self.info = VideoFacts(
+        self.info = VideoInfo(
             name=self._name,
             stem=stem,
             height=width if is_sideways else height,
             width=height if is_sideways else width,
-            rate=rate or own or USUAL_RATE,
+            rate=rate or own or DEFAULT_RATE,
             length=self._stream.frames or self._estimated_length(own),
             is_live=is_endless,
             pixel_aspect=1 / aspect if is_sideways else aspect,
@@ -163,7 +163,7 @@ class AvReader(VideoSource):
 
     def stop_waiting(self) -> None:
         """See VideoSource."""
-        if isinstance(self._origin, PipeEnd):
+        if isinstance(self._origin, StdinReader):
             self._origin.close()
 
     def _decode(self) -> Iterator[Any]:
@@ -203,7 +203,7 @@ class AvReader(VideoSource):
         return ", ".join(sorted({stream.type for stream in self._container.streams})) or "nothing"
 
     def _hint(self) -> str:
-        if isinstance(self._origin, PipeEnd):
+        if isinstance(self._origin, StdinReader):
             return ": an MP4 in a pipe must have its index first (faststart), or give the file"
         return ""
 

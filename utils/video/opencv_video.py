@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 
 from utils.errors import UserError
-from utils.video.types import USUAL_RATE, Clock, Frame, VideoError, VideoFacts, VideoSource, check_size, sane_rate
+from utils.video.types import DEFAULT_RATE, Clock, Frame, VideoError, VideoInfo, VideoSource, check_size, plausible_rate
 
 
-def has_av() -> bool:
+def has_pyav() -> bool:
     """Whether PyAV is installed."""
     return importlib.util.find_spec("av") is not None
 
@@ -39,10 +39,10 @@ class OpenCvReader(VideoSource):
             self._capture.release()
             raise
         height, width = self._first.shape[:2]
-        own = sane_rate(self._capture.get(cv2.CAP_PROP_FPS))
+        own = plausible_rate(self._capture.get(cv2.CAP_PROP_FPS))
         length = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        self.info = VideoFacts(
-            str(path), path.stem, height, width, rate or own or USUAL_RATE, length if length > 0 else None
+        self.info = VideoInfo(
+            str(path), path.stem, height, width, rate or own or DEFAULT_RATE, length if length > 0 else None
         )
 
     def frames(self) -> Iterator[Frame]:
@@ -65,10 +65,10 @@ class OpenCvWriter:
         UserError: it cannot be written.
     """
 
-    def __init__(self, path: Path, info: VideoFacts) -> None:
+    def __init__(self, path: Path, info: VideoInfo) -> None:
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         self.path = path
-        self.words = f"mp4v by OpenCV at a constant {float(info.rate):g} frames a second, without sound"
+        self.summary = f"mp4v by OpenCV at a constant {float(info.rate):g} frames a second, without sound"
         size = info.width, info.height
         self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), float(info.rate), size)
         if not self._writer.isOpened():

@@ -35,7 +35,7 @@ class StageTime:
 
 
 @dataclass
-class Report:
+class PipelineReport:
     """What a pass over a video came to."""
 
     frames: int = 0  # written
@@ -51,15 +51,15 @@ class Report:
         """Frames a second."""
         return self.frames / self.seconds if self.seconds else 0.0
 
-    def limit(self) -> str:
+    def bottleneck(self) -> str:
         """The stage that all others wait for."""
         return max(self.stages, key=lambda name: self.stages[name].busy)
 
-    def words(self) -> str:
+    def summary(self) -> str:
         """The stages in ms a frame."""
         frames = max(1, self.frames)
         times = ", ".join(f"{name} {1e3 * t.busy / frames:.2f}" for name, t in self.stages.items())
-        limit = self.limit()
+        limit = self.bottleneck()
         share = 100 * self.stages[limit].busy / self.seconds if self.seconds else 0
         waiting = 1e3 * self.stages["detect"].starved / frames
         return f"{times} ms a frame, at once; detect waited {waiting:.2f}; {limit} was busy {share:.0f} % of the time"
@@ -211,9 +211,9 @@ class VideoPipeline:
         self._source.stop_waiting()
 
     @property
-    def report(self) -> Report:
+    def report(self) -> PipelineReport:
         """After `with`."""
-        return Report(
+        return PipelineReport(
             frames=self.written,
             detections=self._detections,
             dropped=self._read.dropped,

@@ -16,9 +16,9 @@ import numpy as np
 from utils.errors import DataError, UserError
 from utils.images.image_files import is_image_name, list_images, read_image
 from utils.text import did_you_mean_file, printable
-from utils.video.av_reader import AvReader, PipeEnd
-from utils.video.opencv_video import OpenCvReader, has_av
-from utils.video.types import USUAL_RATE, Clock, Frame, VideoError, VideoFacts, VideoSource, check_size, sane_rate
+from utils.video.av_reader import AvReader, StdinReader
+from utils.video.opencv_video import OpenCvReader, has_pyav
+from utils.video.types import DEFAULT_RATE, Clock, Frame, VideoError, VideoInfo, VideoSource, check_size, plausible_rate
 
 STDIN = "-"
 _SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "udp", "rtp")
@@ -48,11 +48,11 @@ def open_video(wish: str, *, fps: float | None = None, reconnect: int = 5) -> Vi
         return _open_file(path, rate)
     if wish == STDIN:
         _require_av("standard input")
-        return AvReader(PipeEnd(), name="standard input", stem="stdin", rate=rate)
+        return AvReader(StdinReader(), name="standard input", stem="stdin", rate=rate)
     if wish.isdecimal() and len(wish) < 4:
         return Camera(int(wish), rate)
     if urlsplit(wish).scheme in _SCHEMES:
-        _require_av(without_password(wish))
+        _require_av(redact_credentials(wish))
         return Stream(wish, rate, reconnect)
     if glob.has_magic(wish):
         found = [Path(match) for match in glob.glob(wish, recursive=True)]
@@ -64,7 +64,7 @@ def open_video(wish: str, *, fps: float | None = None, reconnect: int = 5) -> Vi
     raise UserError(f"--input {wish}: no such file or folder{did_you_mean_file(path)}")
 
 
-def without_password(address: str) -> str:
+def redact_credentials(address: str) -> str:
     """An address to print: user and password, and what a query may hold of keys, are left out."""
     parts = urlsplit(address)
     host = parts.netloc.rpartition("@")[2]
@@ -90,7 +90,7 @@ class ImageFrames(VideoSource):
         height, width = read_image(self._paths[0]).shape[:2]
         check_size(str(self._paths[0]), height, width)
         folder = str(self._paths[0].parent)
-        self.info = VideoFacts(folder, stem, height, width, rate or USUAL_RATE, length=len(self._paths))
+        self.info = VideoInfo(folder, stem, height, width, rate or DEFAULT_RATE, length=len(self._paths))
 
     def frames(self) -> Iterator[Frame]:
         """See VideoSource; a frame that cannot be read is left out, and told at the end."""
@@ -132,8 +132,8 @@ class Camera(VideoSource):
             self._capture.release()
             raise VideoError(f"{name}: gives no picture: is it plugged in, and free? Cameras count from 0")
         height, width = image.shape[:2]
-        own = sane_rate(self._capture.get(cv2.CAP_PROP_FPS))
-        self.info = VideoFacts(name, f"camera_{number}", height, width, rate or own or USUAL_RATE, is_live=True)
+        own = plausible_rate(self._capture.get(cv2.CAP_PROP_FPS))
+        self.info = VideoInfo(name, f"camera_{number}", height, width, rate or own or DEFAULT_RATE, is_live=True)
 
     def frames(self) -> Iterator[Frame]:
         """See VideoSource; the moments are when frames came."""
@@ -163,7 +163,7 @@ class Stream(VideoSource):
 
     def __init__(self, address: str, rate: Fraction | None, reconnect: int, *, first_wait: float = 1.0) -> None:
         self._address, self._rate = address, rate
-        self._name = without_password(address)
+        self._name = redact_credentials(address)
         self._reconnect, self._first_wait = reconnect, first_wait
         self._unwanted = threading.Event()
         self._reader = self._open()
@@ -234,7 +234,7 @@ def _open_file(path: Path, rate: Fraction | None) -> VideoSource:
         raise UserError(f"--input {path}: this is an image: use inference.py, or give the folder of all frames")
     if path.is_file() and path.stat().st_size == 0:
         raise VideoError(f"{path}: the file is empty")
-    if has_av():
+    if has_pyav():
         return AvReader(path, name=str(path), stem=path.stem, rate=rate)
     return OpenCvReader(path, rate)
 
@@ -246,12 +246,12 @@ def _frames_of_folder(path: Path, wish: str, rate: Fraction | None) -> VideoSour
     return ImageFrames(images, path.resolve().name or "frames", rate)
 
 
-def _fitted(image: np.ndarray, info: VideoFacts) -> np.ndarray:
+def _fitted(image: np.ndarray, info: VideoInfo) -> np.ndarray:
     """At the size of the video, which a camera or a stream may leave when it starts anew."""
     size = info.width, info.height
     return image if image.shape[1::-1] == size else cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def _require_av(name: str) -> None:
-    if not has_av():
+    if not has_pyav():
         raise UserError(f"{name} needs PyAV: pip install av")

@@ -10,8 +10,8 @@ import numpy as np
 
 from utils.errors import DataError
 
-MOST_PIXELS = 2**26  # of a frame: 8192 x 8192; what claims to have more is taken for an attack on the memory
-USUAL_RATE = Fraction(30)  # frames a second of what does not say its own
+MAX_PIXELS = 2**26  # of a frame: 8192 x 8192; what claims to have more is taken for an attack on the memory
+DEFAULT_RATE = Fraction(30)  # frames a second of what does not say its own
 _HIGHEST_RATE = 1000  # frames a second; headers that say more are wrong
 
 
@@ -29,7 +29,7 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class VideoFacts:
+class VideoInfo:
     """What is known of a video before it is read."""
 
     name: str  # in messages; without passwords
@@ -55,7 +55,7 @@ class VideoFacts:
 class VideoSource(ABC):
     """A video to read once, from its start; used by one thread at a time."""
 
-    info: VideoFacts
+    info: VideoInfo
 
     @abstractmethod
     def frames(self) -> Iterator[Frame]:
@@ -77,11 +77,11 @@ def check_size(name: str, height: int, width: int) -> None:
     """VideoError for frames that no memory should be taken for."""
     if height < 1 or width < 1:
         raise VideoError(f"{name}: there are no pictures in it")
-    if height * width > MOST_PIXELS:
-        raise VideoError(f"{name}: frames of {width} x {height} px are too large (at most {MOST_PIXELS} px): reduce it")
+    if height * width > MAX_PIXELS:
+        raise VideoError(f"{name}: frames of {width} x {height} px are too large (at most {MAX_PIXELS} px): reduce it")
 
 
-def sane_rate(rate: Fraction | float | None) -> Fraction | None:
+def plausible_rate(rate: Fraction | float | None) -> Fraction | None:
     """Frames a second as a header says them; None for what cannot be one."""
     if rate is None or not 0 < rate <= _HIGHEST_RATE:  # NaN is not
         return None

@@ -14,15 +14,15 @@ from utils.detect.detections import Detections
 from utils.detect.detector import Detector, DetectorInfo
 from utils.errors import UserError
 from utils.inference.coco_log import CocoLog
-from utils.inference.settings import check_classes, class_names_in_use, output_folder, threshold_in_use
+from utils.inference.settings import check_classes, resolve_class_names, output_folder, resolve_threshold
 from utils.labels.data_config import DataConfig, load_data_config
-from utils.slicing.sliced_detector import sliced
+from utils.slicing.sliced_detector import slice_detector
 from utils.tracking.annotator import TrackAnnotator
 from utils.tracking.tracker import create_tracker
 from utils.video.annotators import Annotator, DetectionAnnotator, FrameLog
-from utils.video.pipeline import Report, VideoPipeline
+from utils.video.pipeline import PipelineReport, VideoPipeline
 from utils.video.sources import open_video
-from utils.video.types import VideoFacts, VideoSource
+from utils.video.types import VideoInfo, VideoSource
 from utils.video.window import VideoWindow
 from utils.video.writers import open_writer
 from utils.visualize.windows import check_display
@@ -41,7 +41,7 @@ class Video:
     config: DataConfig | None  # of --data
 
 
-def video_of(options: VideoOptions) -> Video:
+def open_video_input(options: VideoOptions) -> Video:
     """The video of --input, opened; whatever can be wrong without a detector is told here.
 
     Raises:
@@ -57,7 +57,7 @@ def video_of(options: VideoOptions) -> Video:
     return Video(source, config)
 
 
-def use_on_video(detector: Detector, video: Video, options: VideoOptions) -> None:
+def run_on_video(detector: Detector, video: Video, options: VideoOptions) -> None:
     """Detect in every frame, and write the video and, on request, the log.
 
     Raises:
@@ -65,9 +65,9 @@ def use_on_video(detector: Detector, video: Video, options: VideoOptions) -> Non
         Interrupted: a signal came, after what was done was written.
     """
     source, info = video.source, detector.info
-    class_names = class_names_in_use(info, video.config)
+    class_names = resolve_class_names(info, video.config)
     check_classes(options.classes, class_names)
-    threshold = threshold_in_use(
+    threshold = resolve_threshold(
         options.threshold, dict(options.class_thresholds or ()), info, class_names, typed="threshold" in options.given
     )
     step = options.batch
@@ -75,8 +75,8 @@ def use_on_video(detector: Detector, video: Video, options: VideoOptions) -> Non
     folder = output_folder(options.output, [source.info.file] if source.info.file else [], [name])
     annotator, lowest = _annotator(options, source.info, info, class_names, threshold, folder)
     if options.wants_slices():
-        detector = sliced(
-            detector, options, threshold=lowest, classes=options.classes, batch=options.batch, uniting=threshold
+        detector = slice_detector(
+            detector, options, threshold=lowest, classes=options.classes, batch=options.batch, enlarge_threshold=threshold
         )
         step = 1  # the slices of a frame fill batches
     writer = open_writer(folder / name, source.info, codec=options.codec, sound=not options.no_audio)
@@ -87,8 +87,8 @@ def use_on_video(detector: Detector, video: Video, options: VideoOptions) -> Non
     frame_log = None
     if options.log_json:
         frame_log = FrameLog(CocoLog(folder / "log.json", class_names), counted)
-    log.info("%s on %s at %s; results go to %s", info.name, info.place, info.size_rule, folder)
-    log.info("%s; written as %s", source.info, writer.words)
+    log.info("%s on %s at %s; results go to %s", info.name, info.runs_on, info.size_rule, folder)
+    log.info("%s; written as %s", source.info, writer.summary)
     drop = source.info.is_live if options.drop_frames is None else options.drop_frames
     pipeline = VideoPipeline(
         source,
@@ -108,7 +108,7 @@ def use_on_video(detector: Detector, video: Video, options: VideoOptions) -> Non
             "%d frames, %d detections, %.2f s, %.1f FPS from the first frame read to the closed file",
             report.frames, report.detections, report.seconds, report.rate,
         )  # fmt: skip
-        log.info("Stages: %s", report.words())
+        log.info("Stages: %s", report.summary())
         if report.dropped:
             log.info("%d frames came faster than they were detected and were left out", report.dropped)
         if report.error is not None:
@@ -121,7 +121,7 @@ def use_on_video(detector: Detector, video: Video, options: VideoOptions) -> Non
 
 def _annotator(
     options: VideoOptions,
-    video: VideoFacts,
+    video: VideoInfo,
     detector: DetectorInfo,
     class_names: Sequence[str],
     threshold: float | np.ndarray,
@@ -169,7 +169,7 @@ def _run(pipeline: VideoPipeline, source: VideoSource, signals: StopSignal, opti
                     pipeline.stop()
 
 
-def _tell_rest(path: Path, report: Report) -> None:
+def _tell_rest(path: Path, report: PipelineReport) -> None:
     """Where the part is that was done before an error, and what else went wrong."""
     if report.frames:
         log.info("%d frames are in %s", report.frames, path)

@@ -13,8 +13,8 @@ import numpy as np
 
 from utils.errors import UserError
 from utils.video.av_reader import reason
-from utils.video.opencv_video import OpenCvWriter, has_av
-from utils.video.types import VideoFacts
+from utils.video.opencv_video import OpenCvWriter, has_pyav
+from utils.video.types import VideoInfo
 
 H264, MP4V = CODECS = ("h264", "mp4v")
 _WORDS = {H264: "H.264", MP4V: "mp4v"}
@@ -37,7 +37,7 @@ class VideoWriter(Protocol):
     """Takes pictures and makes a file of them."""
 
     path: Path
-    words: str  # on its form
+    summary: str  # on its form
 
     def write(self, picture: np.ndarray, seconds: float) -> None:
         """Append one (H, W, 3) uint8 RGB picture of the video's size."""
@@ -46,7 +46,7 @@ class VideoWriter(Protocol):
         """Make the file whole."""
 
 
-def open_writer(path: str | Path, info: VideoFacts, *, codec: str | None = None, sound: bool = True) -> VideoWriter:
+def open_writer(path: str | Path, info: VideoInfo, *, codec: str | None = None, sound: bool = True) -> VideoWriter:
     """A writer for pictures of the size of a video's frames.
 
     Args:
@@ -57,7 +57,7 @@ def open_writer(path: str | Path, info: VideoFacts, *, codec: str | None = None,
         UserError: it cannot be written.
     """
     path = Path(path)
-    if has_av():
+    if has_pyav():
         return AvWriter(path, info, codec or H264, sound=info.file if sound else None)
     if codec == H264:
         raise UserError(f"--codec {H264} needs PyAV: pip install av, or drop --codec")
@@ -74,7 +74,7 @@ class AvWriter:
         UserError: it cannot be written.
     """
 
-    def __init__(self, path: Path, info: VideoFacts, codec: str, *, sound: Path | None = None) -> None:
+    def __init__(self, path: Path, info: VideoInfo, codec: str, *, sound: Path | None = None) -> None:
         import av
         import av.container.core
 
@@ -83,11 +83,11 @@ class AvWriter:
         self._time_base, self._last = _TIME_BASES[codec], -1
         self._even = info.height + info.height % 2, info.width + info.width % 2
         height, width = self._even
-        self.words = f"{_WORDS[codec]} in an MP4"
+        self.summary = f"{_WORDS[codec]} in an MP4"
         if self._even != (info.height, info.width):
-            self.words += f", padded to {width} x {height} px (the codec takes even sizes only)"
+            self.summary += f", padded to {width} x {height} px (the codec takes even sizes only)"
         self._sound, words = self._check_sound(sound)
-        self.words += words
+        self.summary += words
         options = dict(_X264)
         if codec == MP4V:
             options = {"b": str(max(100_000, int(height * width * info.rate * _MPEG4_BITS)))}

@@ -13,7 +13,7 @@ from models.building.build_options import RANDOM
 from models.create_fasterrcnn_model import create_model
 from models.rcnn.errors import ModelError
 from models.rcnn.onnx_graph import OnnxGraph
-from torch_utils.onnx_export import EXACT, HALF, compare, to_onnx
+from torch_utils.onnx_export import EXACT, HALF, compare_detections, to_onnx
 from utils.loading.size_rule import Canvas, SizeRule
 
 QUICK = ("fasterrcnn_nano", "fasterrcnn_mobilenetv3_large_320_fpn")
@@ -50,7 +50,7 @@ def test_any_size(name: str) -> None:
     pair = Pair(lively(name), name, SizeRule(200))
     found = pair.difference()
     assert (found.alone, found.boxes > 20) == (0, True), found
-    pair.onnx.resized(imgsz=64, square=False)  # where the pyramid's last map has a single row
+    pair.onnx.set_input_size(imgsz=64, square=False)  # where the pyramid's last map has a single row
     found = pair.difference()
     assert (found.alone, found.boxes > 20) == (0, True), found
 
@@ -76,7 +76,7 @@ def test_several_images_a_call() -> None:
         (alone,) = several([image])
         np.testing.assert_array_equal(alone.boxes, found.boxes)
         assert len(found) > 0
-    assert compare(one, several, images, EXACT, padded=False).alone == 0
+    assert compare_detections(one, several, images, EXACT, padded=False).alone == 0
     with pytest.raises(ModelError, match="takes one image a call, not 3"):
         to_onnx(model, None, batch=3)
 

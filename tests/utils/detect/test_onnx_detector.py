@@ -18,7 +18,7 @@ from utils.errors import UserError
 from utils.loading.size_rule import Canvas, SizeRule
 
 CPU = torch.device("cpu")
-PROPS = OnnxMetadata("m", ("__background__", "a"), Canvas(64, 96), 1, False, 0.5, "0").props()
+PROPS = OnnxMetadata("m", ("__background__", "a"), Canvas(64, 96), 1, False, 0.5, "0").to_props()
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def changed(ours: Path, tmp_path: Path) -> Callable[..., Path]:
 @pytest.mark.parametrize("rule", [Canvas(64, 96), Canvas(32, 32, square=True), SizeRule(800), SizeRule(5, 6, True)])
 def test_metadata_come_back(rule: Canvas | SizeRule) -> None:
     written = OnnxMetadata("timm/x", ("__background__", "ü"), rule, 4, True, None, "0.1.0", {"ü": 0.25})
-    assert OnnxMetadata.of_props(written.props(), Path("x")) == written
+    assert OnnxMetadata.from_props(written.to_props(), Path("x")) == written
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_metadata_come_back(rule: Canvas | SizeRule) -> None:
 )
 def test_metadata_of_strangers(change: dict[str, str], message: str) -> None:
     with pytest.raises(UserError, match=f"^x: .*{message}"):
-        OnnxMetadata.of_props({**PROPS, **change}, Path("x"))
+        OnnxMetadata.from_props({**PROPS, **change}, Path("x"))
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
@@ -136,10 +136,10 @@ def test_a_gpu_that_onnxruntime_cannot_use_is_told(
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     gpu = torch.device("cuda:0")
     with pytest.raises(UserError, match="cannot use cuda:0 and runs on the CPU: install"):
-        OnnxDetector(ours, gpu, must=True)
+        OnnxDetector(ours, gpu, require_device=True)
     detector = OnnxDetector(ours, gpu)
     assert "cannot use cuda:0 and runs on the CPU" in caplog.text
-    assert detector.info.place == "cpu through onnxruntime's CPUExecutionProvider"
+    assert detector.info.runs_on == "cpu through onnxruntime's CPUExecutionProvider"
 
 
 def test_tensorrt_is_used_where_it_is_and_nothing_instead(ours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +161,7 @@ def test_tensorrt_is_used_where_it_is_and_nothing_instead(ours: Path, monkeypatc
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: known)
     monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
     detector = OnnxDetector(ours, torch.device("cuda:1"), tensorrt=True)
-    assert detector.info.place == "cuda:1 through onnxruntime's TensorrtExecutionProvider"
+    assert detector.info.runs_on == "cuda:1 through onnxruntime's TensorrtExecutionProvider"
     assert asked == [[(known[0], {"device_id": 1}), (known[1], {"device_id": 1}), (known[2], {})]]
     monkeypatch.setattr(Session, "running", "CUDAExecutionProvider")
     with pytest.raises(UserError, match="cannot use TensorRT on cuda:1: install the TensorRT"):

@@ -190,7 +190,7 @@ def test_an_image_of_one_slice_is_seen_once() -> None:
 def test_flags_say_what_is_merged(words: list[str], threshold: float, expected: Merging, caplog) -> None:
     caplog.set_level(logging.INFO)
     options = parse_options(SliceOptions, "", words)
-    assert sliced(Recorder(), options, threshold=threshold).merging == expected
+    assert slice_detector(Recorder(), options, threshold=threshold).merging == expected
     assert str(expected) in caplog.text
 
 
@@ -198,7 +198,7 @@ def test_flags_say_how_to_slice(caplog) -> None:
     caplog.set_level(logging.INFO)
     words = ["--slice-height", "30", "--slice-width", "40", "--overlap-height-ratio", "0", "--overlap-width-ratio",
              "0.5", "--no-standard-pred"]  # fmt: skip
-    slicing = sliced(Recorder(), parse_options(SliceOptions, "", words), batch=3)
+    slicing = slice_detector(Recorder(), parse_options(SliceOptions, "", words), batch=3)
     assert slicing.slices == Slices(30, 40, 0.0, 0.5)
     assert (slicing.whole_image, slicing.batch) == (False, 3)
     assert "Slices of 40 x 30 px, overlapping by 0 of the height and 0.5 of the width, each at 96 px" in caplog.text

@@ -22,10 +22,10 @@ from utils.errors import UserError
 from utils.images.image_files import write_image
 from utils.video import opencv_video
 from utils.video import sources as video_sources
-from utils.video.av_reader import AvReader, PipeEnd
+from utils.video.av_reader import AvReader, StdinReader
 from utils.video.opencv_video import OpenCvReader
-from utils.video.sources import Camera, ImageFrames, Stream, natural_order, open_video, without_password
-from utils.video.types import MOST_PIXELS, Clock, Frame, VideoError, VideoSource, check_size, sane_rate
+from utils.video.sources import Camera, ImageFrames, Stream, natural_order, open_video, redact_credentials
+from utils.video.types import MAX_PIXELS, Clock, Frame, VideoError, VideoSource, check_size, plausible_rate
 
 
 def read(wish: object, **arguments: object) -> list[Frame]:
@@ -215,12 +215,12 @@ def test_frames_too_large_are_refused() -> None:
     check_size("a", 8192, 8192)
     with pytest.raises(VideoError, match=r"a: frames of 8193 x 8192 px are too large"):
         check_size("a", 8192, 8193)
-    assert MOST_PIXELS == 8192 * 8192
+    assert MAX_PIXELS == 8192 * 8192
 
 
 def test_rates_and_moments_of_liars() -> None:
-    assert [sane_rate(r) for r in (None, 0, -1, float("nan"), 1e6)] == [None] * 5
-    assert sane_rate(29.97002997002997) == Fraction(30000, 1001)
+    assert [plausible_rate(r) for r in (None, 0, -1, float("nan"), 1e6)] == [None] * 5
+    assert plausible_rate(29.97002997002997) == Fraction(30000, 1001)
     clock = Clock(Fraction(10))
     claims = [0.0, 0.1, 0.1, None, 0.05, 1e18, float("nan"), 0.7]
     np.testing.assert_allclose([clock.seconds(c) for c in claims], [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
@@ -281,14 +281,14 @@ def test_standard_input(tmp_path: Path, name: str) -> None:
     options = {"movflags": "+faststart"} if name == "a.mp4" else None
     path = write_video(tmp_path / name, pictures(24), options=options)
     with path.open("rb") as file:
-        source = AvReader(PipeEnd(file), name="standard input", stem="stdin")
+        source = AvReader(StdinReader(file), name="standard input", stem="stdin")
         assert [number_of(f.image) for f in source.frames()] == list(range(24))
 
 
 def test_standard_input_that_is_no_video(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"hello" * 100)
     with (tmp_path / "a").open("rb") as file, pytest.raises(VideoError, match=r"standard input: .*faststart"):
-        AvReader(PipeEnd(file), name="standard input", stem="stdin")
+        AvReader(StdinReader(file), name="standard input", stem="stdin")
 
 
 def test_standard_input_whose_index_comes_last(tmp_path: Path) -> None:
@@ -296,14 +296,14 @@ def test_standard_input_whose_index_comes_last(tmp_path: Path) -> None:
     video = ROOT / "example_test_data" / "video_1.mp4"
     feed = subprocess.Popen(["cat", video], stdout=subprocess.PIPE)
     with feed, feed.stdout as pipe, pytest.raises(VideoError, match=r"standard input: cannot be read .*faststart"):
-        AvReader(PipeEnd(pipe), name="standard input", stem="stdin")
+        AvReader(StdinReader(pipe), name="standard input", stem="stdin")
 
 
 def test_a_pipe_that_is_silent_can_be_left() -> None:
     """Ctrl-C ends a script that waits for `ffmpeg ... | inference_video.py -i -`."""
     end, other = os.pipe()
     with io.FileIO(end) as file:
-        pipe = PipeEnd(file)
+        pipe = StdinReader(file)
         threading.Timer(0.1, pipe.close).start()
         started = time.monotonic()
         assert pipe.read(100) == b""
@@ -434,13 +434,13 @@ def test_a_stream_that_is_not_there() -> None:
 
 
 def test_passwords_are_not_told() -> None:
-    assert without_password("rtsp://user:secret@host:554/live?token=1") == "rtsp://host:554/live"
+    assert redact_credentials("rtsp://user:secret@host:554/live?token=1") == "rtsp://host:554/live"
 
 
 def test_without_pyav_opencv_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_video(tmp_path / "a.mp4", pictures(24), rate=25)
     for module in (opencv_video, video_sources):
-        monkeypatch.setattr(module, "has_av", lambda: False)
+        monkeypatch.setattr(module, "has_pyav", lambda: False)
     source = open_video(str(path))
     assert isinstance(source, OpenCvReader)
     assert source.info.rate == 25

@@ -9,7 +9,7 @@ from utils.cli.script import run_script
 
 
 def main(options: InferenceOptions) -> None:
-    """Draw, and on request tabulate, label and cut out, what the detector finds in each image."""
+    """Detect objects in each image; write annotated pictures and the requested tables, labels and crops."""
     from torch_utils.predict import detector_from_options
     from utils.inference.image_inference import open_images, run_on_images
     from utils.logs import setup_logging

@@ -9,10 +9,10 @@ from utils.cli.script import run_script
 
 
 def main(options: VideoOptions) -> None:
-    """Write the video with what the detector finds in each frame."""
+    """Detect objects in each frame and write the annotated video."""
     from torch_utils.predict import detector_from_options
     from utils.logs import setup_logging
-    from utils.video.video_inference import run_on_video, open_video_input
+    from utils.video.video_inference import open_video_input, run_on_video
 
     setup_logging()
     video = open_video_input(options)

@@ -9,7 +9,7 @@ from utils.cli.script import run_script
 
 
 def main(options: SahiOptions) -> None:
-    """Draw, and on request tabulate, label and cut out, what the detector finds in the slices of each image."""
+    """Detect objects in slices of each image; write annotated pictures and the requested tables, labels and crops."""
     from torch_utils.predict import detector_from_options
     from utils.inference.image_inference import open_images, run_on_images
     from utils.logs import setup_logging

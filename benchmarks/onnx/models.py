@@ -3,7 +3,7 @@
 python -m benchmarks.onnx.models                            all of the registry, about an hour on one core
 python -m benchmarks.onnx.models timm/resnet18 --dynamic
 
-Weights are random (benchmarks/common/lively.py), in float32, and the detections those of inference.py. "alone" are
+Weights are random (benchmarks/common/lively.py), in float32, and the detections those of inference.py. "unmatched" are
 boxes without a partner of the same class within 0.05 px and 0.001 of score.
 """
 
@@ -19,7 +19,16 @@ from benchmarks.common.lively import CANVAS, CLASSES, lively, picture, upright_a
 from models.create_fasterrcnn_model import create_model
 from models.rcnn.detector import FasterRCNN
 from models.rcnn.errors import ModelError
-from torch_utils.onnx_export import EXACT, HALF, Difference, compare_detections, count_operators, serialize_onnx, time_per_image, to_onnx
+from torch_utils.onnx_export import (
+    EXACT,
+    HALF,
+    Difference,
+    compare_detections,
+    count_operators,
+    serialize_onnx,
+    time_per_image,
+    to_onnx,
+)
 from utils.detect.onnx_detector import OnnxDetector
 from utils.detect.onnx_file import OnnxMetadata
 from utils.detect.torch_detector import TorchDetector
@@ -70,8 +79,8 @@ def row_of(name: str, rule: Canvas | SizeRule) -> str:
     found = pair.difference()
     torchs, own = time_per_image(pair.torch, pair.onnx, picture())
     return (
-        f"| {name} | {pair.nodes} | {len(pair.content) / 1e6:.1f} | {found.boxes} | {found.alone} | {found.box:.2g} "
-        f"| {found.score:.1g} | {own / torchs:.2f} |"
+        f"| {name} | {pair.nodes} | {len(pair.content) / 1e6:.1f} | {found.boxes} | {found.unmatched} "
+        f"| {found.box:.2g} | {found.score:.1g} | {own / torchs:.2f} |"
     )
 
 
@@ -87,7 +96,9 @@ def main() -> None:
     print(
         f"{versions}, images {seen}, {time.strftime('%Y-%m-%d')}; time is that of the file, as a share of PyTorch's\n"
     )
-    print("| model | nodes | MB | boxes | alone | px apart | score apart | time |\n|---|---|---|---|---|---|---|---|")
+    print(
+        "| model | nodes | MB | boxes | unmatched | px apart | score apart | time |\n|---|---|---|---|---|---|---|---|"
+    )
     for name in options.names or sorted({*create_model, *LIBRARIES}):
         print(row_of(name, rule), flush=True)
         gc.collect()

@@ -13,7 +13,7 @@ from benchmarks.common.lively import lively
 from benchmarks.onnx.models import metadata
 from tests.conftest import CLASSES, ROOT
 from torch_utils.checkpoint import save_checkpoint
-from torch_utils.onnx_export import EXACT, HALF, serialize_onnx, match_boxes
+from torch_utils.onnx_export import EXACT, HALF, match_boxes, serialize_onnx
 from utils.cli.flags import parse_options
 from utils.cli.options import ExportOptions
 from utils.detect.detections import Detections

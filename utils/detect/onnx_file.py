@@ -166,12 +166,9 @@ def _json(props: Mapping[str, str], key: str, path: Path) -> Any:
 
 def _size_rule(values: Any, kind: str | None, path: Path) -> SizeRule | Canvas:
     keys = {"fixed": ("height", "width", "square"), "dynamic": ("size", "max_size", "square")}.get(kind or "", ())
-    has_keys = isinstance(values, dict) and set(values) == set(keys) and keys
-    if not (
-        has_keys
-        and isinstance(values["square"], bool)
-        and all(_is_positive_int(values[k], _MAX_SIDE) for k in keys[:2])
-    ):
+    has_keys = bool(keys) and isinstance(values, dict) and set(values) == set(keys)
+    sides = [values[key] for key in keys[:2]] if has_keys else []
+    if not (has_keys and isinstance(values["square"], bool) and all(_is_positive_int(s, _MAX_SIDE) for s in sides)):
         raise UserError(f"{path}: its size_rule is {reprlib.repr(values)}, which is invalid: {_EXPECTED}")
     return Canvas(**values) if kind == "fixed" else SizeRule(**values)
 
@@ -190,7 +187,6 @@ def _is_score_or_none(value: object) -> bool:
 
 def _are_class_scores(thresholds: object, names: object) -> bool:
     """Return True for a dict of scores by class name."""
-    has_names = (
-        isinstance(thresholds, dict) and isinstance(names, list) and set(thresholds) <= {*filter(_is_text, names)}
-    )
-    return has_names and all(map(_is_score_or_none, thresholds.values()))
+    if not (isinstance(thresholds, dict) and isinstance(names, list)):
+        return False
+    return set(thresholds) <= {*filter(_is_text, names)} and all(map(_is_score_or_none, thresholds.values()))

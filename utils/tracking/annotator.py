@@ -116,15 +116,13 @@ class TrackAnnotator:
             if self._json:
                 files.callback(self._json.close)
             files.callback(self._mot.close)
-        log.info("Tracked: %s", _list_counts(self._by_name(self._unique.seen)) or "nothing")
+        log.info("Tracked: %s", _counts_text(self._by_name(self._unique.seen)) or "nothing")
         for line in self._lines:
-            entered, left = _list_counts(self._by_name(line.entered)), _list_counts(self._by_name(line.left))
-            log.info(
-                "Line %s: in %s; out %s", _list_coordinates(line.start, line.end), entered or "none", left or "none"
-            )
+            entered, left = _counts_text(self._by_name(line.entered)), _counts_text(self._by_name(line.left))
+            log.info("Line %s: in %s; out %s", _coordinates(line.start, line.end), entered or "none", left or "none")
         for zone in self._zones:
-            entered, left = _list_counts(self._by_name(zone.entered)), _list_counts(self._by_name(zone.left))
-            log.info("Zone %s: in %s; out %s", _list_coordinates(*zone.corners), entered or "none", left or "none")
+            entered, left = _counts_text(self._by_name(zone.entered)), _counts_text(self._by_name(zone.left))
+            log.info("Zone %s: in %s; out %s", _coordinates(*zone.corners), entered or "none", left or "none")
 
     def _by_name(self, counts: Counter[int]) -> dict[str, int]:
         return {self._class_names[label]: counts[label] for label in sorted(counts) if counts[label]}
@@ -174,9 +172,9 @@ class _Trails:
         return tuple(trails)
 
 
-def _list_counts(counts: dict[str, int]) -> str:
+def _counts_text(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items())
 
 
-def _list_coordinates(*points: tuple[float, float]) -> str:
+def _coordinates(*points: tuple[float, float]) -> str:
     return ",".join(f"{value:g}" for point in points for value in point)

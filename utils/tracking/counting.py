@@ -56,7 +56,7 @@ class _Passage:
     crossed_at: float = 0.0  # position where it last crossed the line or its extension
 
     def move(self, distance: float, position: float, margin: float) -> int:
-        """Move to the position in the next frame; return 1 or -1 if it crossed to this side between the ends, else 0."""
+        """Move to the position in the next frame; return the side, 1 or -1, crossed to between the ends, or 0."""
         if (self.distance > 0) != (distance > 0):
             share = self.distance / (self.distance - distance)
             self.crossed_at = self.position + share * (position - self.position)

@@ -132,17 +132,14 @@ def _write_counts(
     """Write a row of counts for each class, below and to the right of a point."""
     labels = sorted(set().union(*counts.values()))
     texts = [
-        f"{_name(class_names, label)}: "
-        + "  ".join(f"{direction} {count[label]}" for direction, count in counts.items())
+        f"{_name(class_names, label)}: " + "  ".join(f"{name} {count[label]}" for name, count in counts.items())
         for label in labels[:_MAX_ROWS]
     ]
     if len(labels) > _MAX_ROWS:
         texts.append(f"and {len(labels) - _MAX_ROWS} more classes")
     x, y = at[0] + text_size / 2, at[1] + text_size / 2
-    y = max(
-        min(y, canvas.shape[0] - 2 * text_size * len(texts)), 2 * text_size
-    )  # room above, since tag() would move text that is cut off
-    for text in texts or ["  ".join(f"{direction} 0" for direction in counts)]:
+    y = max(min(y, canvas.shape[0] - 2 * text_size * len(texts)), 2 * text_size)  # tag() would move cut-off text
+    for text in texts or ["  ".join(f"{name} 0" for name in counts)]:
         y += tag(canvas, np.array([x, y]), text, color, text_size)
 
 

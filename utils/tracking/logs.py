@@ -74,9 +74,7 @@ def read_mot(path: Path) -> list[Tracks]:
 class _Track:
     label: int
     frames: array = field(default_factory=lambda: array("q"))
-    boxes: array = field(
-        default_factory=lambda: array("f")
-    )  # 4 numbers a frame; arrays, since a parked car has thousands of frames
+    boxes: array = field(default_factory=lambda: array("f"))  # 4 a frame; a parked car has thousands of frames
     scores: array = field(default_factory=lambda: array("f"))
     last_call: int = 0
 

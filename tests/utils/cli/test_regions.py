@@ -2,7 +2,7 @@ import pytest
 
 from utils.cli.flags import parse_options
 from utils.cli.options import InferenceOptions, TrackingOptions
-from utils.cli.regions import to_pixels, parse_line, parse_zone
+from utils.cli.regions import parse_line, parse_zone, to_pixels
 from utils.errors import UserError
 
 

@@ -21,7 +21,7 @@ from utils.images.image_files import read_image, write_image
 from utils.loading.size_rule import SizeRule
 from utils.slicing.grid import Slices
 from utils.slicing.merging import Merging
-from utils.slicing.sliced_detector import SlicedDetector, sliced
+from utils.slicing.sliced_detector import SlicedDetector, slice_detector
 
 KINDS = ("GREEDYNMM", "NMM", "NMS")
 SLICES = Slices(70, 90, 0.2, 0.3)

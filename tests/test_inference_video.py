@@ -62,7 +62,7 @@ def test_a_video_by_the_script(weights: Path, run, tmp_path: Path) -> None:
     assert drawn[0].shape == (120, 160, 3)
     assert np.abs(drawn[0].astype(int) - frames(1)[0]).max() > 100, "boxes are drawn"
     assert is_faststart(folder / "clip.v1.mp4")
-    for words in ("clip.v1.mp4: 160 x 120 px, 25 frames a second, 20 frames", "H.264 in an MP4, with the sound (aac)"):
+    for words in ("clip.v1.mp4: 160 x 120 px, 25 frames a second, 20 frames", "H.264 in an MP4, with sound (aac)"):
         assert words in done.stdout
     assert "20 frames, " in done.stdout
     assert "FPS from the first frame read to the closed file" in done.stdout

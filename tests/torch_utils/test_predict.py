@@ -92,7 +92,7 @@ def test_graphs_are_for_gpus(
 ) -> None:
     monkeypatch.setattr(predict, "pick_device", lambda _: torch.device(device))
     monkeypatch.setattr(predict, "TorchDetector", lambda model, info, device, *, detect: detect)
-    monkeypatch.setattr(FasterRCNN, "place_on", lambda model, device: model)
+    monkeypatch.setattr(FasterRCNN, "to_device", lambda model, device: model)
     assert type(load_detector(weights, cuda_graphs=cuda_graphs)) is expected
 
 
@@ -100,7 +100,7 @@ def test_graphs_are_for_gpus(
     "image", [np.zeros((4, 4, 3), np.float32), np.zeros((4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8)]
 )
 def test_arrays_that_are_no_images(weights: Path, image: np.ndarray) -> None:
-    with pytest.raises(DataError, match="is no image: expected"):
+    with pytest.raises(DataError, match="is not an image: expected"):
         load_detector(weights, device="cpu")(image)
 
 
@@ -109,8 +109,8 @@ def test_arrays_that_are_no_images(weights: Path, image: np.ndarray) -> None:
     [
         ({"threshold": 5}, "threshold=5: expected a number from 0 to 1, or an array by label"),
         ({"threshold": "best"}, "threshold='best': expected a number"),
-        ({"classes": ["red"]}, "classes: 'red' is no label: expected some of 0 __background__, 1 red, 2 green"),
-        ({"classes": [9]}, "classes: 9 is no label"),
+        ({"classes": ["red"]}, "classes: 'red' is not a label; the labels are 0 __background__, 1 red, 2 green"),
+        ({"classes": [9]}, "classes: 9 is not a label"),
     ],
 )
 def test_wishes_that_nothing_could_fulfil(weights: Path, wishes: dict, message: str) -> None:

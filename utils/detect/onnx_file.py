@@ -74,7 +74,7 @@ class OnnxMetadata:
             "version": not _is_text(props.get("version")),
         }
         if any(is_invalid.values()):
-            raise UserError(f"{path}: its {', '.join(k for k, v in is_invalid.items() if v)} is invalid: {_EXPECTED}")
+            raise UserError(f"{path}: invalid {', '.join(k for k, v in is_invalid.items() if v)}: {_EXPECTED}")
         rule = _size_rule(values["size_rule"], props.get("input"), path)
         return cls(
             model=props["model"],
@@ -161,7 +161,7 @@ def _json(props: Mapping[str, str], key: str, path: Path) -> Any:
     try:
         return json.loads(text if len(text) <= _MAX_CHARACTERS else "")
     except (ValueError, RecursionError):
-        raise UserError(f"{path}: its {key} is {reprlib.repr(text)}, which is invalid: {_EXPECTED}") from None
+        raise UserError(f"{path}: invalid {key} {reprlib.repr(text)}: {_EXPECTED}") from None
 
 
 def _size_rule(values: Any, kind: str | None, path: Path) -> SizeRule | Canvas:
@@ -169,7 +169,7 @@ def _size_rule(values: Any, kind: str | None, path: Path) -> SizeRule | Canvas:
     has_keys = bool(keys) and isinstance(values, dict) and set(values) == set(keys)
     sides = [values[key] for key in keys[:2]] if has_keys else []
     if not (has_keys and isinstance(values["square"], bool) and all(_is_positive_int(s, _MAX_SIDE) for s in sides)):
-        raise UserError(f"{path}: its size_rule is {reprlib.repr(values)}, which is invalid: {_EXPECTED}")
+        raise UserError(f"{path}: invalid size_rule {reprlib.repr(values)}: {_EXPECTED}")
     return Canvas(**values) if kind == "fixed" else SizeRule(**values)
 
 

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from utils.errors import requires_package
+from utils.text import counted
 from utils.video.types import (
     DEFAULT_RATE,
     MAX_PIXELS,
@@ -151,7 +152,7 @@ class AvReader(VideoSource):
         except self._av.error.FFmpegError as error:
             raise VideoError(f"{self._name}: reading failed after frame {number} ({ffmpeg_reason(error)})") from None
         if self.damaged:
-            log.warning("%s: %d damaged packets could not be decoded and were skipped", self._name, self.damaged)
+            log.warning("%s: %s could not be decoded", self._name, counted(self.damaged, "damaged packet"))
         expected = self._expected_seconds()
         end = seconds + float(1 / self.info.rate)
         if expected is not None and expected - end > max(_MAX_MISSING, _MAX_MISSING_FRACTION * expected):

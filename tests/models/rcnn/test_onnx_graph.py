@@ -77,7 +77,7 @@ def test_several_images_a_call() -> None:
         np.testing.assert_array_equal(alone.boxes, found.boxes)
         assert len(found) > 0
     assert compare_detections(one, several, images, EXACT, padded=False).unmatched == 0
-    with pytest.raises(ModelError, match="takes one image a call, not 3"):
+    with pytest.raises(ModelError, match="requires batch 1, not 3"):
         to_onnx(model, None, batch=3)
 
 

@@ -36,7 +36,7 @@ def test_fractions_become_pixels() -> None:
     "points", [((700, 0), (700, 100)), ((0, 400), (100, 500)), ((-5, 0), (-1, 90)), ((0, -9), (9, -1))]
 )
 def test_a_line_beside_the_picture_is_told(points: tuple) -> None:
-    with pytest.raises(UserError, match=r"--count-line .* not in the picture, which is 640 x 360"):
+    with pytest.raises(UserError, match=r"--count-line .* is outside the frame of 640 x 360 px"):
         to_pixels(points, 640, 360, "--count-line")
 
 

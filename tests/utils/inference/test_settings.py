@@ -22,7 +22,7 @@ def test_thresholds_of_classes(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     each = resolve_threshold(0.3, {"green": 0.7, "4": 0.1}, info(), NAMES, typed=True)
     np.testing.assert_array_equal(each[1:], [0.3, 0.7, 0.3, 0.1])
-    assert caplog.messages == ["Thresholds of the score: red 0.300, green 0.700, blue 0.100"]
+    assert caplog.messages == ["Score thresholds: red 0.300, green 0.700, blue 0.100"]
 
 
 def test_the_checkpoints_thresholds_of_classes() -> None:
@@ -37,13 +37,15 @@ def test_the_checkpoints_thresholds_of_classes() -> None:
     [("best", {}), ("best-per-class", {}), ("best-per-class", {"best_threshold": 0.5})],
 )
 def test_a_checkpoint_that_proposes_nothing(wish: str, known: dict) -> None:
-    with pytest.raises(UserError, match=f"--threshold {wish}: a.pth does not say which it is"):
+    with pytest.raises(UserError, match=f"--threshold {wish}: a.pth stores no best threshold"):
         resolve_threshold(wish, {}, info(**known), NAMES, typed=True)
 
 
 @pytest.mark.parametrize("name", ["yellow", "0", "5", "__background__", "-1"])
 def test_thresholds_of_no_class(name: str) -> None:
-    with pytest.raises(UserError, match=f"--class-thresholds {name}: no such class; there are 1 red, 2 green, 4 blue"):
+    with pytest.raises(
+        UserError, match=f"--class-thresholds {name}: no such class; the classes are 1 red, 2 green, 4 blue"
+    ):
         resolve_threshold(0.3, {name: 0.5}, info(), NAMES, typed=True)
 
 

@@ -83,7 +83,7 @@ def test_memory_does_not_grow_with_the_video(tmp_path: Path) -> None:
         work.track(number, frame, Detections(box, np.array([0.9], np.float32), np.array([1])))
     assert work.counts()["objects"]["person"] == 30
     assert len(work._trails._points) < 8
-    assert len(work._json._live) < 8
+    assert len(work._json._active) < 8
 
 
 def test_the_score_that_the_detector_must_keep(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_the_score_that_the_detector_must_keep(tmp_path: Path) -> None:
     "options", [{"count_line": (((700, 0), (700, 9)),)}, {"count_zone": (((0, 400), (9, 400), (9, 500)),)}]
 )
 def test_lines_and_zones_beside_the_picture_are_told(options: dict, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="not in the picture, which is 640 x 360"):
+    with pytest.raises(UserError, match="outside the frame of 640 x 360"):
         annotator(tmp_path, **options)
     assert list(tmp_path.iterdir()) == []
 

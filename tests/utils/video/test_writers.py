@@ -90,7 +90,7 @@ def test_sound_is_kept(tmp_path: Path, sound: str) -> None:
     """As it is, to the sample; and no longer than the pictures, which a signal may have cut short."""
     source = write_video(tmp_path / "s.mkv", pictures(72), sound=sound)
     writer = open_writer(tmp_path / "a.mp4", info(file=source))
-    assert "with the sound (" in writer.summary
+    assert "with sound (" in writer.summary
     for i, frame in enumerate(pictures(48)):
         writer.write(frame, i / 24)
     writer.close()
@@ -110,7 +110,7 @@ def test_sound_is_kept(tmp_path: Path, sound: str) -> None:
 def test_sound_that_an_mp4_cannot_have_is_left_out_and_told(tmp_path: Path) -> None:
     source = write_video(tmp_path / "s.mkv", pictures(24), sound="pcm_f32le")
     writer = open_writer(tmp_path / "a.mp4", info(file=source))
-    assert "without the sound (pcm_f32le does not fit into an MP4)" in writer.summary
+    assert "without sound (pcm_f32le is not supported in MP4)" in writer.summary
     for i, frame in enumerate(pictures(24)):
         writer.write(frame, i / 24)
     writer.close()
@@ -158,7 +158,7 @@ def test_a_full_disk_keeps_what_was_written(tmp_path: Path) -> None:
         os._exit(0)
     os.waitpid(pid, 0)
     words = (tmp_path / "words").read_text()
-    assert "a.mp4: cannot be written (File too large); what was written before is kept" in words
+    assert "a.mp4: cannot be written (File too large); the part written before is kept" in words
     frames = open_video(str(tmp_path / "a.mp4")).frames()
     assert [next(frames).number for _ in range(40)] == list(range(40))
     assert sorted(os.listdir(tmp_path)) == ["a.mp4", "words"]

@@ -3,27 +3,43 @@
 python eval.py --weights outputs/training/smoke_training/best_model.pth --data data_configs/smoke.yaml --verbose
 """
 
+from utils.cli.options import EvalOptions
+from utils.cli.script import parse_command_line, run_main
+
+if __name__ == "__main__":  # before the heavy imports: --help and mistyped flags answer at once
+    OPTIONS = parse_command_line(EvalOptions, "Evaluate a detector on labeled images.")
+
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import numpy as np
+import torch
+
+from datasets import DetectionDataset, EvalBatchSampler, make_loader
+from models.create_fasterrcnn_model import open_detector
 from models.rcnn.errors import ModelError
-from utils.cli.options import EvalOptions
-from utils.cli.script import run_script
+from torch_utils.checkpoint import load_checkpoint
+from torch_utils.distributed import Processes, broadcast_from_main, cleanup, join_processes, share_faults
+from torch_utils.engine import Evaluation, evaluate
+from torch_utils.evaluation.detector_eval import evaluate_detector
+from torch_utils.evaluation.evaluation_files import REPORT, truth_file, write_coco_results, write_evaluation
+from torch_utils.evaluation.tta import SixViews
+from torch_utils.evaluation.voc_eval import voc_metrics
+from torch_utils.predict import load_detector, resolve_size_rule
+from torch_utils.training.precision import Precision, pick_precision
 from utils.cli.train_options import TrainOptions
+from utils.data_tools.demo import make_demo
+from utils.detect.onnx_file import is_onnx
 from utils.errors import UserError
-
-if TYPE_CHECKING:  # heavy imports wait until they are needed, so that --help answers at once
-    import numpy as np
-    import torch
-
-    from torch_utils.distributed import Processes
-    from torch_utils.engine import Evaluation
-    from torch_utils.training.precision import Precision
-    from utils.labels.index import LabelIndex
-    from utils.loading.size_rule import Canvas, SizeRule
+from utils.labels.data_config import load_data_config
+from utils.labels.index import LabelIndex, open_index
+from utils.loading.size_rule import Canvas, SizeRule
+from utils.logs import setup_logging
+from utils.run_folder import EVALUATION, given_folder, numbered_folder
+from utils.slicing.sliced_detector import slice_detector
+from utils.visualize.pictures import write_prediction_pictures
 
 log = logging.getLogger("eval")
 
@@ -38,20 +54,13 @@ class _Subject:
 
     name: str
     class_names: Sequence[str]
-    size_rule: "SizeRule | Canvas"
+    size_rule: SizeRule | Canvas
     trained_with: TrainOptions
-    measure: "Callable[[LabelIndex, int, np.ndarray | None], Evaluation]"  # of an index, a batch size and new labels
+    measure: Callable[[LabelIndex, int, np.ndarray | None], Evaluation]  # of an index, a batch size and new labels
 
 
 def main(options: EvalOptions) -> None:
     """Evaluate on one split; numbers, curves, pictures and a page of all go to the output folder."""
-    from torch_utils.distributed import broadcast_from_main, cleanup, join_processes
-    from utils.data_tools.demo import make_demo
-    from utils.detect.onnx_file import is_onnx
-    from utils.labels.data_config import load_data_config
-    from utils.labels.index import open_index
-    from utils.logs import setup_logging
-
     processes = join_processes(options.device, "env://", 1)
     setup_logging(quiet=not processes.is_main)
     config = load_data_config(options.data)
@@ -92,22 +101,14 @@ def _views(options: EvalOptions) -> str:
     return ", six views of each image" if options.tta else ""
 
 
-def _network(options: EvalOptions, processes: "Processes") -> _Subject:
+def _network(options: EvalOptions, processes: Processes) -> _Subject:
     """A checkpoint or a model with COCO weights, measured as training measures."""
-    from datasets import DetectionDataset, EvalBatchSampler, make_loader
-    from models.create_fasterrcnn_model import open_detector
-    from torch_utils.checkpoint import load_checkpoint
-    from torch_utils.distributed import share_faults
-    from torch_utils.engine import evaluate
-    from torch_utils.evaluation.tta import SixViews
-    from torch_utils.predict import resolve_size_rule
-
     checkpoint = load_checkpoint(Path(options.weights)) if options.weights else None
     trained_with = TrainOptions(batch=_BATCH).over(checkpoint.get("options", {}) if checkpoint else {})
     detector = open_detector(checkpoint, options.model, default=_MODEL)
     size_rule = resolve_size_rule(detector, options.weights, imgsz=options.imgsz, square=options.square_training)
 
-    def measure(index: "LabelIndex", batch_size: int, new_labels: "np.ndarray | None") -> "Evaluation":
+    def measure(index: LabelIndex, batch_size: int, new_labels: np.ndarray | None) -> Evaluation:
         batches = EvalBatchSampler(index, size_rule, batch_size, rank=processes.rank, world_size=processes.world_size)
         loader = make_loader(DetectionDataset(index, size_rule), batches, options.workers, processes.device)
         model = detector.model.to_device(processes.device)
@@ -125,14 +126,8 @@ def _network(options: EvalOptions, processes: "Processes") -> _Subject:
     return _Subject(detector.name, detector.class_names, size_rule, trained_with, measure)
 
 
-def _detector(options: EvalOptions, processes: "Processes") -> _Subject:
+def _detector(options: EvalOptions, processes: Processes) -> _Subject:
     """A file of export.py, or any detector on slices: measured through the interface that inference has, in fp32."""
-    from torch_utils.checkpoint import load_checkpoint
-    from torch_utils.evaluation.detector_eval import evaluate_detector
-    from torch_utils.predict import load_detector
-    from utils.detect.onnx_file import is_onnx
-    from utils.slicing.sliced_detector import slice_detector
-
     what = "--slice" if options.slice else options.weights
     if options.tta:
         raise UserError(f"--tta: {what} takes no views of other sizes: drop one of them")
@@ -147,7 +142,7 @@ def _detector(options: EvalOptions, processes: "Processes") -> _Subject:
     info = detector.info
     log.info("%s runs on %s", info.source, info.runs_on)
 
-    def measure(index: "LabelIndex", batch_size: int, new_labels: "np.ndarray | None") -> "Evaluation":
+    def measure(index: LabelIndex, batch_size: int, new_labels: np.ndarray | None) -> Evaluation:
         subject = detector
         if options.slice:  # the slices of one image fill batches
             subject, batch_size = slice_detector(detector, options, batch=batch_size), 1
@@ -156,10 +151,8 @@ def _detector(options: EvalOptions, processes: "Processes") -> _Subject:
     return _Subject(info.name, info.class_names, info.size_rule, trained_with, measure)
 
 
-def _precision(device: "torch.device", trained_with: TrainOptions) -> "Precision":
+def _precision(device: torch.device, trained_with: TrainOptions) -> Precision:
     """That of the training; fp32, and a line about it, where this device has not got it."""
-    from torch_utils.training.precision import Precision, pick_precision
-
     try:
         return pick_precision(device, trained_with.precision, amp=trained_with.amp)
     except UserError as error:
@@ -169,17 +162,13 @@ def _precision(device: "torch.device", trained_with: TrainOptions) -> "Precision
 
 def _write(
     folder: Path,
-    index: "LabelIndex",
-    found: "Evaluation",
+    index: LabelIndex,
+    found: Evaluation,
     options: EvalOptions,
     info: Mapping[str, str],
     results: Path | None,
 ) -> None:
     """Everything that an evaluation leaves behind."""
-    from torch_utils.evaluation.evaluation_files import REPORT, truth_file, write_coco_results, write_evaluation
-    from torch_utils.evaluation.voc_eval import voc_metrics
-    from utils.visualize.pictures import write_prediction_pictures
-
     numbers = {}
     if options.voc_ap:
         voc = voc_metrics(index, found.detections, int(options.voc_ap))
@@ -202,8 +191,6 @@ def _write(
 
 def _results_file(wish: str | None) -> Path | None:
     """The file of --save-json, before an hour is spent on it."""
-    from torch_utils.evaluation.evaluation_files import truth_file
-
     if wish is None:
         return None
     path = Path(wish)
@@ -216,15 +203,12 @@ def _results_file(wish: str | None) -> Path | None:
 
 
 def _output_folder(wish: str | None) -> Path:
-    from utils.run_folder import EVALUATION, given_folder, numbered_folder
 
     return given_folder(Path(wish)) if wish else numbered_folder(EVALUATION)
 
 
-def _new_labels(model_classes: Sequence[str], data_classes: Sequence[str], path: Path) -> "np.ndarray | None":
+def _new_labels(model_classes: Sequence[str], data_classes: Sequence[str], path: Path) -> np.ndarray | None:
     """The model's label -> the data set's label of the same name, -1 for none; None if nothing changes."""
-    import numpy as np
-
     if list(model_classes) == list(data_classes):
         return None
     missing = [name for name in data_classes if name not in model_classes]
@@ -238,4 +222,4 @@ def _new_labels(model_classes: Sequence[str], data_classes: Sequence[str], path:
 
 
 if __name__ == "__main__":
-    run_script(main, EvalOptions, "Evaluate a detector on labeled images.", user_errors=(ModelError,))
+    run_main(main, OPTIONS, user_errors=(ModelError,))

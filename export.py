@@ -3,23 +3,45 @@
 python export.py --weights outputs/training/smoke_training/best_model.pth --out smoke.onnx
 """
 
+from utils.cli.options import ExportOptions
+from utils.cli.script import parse_command_line, run_main
+
+if __name__ == "__main__":  # before the heavy imports: --help and mistyped flags answer at once
+    OPTIONS = parse_command_line(ExportOptions, "Export a detector to an ONNX file.")
+
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from models.create_fasterrcnn_model import OpenedDetector, open_detector
 from models.rcnn.errors import ModelError
-from utils.cli.options import ExportOptions
-from utils.cli.script import run_script
+from torch_utils.checkpoint import load_checkpoint
+from torch_utils.distributed import pick_device
+from torch_utils.onnx_export import (
+    EXACT,
+    HALF,
+    PADDED_UNMATCHED,
+    compare_detections,
+    count_operators,
+    serialize_onnx,
+    time_per_image,
+    to_onnx,
+)
+from utils.detect.onnx_detector import OnnxDetector
+from utils.detect.onnx_file import SUFFIX, OnnxMetadata, is_onnx
+from utils.detect.torch_detector import TorchDetector
 from utils.errors import DataError, UserError
-
-if TYPE_CHECKING:  # heavy imports are deferred, so that --help is fast
-    import numpy as np
-
-    from models.create_fasterrcnn_model import OpenedDetector
-    from utils.loading.size_rule import Canvas, SizeRule
+from utils.files import write_atomically
+from utils.images.image_files import list_images, read_image
+from utils.labels.data_config import load_data_config
+from utils.loading.size_rule import STRIDE, Canvas, SizeRule
+from utils.logs import setup_logging
+from utils.version import VERSION
 
 log = logging.getLogger("export")
 
@@ -30,21 +52,8 @@ _NUM_IMAGES = 4  # images of the data set used for verification
 
 def main(options: ExportOptions) -> None:
     """Export, verify, and only then write the file."""
-    from models.create_fasterrcnn_model import open_detector
-    from torch_utils.checkpoint import load_checkpoint
-    from torch_utils.distributed import pick_device
-    from torch_utils.onnx_export import count_operators, serialize_onnx, to_onnx
-    from utils.detect.onnx_file import OnnxMetadata
-    from utils.files import write_atomically
-    from utils.labels.data_config import load_data_config
-    from utils.loading.size_rule import Canvas
-    from utils.logs import setup_logging
-    from utils.version import VERSION
-
     setup_logging()
     path = _output_path(options.out)
-    if (options.weights is None) == (options.model is None):
-        raise UserError("give either --weights, a checkpoint, or --model, a model with COCO weights")
     device = pick_device(options.device)
     checkpoint = load_checkpoint(Path(options.weights)) if options.weights else None
     opened = open_detector(checkpoint, options.model)
@@ -55,7 +64,7 @@ def main(options: ExportOptions) -> None:
             f"{config.path}: CLASSES has {len(config.classes)} entries, the model {len(names)}: drop --data"
         )
     folders = _folders(checkpoint) if config is None else [split.images for split in config.splits.values()]
-    images = list(_images(options.check, folders))
+    images = list(_images(options.check_images, folders))
 
     rule = _input_size(options, opened)
     log.info("Exporting %s for %s", opened.name, rule)
@@ -78,8 +87,6 @@ def main(options: ExportOptions) -> None:
 
 def _output_path(out: str) -> Path:
     """Validate --out before the export, which takes minutes."""
-    from utils.detect.onnx_file import SUFFIX, is_onnx
-
     path = Path(out)
     if not is_onnx(path):
         raise UserError(f"--out {out}: expected a file name that ends in {SUFFIX}")
@@ -90,10 +97,8 @@ def _output_path(out: str) -> Path:
     return path
 
 
-def _input_size(options: ExportOptions, opened: "OpenedDetector") -> "SizeRule | Canvas":
+def _input_size(options: ExportOptions, opened: OpenedDetector) -> SizeRule | Canvas:
     """Return the fixed input size of the graph, or with --dynamic the size rule of training."""
-    from utils.loading.size_rule import STRIDE, Canvas, SizeRule
-
     rule = SizeRule(**opened.size_rule)
     if options.dynamic:
         if {"width", "height"} & options.given:
@@ -110,7 +115,7 @@ def _input_size(options: ExportOptions, opened: "OpenedDetector") -> "SizeRule |
     return Canvas(height, width, square=rule.square and height == width)
 
 
-def _class_thresholds(opened: "OpenedDetector", names: Sequence[str]) -> "Mapping[str, float | None] | None":
+def _class_thresholds(opened: OpenedDetector, names: Sequence[str]) -> Mapping[str, float | None] | None:
     """Return the checkpoint's class thresholds under new class names."""
     if opened.class_thresholds is None:
         return None
@@ -125,10 +130,8 @@ def _folders(checkpoint: Any) -> list[Path]:
     return [Path(data[key]) for key in keys if isinstance(data.get(key), str)]
 
 
-def _images(requested: Sequence[str] | None, folders: Sequence[Path]) -> "Iterator[np.ndarray]":
+def _images(requested: Sequence[str] | None, folders: Sequence[Path]) -> Iterator[np.ndarray]:
     """Read the images of --check; by default the example image and the first images of the first existing folder."""
-    from utils.images.image_files import list_images, read_image
-
     if requested is not None:
         yield from (read_image(Path(name)) for name in requested)
         return
@@ -142,14 +145,10 @@ def _images(requested: Sequence[str] | None, folders: Sequence[Path]) -> "Iterat
 
 
 def _verify(
-    path: Path, content: bytes, opened: "OpenedDetector", images: "Sequence[np.ndarray]", device: Any,
+    path: Path, content: bytes, opened: OpenedDetector, images: Sequence[np.ndarray], device: Any,
     *, half: bool, require_device: bool,
 ) -> None:  # fmt: skip
     """Raise a UserError unless onnxruntime and PyTorch agree on the images."""
-    from torch_utils.onnx_export import EXACT, HALF, PADDED_UNMATCHED, compare_detections, time_per_image
-    from utils.detect.onnx_detector import OnnxDetector
-    from utils.detect.torch_detector import TorchDetector
-
     other = OnnxDetector(path, device, content=content, require_device=require_device)
     one = TorchDetector(opened.model, other.info, device)
     exact = HALF if half else EXACT
@@ -174,4 +173,4 @@ def _verify(
 
 
 if __name__ == "__main__":
-    run_script(main, ExportOptions, "Export a detector to an ONNX file.", user_errors=(ModelError,))
+    run_main(main, OPTIONS, user_errors=(ModelError,))

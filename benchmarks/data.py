@@ -19,7 +19,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from benchmarks.common.predecessor import FloatDataset
-from datasets import BATCHES_BACK, DetectionDataset, TrainBatchSampler, cache_slots, make_loader
+from datasets import DetectionDataset, make_loader
 from utils.augment.kernels import resize_height
 from utils.augment.policy import AugmentationPolicy
 from utils.cli.options import LABEL_TYPES
@@ -29,8 +29,9 @@ from utils.labels.index import open_index
 from utils.loading.batch import collate
 from utils.loading.image_cache import cache_size, make_cache_files
 from utils.loading.sample import Sample
+from utils.loading.samplers import BATCHES_BACK, TrainBatchSampler, cache_slots
 from utils.loading.size_rule import SizeRule
-from utils.machine import keep_memory
+from utils.machine import keep_freed_memory
 
 WAYS = {  # name -> our policy, the predecessor's arguments
     "plain": (AugmentationPolicy(flip=0.5), {}),
@@ -67,7 +68,7 @@ class Runner:
 def _serve(samples: Samples, is_ours: bool, pipe: Connection) -> None:
     cv2.setNumThreads(0)
     if is_ours:
-        keep_memory()  # as our workers do
+        keep_freed_memory()  # as our workers do
     while True:
         keys = pipe.recv()
         started = time.perf_counter()
@@ -94,10 +95,10 @@ def main() -> None:
     length = _START + options.rounds * options.images
     repeat = np.full(len(index), 1 + length / len(index))
     for name, (policy, arguments) in WAYS.items():
-        batches = TrainBatchSampler(len(index), BATCH, seed=0, others=policy.others, repeat=repeat)
+        batches = TrainBatchSampler(len(index), BATCH, seed=0, num_mixed=policy.num_mixed, repeat=repeat)
         picks = chain.from_iterable(batches)
         ours, cached = (DetectionDataset(index, rule, policy=policy) for _ in range(2))
-        if policy.others:
+        if policy.num_mixed:
             ours.keep_recent(cache_slots(batches, workers=1))
         (path,), _ = make_cache_files("ram", [cache_size(cached.base_sizes())], Path())
         cached.keep_images(path)

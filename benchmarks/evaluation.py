@@ -21,7 +21,7 @@ from pycocotools.cocoeval import COCOeval
 
 from torch_utils.evaluation.coco_eval import coco_metrics
 from utils.detect.detections import Detections
-from utils.images.file_lists import Files
+from utils.images.file_lists import FileList
 from utils.labels.index import LabelIndex, LabelReport
 
 TOLERANCE = 1e-12
@@ -37,7 +37,7 @@ def generate(images: int, found: int, classes: int, seed: int) -> tuple[LabelInd
     count = images * BOXES
     boxes, labels = _boxes(rng, count), rng.integers(1, classes + 1, count).astype(np.int32)
     index = LabelIndex(
-        files=Files(Path(), [f"{i}.jpg" for i in range(images)]),
+        files=FileList(Path(), [f"{i}.jpg" for i in range(images)]),
         sizes=np.full((images, 2), SIDE, np.int32),
         as_stored=np.zeros(images, bool),
         offsets=np.arange(images + 1) * BOXES,

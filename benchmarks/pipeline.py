@@ -37,7 +37,7 @@ from models.rcnn.detector import FasterRCNN
 from models.rcnn.reference import as_torchvision
 from torch_utils.distributed import Processes
 from torch_utils.engine import train_one_epoch
-from torch_utils.training.loss_watch import NonFiniteGuard
+from torch_utils.training.non_finite import NonFiniteGuard
 from torch_utils.training.optimization import Schedule, make_optimizer
 from torch_utils.training.precision import Precision
 from torch_utils.training.update import Updater
@@ -49,7 +49,7 @@ from utils.labels.data_config import DataConfig, load_data_config
 from utils.labels.index import open_index
 from utils.loading.batch import Batch
 from utils.loading.size_rule import SizeRule
-from utils.machine import cores, keep_memory
+from utils.machine import cores, keep_freed_memory
 from utils.video.pipeline import VideoPipeline
 from utils.video.sources import open_video
 
@@ -134,7 +134,7 @@ class Training:
     @property
     def waited(self) -> float:
         """See Both."""
-        return self._loader.waited
+        return self._loader.data_wait_seconds
 
     def stock(self) -> None:
         """See Both."""
@@ -275,7 +275,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING)
     cv2.setNumThreads(0)  # as in the workers of our loader: both ways have one thread of each of theirs
     if device.type == "cpu":
-        keep_memory()  # as train.py
+        keep_freed_memory()  # as train.py
     print(heading(device))
     print(
         f"{options.images} images or frames a pass, {options.workers} worker(s); of our time, the share in which it "

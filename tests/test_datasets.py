@@ -35,12 +35,12 @@ from utils.labels.data_config import load_data_config
 from utils.labels.index import LabelIndex, open_index
 from utils.loading.batch import Batch
 from utils.loading.image_cache import cache_size, make_cache_files
-from utils.loading.loader import most_steps
+from utils.loading.loader import max_batches_in_flight
 from utils.loading.sample import DAMAGED
 from utils.loading.size_rule import SizeRule
 
 CPU = torch.device("cpu")
-EVERYTHING = replace(POLICIES["strong"], mixup=0.5, paste=0.5)
+EVERYTHING = replace(POLICIES["strong"], mixup=0.5, copy_paste=0.5)
 CONFIGURED = AugmentationPolicy(flip=0.5, config=parse_augmentation_config(EXAMPLE, Path("aug.yaml")))
 
 
@@ -159,7 +159,7 @@ def test_keeping_recent_images_changes_nothing(make_data, workers: int, images: 
     index = open_train(make_data(images=images))
     policy = POLICIES.get(policy, AugmentationPolicy(mosaic=1.0))
     plain, keeping = (DetectionDataset(index, SizeRule(64), policy=policy, seed=1) for _ in range(2))
-    batches = [TrainBatchSampler(images, 1, seed=1, others=policy.others) for _ in range(2)]
+    batches = [TrainBatchSampler(images, 1, seed=1, num_mixed=policy.num_mixed) for _ in range(2)]
     keeping.keep_recent(cache_slots(batches[0], workers))
     loaders = [make_loader(d, b, n, CPU) for d, b, n in zip((plain, keeping), batches, (0, workers), strict=True)]
     for epoch in range(3):
@@ -175,7 +175,7 @@ def test_recent_images_are_decoded_once(make_data, monkeypatch, world: int) -> N
     """But for the first mosaics of an epoch, which have its last images."""
     index = open_train(make_data(images=160))
     policy = AugmentationPolicy(mosaic=1.0)
-    batches = TrainBatchSampler(160, 1, seed=0, rank=world - 1, world_size=world, others=policy.others)
+    batches = TrainBatchSampler(160, 1, seed=0, rank=world - 1, world_size=world, num_mixed=policy.num_mixed)
     dataset = DetectionDataset(index, SizeRule(64), policy=policy)
     dataset.keep_recent(cache_slots(batches, 0))
     decoded = []
@@ -195,22 +195,22 @@ def test_recent_images_are_decoded_once(make_data, monkeypatch, world: int) -> N
 @given(st.integers(1, 60), st.integers(1, 8), st.integers(1, 4), st.integers(1, 5))
 def test_images_are_mixed_in_equally_often(images: int, batch: int, world: int, others: int) -> None:
     shares = [
-        TrainBatchSampler(images, batch, seed=0, others=others, rank=rank, world_size=world) for rank in range(world)
+        TrainBatchSampler(images, batch, seed=0, num_mixed=others, rank=rank, world_size=world) for rank in range(world)
     ]
     picks = [[pick for step in share for pick in step] for share in shares]
     real = [pick for together in zip(*picks, strict=True) for pick in together][:images]
-    counts = np.bincount([other.image for pick in real for other in pick.others], minlength=images)
+    counts = np.bincount([other.image for pick in real for other in pick.mixed], minlength=images)
     assert (counts == others).all()
     for pick in real:
-        of_sample = {pick.image, *(other.image for other in pick.others)}
+        of_sample = {pick.image, *(other.image for other in pick.mixed)}
         assert len(of_sample) == min(1 + others, images)
     for share, own in zip(shares, picks, strict=True):
         for place, pick in enumerate(own):
-            assert pick.place == place
-            for other in pick.others:
-                if other.place is not None:
-                    assert 0 < place - other.place <= share.history
-                    assert own[other.place].image == other.image
+            assert pick.position == place
+            for other in pick.mixed:
+                if other.position is not None:
+                    assert 0 < place - other.position <= share.history
+                    assert own[other.position].image == other.image
 
 
 @given(st.integers(1, 400), st.integers(1, 8), st.integers(1, 3), st.integers(1, 5), st.integers(0, 5))
@@ -218,18 +218,18 @@ def test_no_recent_image_is_overwritten_while_it_may_be_read(
     images: int, batch: int, world: int, others: int, workers: int
 ) -> None:
     """Among the samples that a loader has in work at once no two places share memory."""
-    share = TrainBatchSampler(images, batch, seed=0, others=others, world_size=world)
+    share = TrainBatchSampler(images, batch, seed=0, num_mixed=others, world_size=world)
     with mock.patch("datasets.cores", return_value=workers):
         places = cache_slots(share, workers)
     steps = list(share)
     if not places:
         assert world > 1
-        assert all(other.place is None for step in steps for pick in step for other in pick.others)
+        assert all(other.position is None for step in steps for pick in step for other in pick.mixed)
         return
     for first in range(len(steps)):
         of_slot = {}
-        for pick in chain.from_iterable(steps[first : first + most_steps(workers)]):
-            for image, place in (MixSource(pick.image, pick.place), *pick.others):
+        for pick in chain.from_iterable(steps[first : first + max_batches_in_flight(workers)]):
+            for image, place in (MixSource(pick.image, pick.position), *pick.mixed):
                 if place is not None:
                     assert of_slot.setdefault(place % places, (image, place)) == (image, place)
 
@@ -240,16 +240,16 @@ def test_no_recent_image_is_overwritten_while_it_may_be_read(
 )
 def test_images_to_mix_in_are_whole_batches_apart(images: int, batch: int, world: int, others: int, step: int) -> None:
     """A process has so shown them itself."""
-    share = TrainBatchSampler(images, batch, seed=0, rank=1, others=others, world_size=world)
-    assert share.others_are_own
+    share = TrainBatchSampler(images, batch, seed=0, rank=1, num_mixed=others, world_size=world)
+    assert share.mixes_own_images
     assert share.history == others * step * batch
     *_, last = chain.from_iterable(islice(share, len(share) - 1))
-    assert [last.place - other.place for other in last.others] == [k * step * batch for k in range(1, others + 1)]
+    assert [last.position - other.position for other in last.mixed] == [k * step * batch for k in range(1, others + 1)]
 
 
 def test_images_to_mix_in_of_less_than_a_batch_each() -> None:
-    assert TrainBatchSampler(20, 8, seed=0, others=3).history == 3 * 5
-    assert cache_slots(TrainBatchSampler(300, 64, seed=0, others=3, world_size=8), 0) == 0
+    assert TrainBatchSampler(20, 8, seed=0, num_mixed=3).history == 3 * 5
+    assert cache_slots(TrainBatchSampler(300, 64, seed=0, num_mixed=3, world_size=8), 0) == 0
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -371,15 +371,15 @@ def test_16_bit_images_do_not_go_black(make_data) -> None:
 
 
 def images_of(pick: SampleKey) -> tuple[int, ...]:
-    return pick.image, *(other.image for other in pick.others)
+    return pick.image, *(other.image for other in pick.mixed)
 
 
 @given(st.integers(1, 50), st.integers(1, 8), st.integers(1, 4), st.integers(0, 3), st.integers(0, 5))
 def test_processes_share_the_batches_of_one(images: int, batch: int, world: int, epoch: int, others: int) -> None:
     """Together they see what one process with the whole batch sees, and every process has as many steps."""
-    alone = TrainBatchSampler(images, batch * world, seed=3, others=others)
+    alone = TrainBatchSampler(images, batch * world, seed=3, num_mixed=others)
     shares = [
-        TrainBatchSampler(images, batch, seed=3, others=others, rank=rank, world_size=world) for rank in range(world)
+        TrainBatchSampler(images, batch, seed=3, num_mixed=others, rank=rank, world_size=world) for rank in range(world)
     ]
     for batches in (alone, *shares):
         batches.epoch = epoch

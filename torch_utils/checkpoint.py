@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from utils.cli.checks import checkpoints_beside
 from utils.errors import UserError
 from utils.files import write_atomically
 
@@ -49,7 +50,7 @@ def load_checkpoint(path: Path, *, whole_run: bool = False) -> dict[str, Any]:
         UserError: the file is missing, damaged, holds code, or is no checkpoint of a detector.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint{_what_is_there(path)}")
+        raise UserError(f"{path}: no such checkpoint{checkpoints_beside(path)}")
     if path.suffix.lower() == ".onnx":
         raise UserError(f"{path}: an ONNX file, where a checkpoint is needed: give the .pth that it was exported from")
     if not zipfile.is_zipfile(path):  # what torch.save writes since 1.6
@@ -142,13 +143,3 @@ def _plain(value: Any) -> Any:
 
 def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
-
-
-def _what_is_there(path: Path) -> str:
-    if path.name.isdecimal():
-        return ": -w is short for --weights; the number of workers is -j"
-    if not path.parent.is_dir():
-        return f"; there is no folder {path.parent}"
-    if there := sorted(p.name for p in path.parent.glob("*.pth")):
-        return f"; {path.parent} has {', '.join(there)}"
-    return f"; there is none in {path.parent.absolute()}; a training leaves best_model.pth in outputs/training/NAME"

@@ -3,24 +3,27 @@
 python -m torch_utils.compare outputs/training/res_1 outputs/training/res_2 --html compare.html
 """
 
+from utils.cli.options import CompareOptions
+from utils.cli.script import parse_command_line, run_main
+
+if __name__ == "__main__":  # before the heavy imports: --help and mistyped flags answer at once
+    OPTIONS = parse_command_line(CompareOptions, "Put training runs side by side.")
+
 import logging
 from pathlib import Path
 
-from utils.cli.options import CompareOptions
-from utils.cli.script import run_script
+from torch_utils.runs.comparison import compare
+from torch_utils.runs.run_history import read_run
 from utils.errors import UserError
+from utils.files import write_atomically, write_text
+from utils.logs import setup_logging
+from utils.run_folder import given_folder
 
 log = logging.getLogger("compare")
 
 
 def main(options: CompareOptions) -> None:
     """Print a table; write the page and the pictures that are wished for."""
-    from torch_utils.runs.comparison import compare
-    from torch_utils.runs.run_history import read_run
-    from utils.files import write_atomically, write_text
-    from utils.logs import setup_logging
-    from utils.run_folder import given_folder
-
     setup_logging()
     html = Path(options.html) if options.html else None
     if html is not None and (html.is_dir() or not html.parent.is_dir()):
@@ -44,4 +47,4 @@ def main(options: CompareOptions) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, CompareOptions, "Put training runs side by side.")
+    run_main(main, OPTIONS)

@@ -233,4 +233,4 @@ def share_faults(processes: Processes, *loaders: Loader) -> None:
     if processes.several:
         for loader in loaders:
             everyone = all_gather(processes, sorted(loader.faults))
-            loader.name_faults(fault for faults in everyone for fault in faults)
+            loader.log_faults(fault for faults in everyone for fault in faults)

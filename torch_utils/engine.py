@@ -1,18 +1,18 @@
-"""The two loops: an epoch of training, and a pass over a split that measures it."""
+"""The two loops: train one epoch, and evaluate a split."""
 
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from torch_utils.distributed import Processes, all_gather, broadcast_from_main, share_buffers
 from torch_utils.evaluation.coco_eval import CocoMetrics, coco_metrics
-from torch_utils.training.loss_watch import NonFiniteGuard, Update
+from torch_utils.training.epoch_record import EpochRecord
+from torch_utils.training.non_finite import NonFiniteGuard
 from torch_utils.training.precision import Precision
 from torch_utils.training.training_state import LOSS_TERMS, EpochProgress
 from torch_utils.training.update import Updater
@@ -22,7 +22,7 @@ from utils.labels.index import LabelIndex
 from utils.loading.batch import Batch
 from utils.loading.loader import Loader
 from utils.loading.sample import DAMAGED
-from utils.machine import memory_watch, resident_memory
+from utils.machine import explain_out_of_memory, resident_memory
 from utils.progress import StepMeter
 
 _MORE_DATA = (
@@ -33,7 +33,6 @@ _LESS_MEMORY = (
     "lower --batch (--accumulate makes up for it) or --imgsz, or add --amp, or --activation-checkpointing for "
     "transformers and timm/ models"
 )
-Pause = Callable[[Callable[[], EpochProgress]], None]
 log = logging.getLogger(__name__)
 
 
@@ -43,70 +42,56 @@ def train_one_epoch(
     loader: Loader,
     epoch: int,
     *,
-    watch: NonFiniteGuard,
-    before: EpochProgress | None = None,
+    guard: NonFiniteGuard,
+    progress: EpochProgress | None = None,
     start: int = 0,
-    pause: Pause | None = None,
+    on_update: Callable[[Callable[[], EpochProgress]], None] | None = None,
 ) -> EpochProgress:
     """Train on every batch once.
 
     Args:
-        network: the updater's model, or its wrapper in a distributed run.
-        epoch: from 0; with the schedule it gives the learning rate.
-        watch: looks at updates whose loss is not finite, which are left out.
-        before: what there is of the epoch already.
-        start: the step that the loader begins with.
-        pause: called after every update, with a function that says what there is of the epoch then; it may end the run.
+        network: the updater's model, or its DistributedDataParallel wrapper.
+        epoch: from 0; with the step it gives the learning rate.
+        guard: counts updates that are skipped since their loss is not finite.
+        progress: of an interrupted epoch: its losses and images so far.
+        start: the step that the loader begins with, the first of an update.
+        on_update: called after every update with a function that returns the progress; it may end the run.
 
     Returns:
-        The whole epoch.
+        Losses and number of images of the whole epoch.
 
     Raises:
-        UserError: too many updates in a row were left out.
+        UserError: too many updates in a row were skipped.
     """
     network.train()
-    precision, steps, size = updater.precision, len(loader), updater.accumulate
-    device = precision.device
-    losses = torch.zeros(steps, len(LOSS_TERMS), device=device)
-    is_bad = torch.zeros(steps, dtype=torch.bool, device=device)
-    images: list[Tensor] = []
-    shown, before = 0, before or EpochProgress()
-
-    def so_far(end: int) -> EpochProgress:
-        """All before step `end`."""
-        means = torch.stack([*all_gather(updater.processes, losses[start:end].cpu())]).mean(0)
-        return before.joined(shown * updater.processes.world_size, means, is_bad[start:end].cpu())
-
-    processes = updater.processes.world_size
-    meter = StepMeter(f"Epoch: [{epoch}]", loader, start=start, processes=processes, advice=_MORE_DATA)
+    device, accumulate, steps = updater.precision.device, updater.accumulate, len(loader)
+    updates_per_epoch = -(-steps // accumulate)
+    record = EpochRecord(steps, start, progress or EpochProgress(), updater.processes, device)
+    world_size = updater.processes.world_size
+    meter = StepMeter(f"Epoch: [{epoch}]", loader, start=start, processes=world_size, advice=_MORE_DATA)
     for batch in meter:
         step = meter.step
-        first = step - step % size
-        last = min(first + size, steps) - 1
-        update = epoch * -(-steps // size) + step // size
-        if step == first:
-            lr, images = updater.start(update), []
-        place = f"epoch {epoch}, step {step}, {_shape(batch)}"
-        with memory_watch(place, _LESS_MEMORY), updater.batch_of(network, last=step == last):
-            with precision.autocast():
-                terms: Mapping[str, Tensor] = network(batch.to(device))
-                loss = sum(terms.values())
-            precision.scaler.scale(loss).backward()
-        losses[step] = torch.stack([terms[name].detach() for name in LOSS_TERMS])
-        images.append(batch.image_ids)
-        shown += len(batch.image_ids)
-        if step == last:
-            with memory_watch(place, _LESS_MEMORY):  # the first update makes the optimizer's state
-                found = updater.finish(update, losses[first : step + 1])
-            is_bad[first : step + 1] = found
-            watch.note(Update(epoch, step, losses[first : step + 1], images, found), last=step == steps - 1)
-            if pause is not None:
-                pause(partial(so_far, step + 1))
-        if meter.due():  # reading values from a GPU waits for it
-            total = losses[: step + 1].sum(1).cpu()
-            mean = total[start:][~is_bad[start : step + 1].cpu()].mean()
-            meter.show({"lr": f"{lr:.6f}", "loss": f"{total[-1]:.4f} ({mean:.4f})"}, _memory(device))
-    return so_far(steps)
+        update = epoch * updates_per_epoch + step // accumulate
+        is_last_of_update = (step + 1) % accumulate == 0 or step == steps - 1
+        if step % accumulate == 0:
+            lr = updater.start(update)
+            record.start_update()
+        location = f"epoch {epoch}, step {step}, {_shape(batch)}"
+        with explain_out_of_memory(location, _LESS_MEMORY), updater.batch_of(network, last=is_last_of_update):
+            with updater.precision.autocast():
+                losses = network(batch.to(device))  # LOSS_TERMS -> float32 scalar
+                loss = sum(losses.values())
+            updater.precision.scaler.scale(loss).backward()
+        record.add(losses, batch.image_ids)
+        if is_last_of_update:
+            with explain_out_of_memory(location, _LESS_MEMORY):  # the first update allocates the optimizer's state
+                skipped = updater.finish(update, record.update_losses)
+            guard.note(record.finish_update(epoch, skipped), last=step == steps - 1)
+            if on_update is not None:
+                on_update(record.progress)
+        if meter.due():  # reading losses from a GPU waits for it
+            meter.show({"lr": f"{lr:.6f}", "loss": record.loss_text()}, _memory(device))
+    return record.progress()
 
 
 @dataclass(frozen=True)
@@ -129,18 +114,18 @@ def evaluate(
     new_labels: np.ndarray | None = None,
     losses: bool = False,
     sample: bool = False,
-    pause: Callable[[], None] | None = None,
+    on_batch: Callable[[], None] | None = None,
 ) -> Evaluation:
-    """Detect in every image and compare with the index's boxes; train.py and eval.py both measure with this.
+    """Detect in every image and compute COCO's metrics against the index; train.py and eval.py both use this.
 
-    An image that cannot be decoded does not count. Each process of a distributed run sees its own images; all get the
-    same result.
+    An image that cannot be decoded does not count. Each process of a distributed run evaluates its share of the images;
+    all return the same result.
 
     Args:
-        new_labels: the model's label -> the index's label, negative for none; without it they are the same.
-        losses: measure those of the training too, from the same pass; `model` is a FasterRCNN of the index's labels.
-        sample: the loader has some training images, for a glance: log mAP alone, and take it if none can be decoded.
-        pause: called after every batch, as often in every process; it may end the run.
+        new_labels: (K,) int64, the model's label -> the index's label, negative for none; without it they are equal.
+        losses: also compute the training losses, in the same pass; `model` is a FasterRCNN with the index's labels.
+        sample: the loader has a sample of the training images: log mAP only, and allow that no image can be decoded.
+        on_batch: called after every batch, equally often in every process; it may end the run.
 
     Raises:
         UserError: no image can be decoded.
@@ -152,11 +137,11 @@ def evaluate(
     title = "Train sample:" if sample else "Test:"
     meter = StepMeter(title, loader, processes=processes.world_size)
     model_time = 0.0
-    common = min(all_gather(processes, len(loader)))  # batches that every process has
+    common = min(all_gather(processes, len(loader)))  # number of batches that every process has
     for batch in meter:
         started = time.perf_counter()
         place = f"evaluation, step {meter.step}, {_shape(batch)}"
-        with memory_watch(place, "lower --batch or --imgsz"), precision.autocast():
+        with explain_out_of_memory(place, "lower --batch or --imgsz"), precision.autocast():
             on_device = batch.to(precision.device)
             outputs, terms = model.detect_and_measure(on_device) if losses else (model(on_device), {})
         for image_id, output in zip(batch.image_ids.tolist(), outputs, strict=True):
@@ -170,8 +155,8 @@ def evaluate(
         model_time += time.perf_counter() - started
         if meter.due():
             meter.show({"model_time": f"{model_time / (meter.step + 1):.4f}"}, _memory(precision.device))
-        if pause is not None and meter.step < common:
-            pause()
+        if on_batch is not None and meter.step < common:
+            on_batch()
     detections = {image: found for part in all_gather(processes, own) for image, found in part.items()}
     if not sample:
         check_any_decoded(detections, index)

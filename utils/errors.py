@@ -47,7 +47,7 @@ def requires_package(package: str, needed_by: str, *, remedy: str = "") -> Itera
         ) from None
 
 
-def let_first_process_tell() -> None:
+def let_first_process_report() -> None:
     """Call before printing an error: of one that all processes have, the first one's print is then the only one."""
     if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) != "0":
         time.sleep(_FIRST_WORD)

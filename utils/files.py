@@ -44,7 +44,7 @@ def read_file(path: str | Path) -> bytes:
 
 
 @contextmanager
-def named(path: Path) -> Iterator[None]:
+def add_path_to_errors(path: Path) -> Iterator[None]:
     """Let an OSError say that it is about `path`: a write that a full disk refuses does not say which file it was."""
     try:
         yield
@@ -59,7 +59,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
         OSError: it cannot be written; no part of it is left.
     """
-    with named(path):
+    with add_path_to_errors(path):
         file = path.open("wb")
         try:
             with file:
@@ -77,7 +77,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
     """
     temporary = path.with_name(f".{path.name[:_KEPT]}.{os.getpid()}.tmp")
     try:
-        with named(path):
+        with add_path_to_errors(path):
             with temporary.open("wb") as file:
                 write(file)
                 file.flush()

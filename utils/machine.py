@@ -41,12 +41,12 @@ def resident_memory() -> int:
     return psutil.Process().memory_info().rss
 
 
-def give_back_memory() -> None:
+def release_memory() -> None:
     """Return what was freed to the system, which the C library of Linux keeps where later objects lie above it."""
     _glibc("malloc_trim", 0)
 
 
-def keep_memory() -> None:
+def keep_freed_memory() -> None:
     """Keep what is freed for the next image; without it each is mapped anew, and its pages are filled with zeros."""
     _glibc("mallopt", _M_MMAP_THRESHOLD, _LARGEST_KEPT)
     _glibc("mallopt", _M_TRIM_THRESHOLD, _MOST_KEPT)
@@ -81,7 +81,7 @@ _ON_GPU = re.compile(
 )
 
 
-def full_memory(error: BaseException) -> str | None:
+def out_of_memory_message(error: BaseException) -> str | None:
     """What was full, in words, if that is what the error says."""
     text = str(error)
     if type(error).__name__ == "OutOfMemoryError":  # torch's; importing torch for it would make --help slow
@@ -97,7 +97,7 @@ def full_memory(error: BaseException) -> str | None:
 
 
 @contextmanager
-def memory_watch(doing: str, remedies: str) -> Iterator[None]:
+def explain_out_of_memory(doing: str, remedies: str) -> Iterator[None]:
     """Say where the memory became full, and what to do; every other error passes.
 
     Args:
@@ -109,7 +109,7 @@ def memory_watch(doing: str, remedies: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        words = full_memory(error)
+        words = out_of_memory_message(error)
         if words is None:
             raise
         raise UserError(f"{doing}: {words}: {remedies}") from None

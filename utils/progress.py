@@ -29,7 +29,7 @@ class TimedLoader(Sized, Iterable[Item], Protocol[Item]):
     data_wait_seconds: float
 
 
-def bar(items: Iterable[Item], description: str, *, total: int | None = None) -> Iterator[Item]:
+def progress_bar(items: Iterable[Item], description: str, *, total: int | None = None) -> Iterator[Item]:
     """Iterate with a bar on a terminal, if it takes more than a second; `total` items where they do not say it."""
     return iter(tqdm(items, desc=description, total=total, delay=1, leave=False, disable=None))
 

@@ -57,10 +57,10 @@ def parse_yaml(text: str, path: Path) -> Document:
         words = " ".join((getattr(error, "problem", None) or str(error)).split())  # some have two lines
         raise DataError(f"{where}: not valid YAML: {words[: 3 * QUOTED]}") from None
     except ValueError as error:  # of a %YAML line with a version of thousands of digits
-        raise DataError(f"{path}: not valid YAML: {brief(str(error))}") from None
+        raise DataError(f"{path}: not valid YAML: {short_repr(str(error))}") from None
 
 
-def brief(value: object) -> str:
+def short_repr(value: object) -> str:
     """repr, but short whatever the value."""
     short = reprlib.Repr()
     short.maxlevel = 1
@@ -90,9 +90,9 @@ class _Loader(yaml.SafeLoader):
         kind = node.tag.rpartition(":")[2]
         if not isinstance(node, yaml.ScalarNode):
             if kind not in _COLLECTIONS:  # of a mapping such as {=: 5}, the base class takes the 5
-                raise ConstructorError(None, None, f"a list or mapping is no {brief(kind)}", node.start_mark)
+                raise ConstructorError(None, None, f"a list or mapping is no {short_repr(kind)}", node.start_mark)
             return super().construct_object(node, deep)
-        problem = f"{brief(node.value)} is no {kind}: put it in quotes if it is text"
+        problem = f"{short_repr(node.value)} is no {kind}: put it in quotes if it is text"
         if kind != "str" and len(node.value) > _MAX_NUMBER:
             raise ConstructorError(None, None, problem, node.start_mark)
         try:

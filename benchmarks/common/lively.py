@@ -35,7 +35,7 @@ def lively(name: str, num_classes: int = len(CLASSES), **options: object) -> Fas
     for layer, spread in spreads.items():
         _scale(layer, spread)
     detector = TorchDetector(model, DetectorInfo(name, CLASSES, CANVAS, "cpu", "random"), torch.device("cpu"))
-    detector([cv2.resize(image, (CANVAS.width, CANVAS.height)) for image in upright_and_turned()])
+    detector([cv2.resize(image, (CANVAS.width, CANVAS.height)) for image in picture_and_rotated()])
     for hook in hooks:
         hook.remove()
     return model
@@ -46,7 +46,7 @@ def picture() -> np.ndarray:
     return read_image(_PICTURE)
 
 
-def upright_and_turned() -> list[np.ndarray]:
+def picture_and_rotated() -> list[np.ndarray]:
     """Two pictures of one."""
     return [picture(), np.ascontiguousarray(np.rot90(picture()))]
 

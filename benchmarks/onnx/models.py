@@ -15,7 +15,7 @@ from pathlib import Path
 import onnxruntime
 import torch
 
-from benchmarks.common.lively import CANVAS, CLASSES, lively, picture, upright_and_turned
+from benchmarks.common.lively import CANVAS, CLASSES, lively, picture, picture_and_rotated
 from models.create_fasterrcnn_model import create_model
 from models.rcnn.detector import FasterRCNN
 from models.rcnn.errors import ModelError
@@ -67,7 +67,7 @@ class Pair:
     def difference(self) -> Difference:
         """On the picture upright and on its side."""
         tolerance = HALF if self.half else EXACT
-        return compare_detections(self.torch, self.onnx, upright_and_turned(), tolerance, padded=False)
+        return compare_detections(self.torch, self.onnx, picture_and_rotated(), tolerance, padded=False)
 
 
 def row_of(name: str, rule: Canvas | SizeRule) -> str:

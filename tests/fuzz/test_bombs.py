@@ -11,7 +11,7 @@ import pytest
 from tests.fuzz.guard import answer, in_time
 from tests.fuzz.test_images import SAMPLES, encoded, png_chunk
 from utils.errors import DataError
-from utils.images.image_files import read_header, read_image
+from utils.images.image_files import read_image, read_image_size
 from utils.images.notes import image_notes
 from utils.labels.coco_json import CocoLabels
 from utils.labels.data_config import load_data_config
@@ -25,7 +25,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "yolo": lambda path: read_yolo(path, SIZE, LABEL_OF),
     "coco": lambda path: CocoLabels(path, LABEL_OF),
     "yaml": load_data_config,
-    "header": read_header,
+    "header": read_image_size,
     "image": read_image,
 }
 
@@ -173,7 +173,7 @@ def test_png_with_a_chunk_that_unpacks_to_100_mb(tmp_path: Path, kind: bytes) ->
     chunk = png_chunk(kind, b"name" + between + zlib.compress(bytes(100 << 20)))
     path = tmp_path / "a.png"
     path.write_bytes(png(600, 500, chunk))
-    for read in (read_header, read_image, lambda path: image_notes(path, as_stored=False)):
+    for read in (read_image_size, read_image, lambda path: image_notes(path, as_stored=False)):
         with in_time():
             answer(lambda: read(path), path)  # noqa: B023
 
@@ -182,7 +182,7 @@ def test_of_several_frames_the_first_is_read(tmp_path: Path) -> None:
     for suffix, data in ((".png", SAMPLES[".png"][3]), (".webp", SAMPLES[".webp"][2]), (".png", encoded("gif"))):
         path = tmp_path / f"a{suffix}"
         path.write_bytes(data)
-        assert read_header(path).shown == read_image(path).shape[:2] == (24, 34)
+        assert read_image_size(path).displayed == read_image(path).shape[:2] == (24, 34)
 
 
 @pytest.mark.parametrize("reader", READERS)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.fuzz.guard import answer, fuzz, is_one_line, mutations
 from tests.fuzz.mutations import damage_bytes
-from utils.images.image_files import read_header, read_image
+from utils.images.image_files import read_image, read_image_size
 from utils.images.notes import image_notes
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 17, 3), np.uint8)).resize((34, 24))
@@ -103,10 +103,10 @@ def damaged_image(suffix: str, number: int) -> bytes:
 
 
 def check_image(path: Path, as_stored: bool) -> None:
-    header = answer(lambda: read_header(path), path)
+    header = answer(lambda: read_image_size(path), path)
     if header:
-        assert all(type(side) is int and side > 0 for side in (*header.stored, *header.shown))
-        assert header.shown in (header.stored, header.stored[::-1])
+        assert all(type(side) is int and side > 0 for side in (*header.stored, *header.displayed))
+        assert header.displayed in (header.stored, header.stored[::-1])
         notes = image_notes(path, as_stored=as_stored)
         assert all(is_one_line(kind) and is_one_line(what, 200) for kind, what in notes), notes
     image = answer(lambda: read_image(path, as_stored=as_stored), path)
@@ -135,4 +135,4 @@ def test_damaged_images_are_read_or_refused(
 def test_the_samples_are_whole(tmp_path: Path, suffix: str, number: int) -> None:
     path = tmp_path / f"a{suffix}"
     path.write_bytes(SAMPLES[suffix][number])
-    assert read_header(path).shown == read_image(path).shape[:2]
+    assert read_image_size(path).displayed == read_image(path).shape[:2]

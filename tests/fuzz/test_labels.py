@@ -9,7 +9,7 @@ import numpy as np
 
 from tests.fuzz.guard import answer, fuzz, is_one_line, mutations
 from tests.fuzz.mutations import damage_bytes, damage_json, damage_tree, damage_words, encode
-from utils.labels.boxes import mend_boxes
+from utils.labels.boxes import repair_boxes
 from utils.labels.coco_json import CocoLabels
 from utils.labels.readers import UNKNOWN, LabelFile, read_voc, read_yolo
 
@@ -29,7 +29,7 @@ def check_labels(labels: LabelFile) -> None:
     assert len(labels.unknown) == labels.labels.count(UNKNOWN)
     assert all(is_one_line(text, 200) for text in (*labels.unknown, *labels.notes)), (labels.unknown, labels.notes)
     assert labels.size is None or all(type(side) is int and 0 < side < 1 << 31 for side in labels.size)
-    mended, keep, _ = mend_boxes(np.array(labels.boxes), np.tile(SIZE, (len(labels.boxes), 1)))
+    mended, keep, _ = repair_boxes(np.array(labels.boxes), np.tile(SIZE, (len(labels.boxes), 1)))
     assert np.isfinite(mended[keep]).all()
 
 

@@ -257,7 +257,7 @@ IMAGES: dict[str, Sample] = {
         lambda f: instead_of_image(f, "jb.jpg", lambda path: path.symlink_to("gone.jpg")), "jb.", NO_IMAGE, "", 0),
     "a pipe": Sample(lambda f: instead_of_image(f, "jc.jpg", os.mkfifo), "jc.", NO_IMAGE, "", 0),
     "exif sideways": Sample(
-        lambda f: f.sound("z.jpg", labels=SIZE[::-1], exif=exif(6)), "z.jpg", EXIF, "6: boxes are those of the pic"),
+        lambda f: f.sound("z.jpg", labels=SIZE[::-1], exif=exif(6)), "z.jpg", EXIF, "6: boxes refer to the displayed"),
     "exif 180": Sample(lambda f: f.sound("z3.jpg", exif=exif(3)), "z3.jpg", EXIF, "orientation 3"),
     "exif in webp": Sample(
         lambda f: f.sound("z4.webp", labels=SIZE[::-1], exif=exif(8)), "z4.webp", EXIF, "orientation 8"),
@@ -329,7 +329,7 @@ SIZED: dict[str, Sample] = {
         lambda f, n=n: f.sound(f"y{n}.jpg", exif=exif(n)), f"y{n}.jpg", EXIF, f"orientation {n}: boxes are those of")
        for n in (5, 6, 7, 8)},
     "exif in png as stored": Sample(
-        lambda f: f.sound("z2.png", exif=exif(8)), "z2.png", EXIF, "8: boxes are those of the stored"),
+        lambda f: f.sound("z2.png", exif=exif(8)), "z2.png", EXIF, "8: boxes refer to the stored"),
     "exif in webp as stored": Sample(
         lambda f: f.sound("z7.webp", exif=exif(5)), "z7.webp", EXIF, "of the stored picture"),
     "other size": Sample(lambda f: f.pair("n", size=(96, 100)), "n.", SIZES, "100x96, n.jpg is 128x96"),

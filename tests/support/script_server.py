@@ -35,7 +35,7 @@ IMPORTED = (
     "torch_utils.runs.run",
     "torch_utils.evaluation.tta",
     "torch_utils.runs.validation",
-    "utils.augment.kernels",
+    "utils.augment.numba_loops",
     "utils.data_tools.check",
     "utils.data_tools.report",
     "utils.data_tools.demo",

@@ -104,7 +104,7 @@ def test_two_processes_share_what_they_find_and_leave(tmp_path: Path) -> None:
         "share_buffers(processes, norm)\n"
         "assert norm.running_mean.tolist() == [1, 1, 1]\n"
         "for _ in range(20):\n"
-        "    assert list(gathered(processes, torch.full((9,), processes.rank).sum().item())) == [0, 9]\n"
+        "    assert list(all_gather(processes, torch.full((9,), processes.rank).sum().item())) == [0, 9]\n"
         "cleanup()\n",
     )
     assert done.returncode == 0, done.stderr
@@ -164,7 +164,7 @@ def test_the_main_process_names_damaged_images_of_all(tmp_path: Path) -> None:
         "setup_logging(quiet=not processes.is_main)\n"
         "loader = Loader([], [], largest=(1, 32, 32), workers=0, device=torch.device('cpu'))\n"
         "for epoch in range(2):\n"
-        "    loader.name_faults([f'{processes.rank}.jpg: cut off', 'both.jpg: cut off'])\n"
+        "    loader.log_faults([f'{processes.rank}.jpg: cut off', 'both.jpg: cut off'])\n"
         "    share_faults(processes, loader)\n"
         "cleanup()\n",
     )

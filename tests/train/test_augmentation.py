@@ -32,7 +32,7 @@ def test_a_strong_run_with_own_transforms_resumes_bit_equal_without_their_file(m
     whole = run("train.py", *command, "--name", "whole")
     assert whole.returncode == 0, whole.stderr
     said = (
-        "Augmentation (--aug strong): mosaic 0.5; crop 0.5; mixup 0.1; paste 0.1; left-right flip 0.5; "
+        "Augmentation (--aug strong): mosaic 0.5; crop 0.5; mixup 0.1; copy-paste 0.1; left-right flip 0.5; "
         "size times 0.75 to 1.25\n"
         "Augmentation (--aug strong): aug.yaml: HorizontalFlip 0.5; OneOf 0.3 (MotionBlur, GaussNoise); "
         "RandomBrightnessContrast 0.5\n"
@@ -109,7 +109,7 @@ def test_no_memory_for_images_of_the_last_samples_is_no_error(make_data, monkeyp
     monkeypatch.setattr(DetectionDataset, "keep_recent", without_memory)
     config = load_data_config(make_data().yaml)
     train_set = DetectionDataset(open_index(config, "train", "pascal_voc"), SizeRule(64))
-    batches = TrainBatchSampler(4, 1, seed=0, others=3)
+    batches = TrainBatchSampler(4, 1, seed=0, num_mixed=3)
     train._keep_recent(train_set, batches, 0, Processes(torch.device("cpu")))
     assert (
         "No memory for the images that samples mix in (Cannot allocate memory): they are decoded again" in caplog.text

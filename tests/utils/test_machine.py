@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from utils.errors import UserError
-from utils.machine import cores, free_memory, full_memory, memory_watch, resident_memory
+from utils.machine import cores, explain_out_of_memory, free_memory, out_of_memory_message, resident_memory
 
 MIB = 1 << 20
 
@@ -67,13 +67,13 @@ MACHINE = "the memory of this machine is full"
     ],
 )  # fmt: skip
 def test_what_was_full(error: Exception, words: str | None) -> None:
-    assert full_memory(error) == words
+    assert out_of_memory_message(error) == words
 
 
 def test_torch_says_so_here_in_words_that_we_know() -> None:
     with pytest.raises(RuntimeError) as raised:
         torch.empty(1 << 60, dtype=torch.uint8)
-    assert full_memory(raised.value).startswith(MACHINE)
+    assert out_of_memory_message(raised.value).startswith(MACHINE)
 
 
 def test_a_place_and_a_remedy_are_added() -> None:
@@ -81,8 +81,8 @@ def test_a_place_and_a_remedy_are_added() -> None:
         pytest.raises(
             UserError, match=r"^step 3: the memory of the GPU is full \(CUDA out of memory\): lower --batch$"
         ),
-        memory_watch("step 3", "lower --batch"),
+        explain_out_of_memory("step 3", "lower --batch"),
     ):
         raise torch.OutOfMemoryError("CUDA out of memory")
-    with pytest.raises(RuntimeError, match="shapes"), memory_watch("step 3", "lower --batch"):
+    with pytest.raises(RuntimeError, match="shapes"), explain_out_of_memory("step 3", "lower --batch"):
         raise RuntimeError("shapes")

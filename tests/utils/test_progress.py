@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from utils import progress
-from utils.progress import StepMeter, bar
+from utils.progress import StepMeter, progress_bar
 
 
 class Clock:
@@ -162,4 +162,4 @@ def test_the_last_values_of_a_bar_stay_on_the_terminal(
 
 
 def test_bar_passes_items_through() -> None:
-    assert list(bar([1, 2, 3], "reading")) == [1, 2, 3]
+    assert list(progress_bar([1, 2, 3], "reading")) == [1, 2, 3]

@@ -13,7 +13,7 @@ from utils.detect.detections import Detections
 from utils.detect.detector import Detector
 from utils.images.image_files import DamagedImageError
 from utils.labels.index import LabelIndex
-from utils.machine import cores, memory_watch
+from utils.machine import cores, explain_out_of_memory
 from utils.prefetch import prefetched
 from utils.progress import StepMeter
 
@@ -30,7 +30,7 @@ class _Prepared(NamedTuple):
 class _Batches:
     """Prepared images of an index, in its order, `size` at a time.
 
-    waited: s that iterations have waited for images to be prepared.
+    data_wait_seconds: s that iterations have waited for images to be prepared.
     """
 
     def __init__(self, detector: Detector, index: LabelIndex, size: int, threads: int) -> None:
@@ -76,7 +76,7 @@ def evaluate_detector(
     for batch in meter:
         started = time.perf_counter()
         good = [image for image in batch if image.image is not None]
-        with memory_watch(f"evaluation, step {meter.step}", "lower --batch or --imgsz"):
+        with explain_out_of_memory(f"evaluation, step {meter.step}", "lower --batch or --imgsz"):
             found = detector.detect([image.image for image in good]) if good else []
         for image, of_image in zip(good, found, strict=True):
             detections[image.number] = of_image if new_labels is None else of_image.relabeled(new_labels)

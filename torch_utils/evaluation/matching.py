@@ -35,8 +35,8 @@ class FlatGroundTruth:
 class Pairs:
     """Detections and boxes of the ground truth that overlap; sorted by detection, then by box."""
 
-    found: np.ndarray  # (P,) int64, row of Found
-    truth: np.ndarray  # (P,) int64, row of Truth
+    found: np.ndarray  # (P,) int64, row of FlatDetections
+    truth: np.ndarray  # (P,) int64, row of FlatGroundTruth
     ious: np.ndarray  # (P,) float64; with an ignored box: the covered part of the detection, as COCO has it
 
     def where(self, keep: np.ndarray) -> "Pairs":

@@ -1,4 +1,4 @@
-"""Signals that ask a run to end, and the time that asks it to save itself: wishes that a loop grants when it can."""
+"""Requests to save or stop a run: by signals, and by a timer. The training loop polls them between updates."""
 
 import enum
 import time
@@ -9,7 +9,7 @@ from utils.cli.stop_signal import StopSignal
 
 
 class Request(enum.IntEnum):
-    """What a loop is asked for between two updates; of several processes' wishes the highest holds in all."""
+    """Request to the training loop; of several processes' requests the highest holds in all."""
 
     NOTHING = 0
     SAVE = 1
@@ -17,10 +17,10 @@ class Request(enum.IntEnum):
 
 
 class SaveOrStop(StopSignal):
-    """Notes signals from `with` to its end, see StopSignal, and when the run was last saved.
+    """Records signals inside `with`, see StopSignal, and the time since the run was last saved.
 
     Args:
-        save_minutes: the run wishes to be saved when so much time has gone by since `saved` was called; None for never.
+        save_minutes: interval between saves; None for never.
     """
 
     def __init__(self, processes: Processes, save_minutes: float | None) -> None:
@@ -30,18 +30,18 @@ class SaveOrStop(StopSignal):
         self.saved()
 
     def saved(self) -> None:
-        """Begin to count the minutes anew."""
+        """Restart the timer."""
         self._saved_at = time.monotonic()
 
-    def wish(self) -> Request:
-        """What is wished now, the same in all processes: each has to ask at the same moments of the run."""
-        own = Request.NOTHING
+    def poll(self) -> Request:
+        """The current request, the same in all processes; every process calls this at the same step."""
+        request = Request.NOTHING
         if self.signal is not None:
-            own = Request.STOP
+            request = Request.STOP
         elif self._interval is not None and self.processes.is_main:
-            own = Request.SAVE if time.monotonic() - self._saved_at >= self._interval else own
-        return Request(highest(self.processes, own))
+            request = Request.SAVE if time.monotonic() - self._saved_at >= self._interval else request
+        return Request(highest(self.processes, request))
 
-    def stop(self, words: str) -> Interrupted:
-        """What to raise when the wish to stop is granted; `words`, which the main process tells, say what is saved."""
-        return self.interrupted(words)
+    def stop(self, message: str) -> Interrupted:
+        """The exception to raise on Request.STOP; the main process prints `message`, which says what is saved."""
+        return self.interrupted(message)

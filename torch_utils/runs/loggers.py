@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from utils.errors import MissingPackageError, UserError, requires_package
 
-if TYPE_CHECKING:  # each is imported by its sink alone
+if TYPE_CHECKING:  # each is imported by its logger alone
     from PIL.Image import Image
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ _MOST_METRICS, _MOST_PARAMS = 1000, 100  # of a batch, as MLflow's REST API has 
 _TRACKERS = {"wandb": "Weights & Biases", "mlflow": "MLflow"}  # module and flag -> its name
 
 
-class Sink(Protocol):
+class MetricsLogger(Protocol):
     """Takes what a run says after its epochs, which count from 1. Several threads may call it."""
 
     def scalars(self, row: Mapping[str, float], epoch: int) -> None:
@@ -51,8 +51,10 @@ def check_trackers(**wished: bool) -> None:
             )
 
 
-def open_sinks(folder: Path, options: Mapping[str, Any], *, first_epoch: int, wandb: bool, mlflow: bool) -> list[Sink]:
-    """The sinks of a run in `folder`.
+def open_loggers(
+    folder: Path, options: Mapping[str, Any], *, first_epoch: int, wandb: bool, mlflow: bool
+) -> list[MetricsLogger]:
+    """The loggers of a run in `folder`.
 
     Args:
         options: of the run, plain values by name.
@@ -61,16 +63,16 @@ def open_sinks(folder: Path, options: Mapping[str, Any], *, first_epoch: int, wa
     Raises:
         UserError: a tracker cannot start.
     """
-    sinks: list[Sink] = []
+    loggers: list[MetricsLogger] = []
     try:
-        sinks.append(InBackground("TensorBoard", TensorBoard(folder, first_epoch)))
+        loggers.append(InBackground("TensorBoard", TensorBoard(folder, first_epoch)))
     except MissingPackageError as error:
         log.warning("%s; training continues without it", error)
     if wandb:
-        sinks.append(InBackground("--wandb", WeightsAndBiases(folder, options)))
+        loggers.append(InBackground("--wandb", WeightsAndBiases(folder, options)))
     if mlflow:
-        sinks.append(InBackground("--mlflow", MLflow(folder, options)))
-    return sinks
+        loggers.append(InBackground("--mlflow", MLflow(folder, options)))
+    return loggers
 
 
 class TensorBoard:
@@ -84,13 +86,13 @@ class TensorBoard:
         self._writer = SummaryWriter(str(folder), purge_step=first_epoch + 1)
 
     def scalars(self, row: Mapping[str, float], epoch: int) -> None:
-        """See Sink."""
+        """See MetricsLogger."""
         for key, value in row.items():
             self._writer.add_scalar(key, value, epoch)
         self._writer.flush()
 
     def pictures(self, pictures: Mapping[str, bytes], epoch: int) -> None:
-        """See Sink."""
+        """See MetricsLogger."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         for name, data in pictures.items():  # as they are: add_image would take seconds to compress them again
@@ -100,7 +102,7 @@ class TensorBoard:
         self._writer.flush()
 
     def close(self) -> None:
-        """See Sink."""
+        """See MetricsLogger."""
         self._writer.close()
 
 
@@ -119,16 +121,16 @@ class WeightsAndBiases:
         self._run.define_metric("*", step_metric="epoch")
 
     def scalars(self, row: Mapping[str, float], epoch: int) -> None:
-        """See Sink."""
+        """See MetricsLogger."""
         self._run.log({"epoch": epoch, **_defined(row)})
 
     def pictures(self, pictures: Mapping[str, bytes], epoch: int) -> None:
-        """See Sink."""
+        """See MetricsLogger."""
         images = {name: self._image(_opened(data).convert("RGB")) for name, data in pictures.items()}
         self._run.log({"epoch": epoch, **images})
 
     def close(self) -> None:
-        """See Sink."""
+        """See MetricsLogger."""
         self._run.finish()
 
 
@@ -159,34 +161,34 @@ class MLflow:
             raise UserError(f"--mlflow: {where}: {first_line}: see MLFLOW_TRACKING_URI, or drop --mlflow") from None
 
     def scalars(self, row: Mapping[str, float], epoch: int) -> None:
-        """See Sink."""
+        """See MetricsLogger."""
         now = int(time.time() * 1000)
         metrics = [self._metric(_mlflow_name(key), value, now, epoch) for key, value in _defined(row).items()]
         for start in range(0, len(metrics), _MOST_METRICS):
             self._client.log_batch(self._run, metrics=metrics[start : start + _MOST_METRICS])
 
     def pictures(self, pictures: Mapping[str, bytes], epoch: int) -> None:
-        """See Sink."""
+        """See MetricsLogger."""
         for name, data in pictures.items():
             self._client.log_image(self._run, _opened(data).convert("RGB"), key=name, step=epoch)
 
     def close(self) -> None:
-        """See Sink."""
+        """See MetricsLogger."""
         self._client.set_terminated(self._run)
 
 
 class InBackground:
-    """A sink behind a network or on a disk: nobody waits for it but close(), and what fails there ends no run.
+    """A logger behind a network or on a disk: nobody waits for it but close(), and what fails there ends no run.
 
     Calls are made by a thread, in their order. One that fails is made again when the next comes, and once more by
     close(), so nothing is lost while a server restarts.
 
     Args:
-        name: of the sink, for messages.
+        name: of the logger, for messages.
     """
 
-    def __init__(self, name: str, sink: Sink) -> None:
-        self._name, self._sink = name, sink
+    def __init__(self, name: str, logger: MetricsLogger) -> None:
+        self._name, self._logger = name, logger
         self._calls: deque[Callable[[], None]] = deque()
         self._adding = threading.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
@@ -194,20 +196,20 @@ class InBackground:
         self._has_warned = False
 
     def scalars(self, row: Mapping[str, float], epoch: int) -> None:
-        """See Sink."""
-        self._add(partial(self._sink.scalars, dict(row), epoch))
+        """See MetricsLogger."""
+        self._add(partial(self._logger.scalars, dict(row), epoch))
 
     def pictures(self, pictures: Mapping[str, bytes], epoch: int) -> None:
-        """See Sink."""
-        self._add(partial(self._sink.pictures, dict(pictures), epoch))
+        """See MetricsLogger."""
+        self._add(partial(self._logger.pictures, dict(pictures), epoch))
 
     def close(self) -> None:
-        """See Sink."""
+        """See MetricsLogger."""
         self._finish()
         self._run(self._send)
         if self._calls:
             log.warning("%s: %d entries of the log could not be sent", self._name, len(self._calls))
-        self._run(self._sink.close)
+        self._run(self._logger.close)
         self._thread.shutdown()
 
     def _add(self, call: Callable[[], None]) -> None:

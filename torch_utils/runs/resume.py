@@ -1,5 +1,6 @@
-"""Going on with a run: its options, what they may change, its folder, and all that is restored."""
+"""Resume a run: its options, its folder, and the state of model, optimizer, scaler and random generators."""
 
+import logging
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,28 +17,22 @@ from torch_utils.runs.training_log import RESULTS
 from torch_utils.training.optimization import LR_SCALE
 from torch_utils.training.precision import Precision
 from torch_utils.training.training_state import TrainingState
+from utils.cli.flags import options_with
 from utils.cli.train_options import TrainOptions
 from utils.errors import UserError
+from utils.run_folder import TRAINING, given_folder, named_folder, numbered_folder
 
-_OWN = (LR_SCALE, "weight_decay", "fused", "foreach")  # of a parameter group: by options and device, not by the file
-# What is settled when a run starts: its weights, or the state of its optimizer, would not fit.
-_SETTLED = (
-    "freeze", "unfreeze", "layer_decay", "norm", "anchors", "anchor_sizes", "anchor_ratios", "head_width",
-    "class_agnostic",
-)  # fmt: skip
-# What a run keeps of the command that started it when another command goes on with it in the same folder.
-_OWN_OPTIONS = ("weights", "resume_training", "name", "project_dir", "data")
-_OVERRULED = {  # typed option -> saved ones that it makes void
-    "aug": ("flip", "mosaic", "multi_scale", "use_train_aug", "aug_config"),
-    "amp": ("precision",),
-    "precision": ("amp",),
-    "schedule": ("cosine_annealing", "milestones"),
-    "cosine_annealing": ("schedule", "milestones"),
-}
+# Of a parameter group: set by options and device, not by the checkpoint.
+_GROUP_SETTINGS = (LR_SCALE, "weight_decay", "fused", "foreach")
+log = logging.getLogger(__name__)
 
 
 def with_checkpoint(options: TrainOptions) -> tuple[TrainOptions, Mapping[str, Any] | None]:
-    """The checkpoint of --weights, and the options with those of the run that is resumed filled in."""
+    """Load the checkpoint of --weights; fill in the options of the run if it is resumed.
+
+    What is typed wins over what the run was started with; metadata of the flags says which options stay with a command
+    and which may not change in a run.
+    """
     if options.weights is None:
         if options.resume_training:
             raise UserError("--resume-training needs --weights outputs/training/NAME/last_model.pth")
@@ -51,33 +46,60 @@ def with_checkpoint(options: TrainOptions) -> tuple[TrainOptions, Mapping[str, A
     saved = {"model": checkpoint["model_name"]}
     if options.resume_training:
         _check_resumed(options, checkpoint)
-        dropped = {*_OWN_OPTIONS, *(old for new in options.given for old in _OVERRULED.get(new, ()))}
+        overrides = options_with(TrainOptions, "overrides")
+        dropped = {
+            *options_with(TrainOptions, "of_command"),
+            *(old for new in options.given for old in overrides.get(new, ())),
+        }
         saved = {k: v for k, v in checkpoint.get("options", {}).items() if k not in dropped} | saved
         saved |= recipe_of_older_run(checkpoint)
     return options.over(saved), checkpoint
 
 
 def _check_resumed(options: TrainOptions, checkpoint: Mapping[str, Any]) -> None:
-    """Refuse to change in mid-run what cannot be changed there."""
-    before = TrainOptions().over(checkpoint.get("options", {}))
-    for name in _SETTLED:
-        if name in options.given and getattr(options, name) != getattr(before, name):
+    """Refuse typed options that differ from the run's and cannot change in it."""
+    saved = TrainOptions().over(checkpoint.get("options", {}))
+    for name in options_with(TrainOptions, "fixed_in_run"):
+        if name in options.given and getattr(options, name) != getattr(saved, name):
             raise UserError(
                 f"--{name.replace('_', '-')} cannot change in a run that goes on: drop it, or start a new run from "
                 "these weights, without --resume-training"
             )
 
 
-def own_options(options: TrainOptions, checkpoint: Mapping[str, Any] | None, folder: Path) -> dict[str, Any]:
-    """Options that a checkpoint keeps of the command that started the run, when one in its folder goes on with it."""
+def options_of_first_command(
+    options: TrainOptions, checkpoint: Mapping[str, Any] | None, folder: Path
+) -> dict[str, Any]:
+    """Options of the command that started the run, which checkpoints keep when it is resumed in its own folder."""
     if not options.resume_training or folder.resolve() != Path(options.weights).parent.resolve():
         return {}
     saved = checkpoint.get("options", {})
-    return {name: saved[name] for name in _OWN_OPTIONS if name in saved}
+    return {name: saved[name] for name in options_with(TrainOptions, "of_command") if name in saved}
 
 
-def carry_over(old: Path, new: Path) -> None:
-    """Copy what a run has so far into the folder in which it goes on."""
+def run_folder(options: TrainOptions) -> Path:
+    """The folder of the resumed run, or a new one; a run resumed in another folder is copied there first."""
+    resumed = Path(options.weights).parent if options.resume_training else None
+    if options.project_dir:
+        requested = Path(options.project_dir)
+    else:
+        requested = TRAINING / options.name if options.name else resumed
+    if resumed is not None and requested.resolve() == resumed.resolve():
+        return resumed
+    if requested is None:
+        folder = numbered_folder(TRAINING)
+    elif options.project_dir:
+        folder = given_folder(requested, LAST)
+    else:
+        folder = named_folder(TRAINING, options.name)
+        if folder != requested:
+            log.info("%s holds an earlier run: this one goes to %s", requested, folder)
+    if resumed is not None:
+        _copy_run(resumed, folder)
+    return folder
+
+
+def _copy_run(old: Path, new: Path) -> None:
     for name in (RESULTS, BEST, LAST_WEIGHTS, LAST, *REPORT_FILES):
         if (old / name).is_file():
             shutil.copyfile(old / name, new / name)
@@ -90,13 +112,13 @@ def restore(
     precision: Precision,
     processes: Processes,
 ) -> TrainingState:
-    """Put trained weights, optimizer, scaler and random numbers back as they were saved, and return the state.
+    """Restore trained weights, optimizer, scaler and random generators, and return the state of the run.
 
     Args:
-        model: has the checkpoint's model_state_dict; if that is a moving average, the trained weights take its place.
+        model: has the checkpoint's model_state_dict; if that is a moving average, the trained weights replace it.
 
     Raises:
-        UserError: the run had another optimizer, or trained other parameters, or its state is damaged.
+        UserError: the run had another optimizer or other trained parameters, or its state is damaged.
     """
     saved = checkpoint["optimizer_state_dict"]
     try:
@@ -112,7 +134,7 @@ def restore(
         if checkpoint.get("scaler_state_dict"):
             precision.scaler.load_state_dict(checkpoint["scaler_state_dict"])
         rng = checkpoint.get("rng", [])
-        if len(rng) == processes.world_size:  # else the run changes hands, and draws new numbers
+        if len(rng) == processes.world_size:  # otherwise the processes keep their new seeds
             set_rng_state(rng[processes.rank])
         return TrainingState.from_checkpoint(checkpoint)
     except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
@@ -123,7 +145,7 @@ def restore(
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
-    """Load momenta and the like. What options and device decide of a group stays as the optimizer has it."""
+    """Load the optimizer's state; settings of a group that options and device decide stay as they are."""
     groups, saved_groups = optimizer.param_groups, saved["param_groups"]
     sizes, saved_sizes = ([len(group["params"]) for group in of] for of in (groups, saved_groups))
     if sizes != saved_sizes and sum(sizes) == sum(saved_sizes):
@@ -132,16 +154,16 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) 
             f"--layer-decay make {len(sizes)}: drop these flags, or start a new run, without --resume-training"
         )
     mixed = [
-        {**theirs, **{name: ours[name] for name in _OWN if name in ours}}
+        {**theirs, **{name: ours[name] for name in _GROUP_SETTINGS if name in ours}}
         for ours, theirs in zip(groups, saved_groups, strict=True)
     ]
     optimizer.load_state_dict({"state": saved["state"], "param_groups": mixed})
 
 
 def recipe_of_older_run(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """Options that a run had before there were flags for them, or other defaults, by what its optimizer has.
+    """Options of a run that is older than their flags or defaults, read from its optimizer's state.
 
-    It decayed all parameters, in one group or by stages. The predecessor's do not say their learning rate either.
+    Such a run decayed all parameters. A file of the predecessor does not store its learning rate either.
     """
     options = checkpoint.get("options", {})
     if "decay_all" in options:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from torch_utils.runs.loggers import Sink
+from torch_utils.runs.loggers import MetricsLogger
 from utils.files import write_text
 from utils.visualize.plots import plot_training
 
@@ -42,7 +42,7 @@ _REPORTS_SHARE = 0.05  # of a run's time, at most, that its thread spends on rep
 
 @dataclass(frozen=True)
 class WrittenReport:
-    """What the sinks get of a report that was written."""
+    """Numbers and pictures of a report, for the loggers."""
 
     numbers: Mapping[str, float]
     pictures: Mapping[str, bytes]  # name -> PNG or JPEG
@@ -54,9 +54,9 @@ class TrainingLog:
     An epoch that ends while it is still busy is left out; close() draws what the last one and the best one lack.
     """
 
-    def __init__(self, folder: Path, options: Mapping[str, Any], sinks: Sequence[Sink]) -> None:
+    def __init__(self, folder: Path, options: Mapping[str, Any], loggers: Sequence[MetricsLogger]) -> None:
         self.folder = folder
-        self.sinks = sinks
+        self.loggers = loggers
         write_text(folder / OPTIONS, yaml.safe_dump(dict(options), sort_keys=False))
         self._artist = ThreadPoolExecutor(1, thread_name_prefix="plots")
         self._drawing: list[Future[None]] = []
@@ -68,8 +68,8 @@ class TrainingLog:
     def write_epoch(self, history: Sequence[Mapping[str, float]]) -> None:
         """Write the run so far; its last row is the newest epoch."""
         write_text(self.folder / RESULTS, _csv(history))
-        for sink in self.sinks:
-            sink.scalars(history[-1], len(history))
+        for logger in self.loggers:
+            logger.scalars(history[-1], len(history))
 
     def keep_report(self, epoch: int, write: Callable[[], WrittenReport]) -> None:
         """Have the report of this epoch, the best so far, written when drawing starts; if that takes long, by close."""
@@ -88,8 +88,8 @@ class TrainingLog:
         self._go_on(hurry=False)
         self._finish_drawing()
         self._artist.shutdown()
-        for sink in self.sinks:
-            sink.close()
+        for logger in self.loggers:
+            logger.close()
 
     def _go_on(self, *, hurry: bool = True) -> None:
         """Give the thread what is still to be drawn, if it has nothing to do."""
@@ -113,9 +113,9 @@ class TrainingLog:
     def _write_report(self, epoch: int, write: Callable[[], WrittenReport]) -> None:
         started = time.monotonic()
         written = write()
-        for sink in self.sinks:
-            sink.scalars(written.numbers, epoch)
-            sink.pictures(written.pictures, epoch)
+        for logger in self.loggers:
+            logger.scalars(written.numbers, epoch)
+            logger.pictures(written.pictures, epoch)
         self._reporting += time.monotonic() - started
 
     def _finish_drawing(self) -> None:

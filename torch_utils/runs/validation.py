@@ -1,4 +1,4 @@
-"""What a run does between two epochs: measure, record, draw, and report the best epoch."""
+"""Between two epochs: evaluate, log, save, draw, and report the best epoch."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -18,14 +18,14 @@ log = logging.getLogger(__name__)
 
 
 class Validation:
-    """The validation of a run, of its moving average where it has one.
+    """Validation of a run: of its moving average if it has one, else of its model.
 
     Args:
         valid: loads the images of valid_index.
-        sample: loads the images of train_index whose mAP is measured too; None: none.
-        trained: what the epochs load, whose damaged images all processes are told of.
-        facts: about the run, for the report: name -> value.
-        single_batch: images of a batch, where each gets a picture of its own.
+        sample: loads the images of train_index whose mAP is measured too; None for none.
+        trained: the training loader, whose damaged images are logged.
+        info: about the run, for the report: name -> value.
+        single_batch: batch size of the predictions that get a picture each; None for none.
     """
 
     def __init__(
@@ -48,29 +48,29 @@ class Validation:
         self._report = partial(EpochReport, run.folder, valid_index, info)
         self._single_batch = single_batch
 
-    def after(self, done: EpochProgress) -> None:
-        """Measure mAP and losses of a whole epoch, and the mAP of the training sample; log and save the epoch."""
-        run, pause = self._run, partial(self._run.pause, lambda: done)
-        found = self._measure_valid(pause, losses=True)
+    def after(self, progress: EpochProgress) -> None:
+        """Measure mAP and losses on the validation images and mAP on the training sample; log and save the epoch."""
+        run, poll = self._run, partial(self._run.poll, lambda: progress)
+        found = self._measure_valid(poll, losses=True)
         train_maps = None
         if self._sample is not None:
-            metrics = self._measure(self._model, self._sample, self._train_index, sample=True, pause=pause).metrics
+            metrics = self._measure(self._model, self._sample, self._train_index, sample=True, on_batch=poll).metrics
             train_maps = metrics.ap, metrics.ap50
         share_faults(run.processes, self._trained, self._valid)
         state = run.state.after(
-            done.counted, found.metrics.ap, found.metrics.ap50,
-            val_losses=found.losses, train_maps=train_maps, kept=run.watch.in_a_row == 0,
+            progress.counted, found.metrics.ap, found.metrics.ap50,
+            val_losses=found.losses, train_maps=train_maps, kept=run.guard.in_a_row == 0,
         )  # fmt: skip
         report = self._report(found, state.epoch)
         run.record(state, partial(self._draw, report), report)
 
     def redraw(self) -> None:
-        """Measure again and draw: of a run that has nothing left to train."""
-        found = self._measure_valid(partial(self._run.pause, lambda: self._run.state.progress))
+        """Measure again and draw, for a run that has nothing left to train."""
+        found = self._measure_valid(partial(self._run.poll, lambda: self._run.state.progress))
         self._run.redraw(partial(self._draw, self._report(found, self._run.state.epoch)))
 
     def complete_report(self) -> None:
-        """Measure the best epoch again if it has no report: its run was killed before, or was the predecessor's."""
+        """Measure the best epoch again if it has no report: the run was killed before, or is the predecessor's."""
         run, model = self._run, self._run.updater.model
         best = None if run.has_report else best_without_report(run.folder / BEST, model, run.processes)
         if best is None:
@@ -81,11 +81,11 @@ class Validation:
         run.keep_report(self._report(self._measure(model, self._valid, self._valid_index), best["epoch"]))
 
     def _draw(self, report: EpochReport) -> None:
-        """Whatever the detector's scores are: what it would find at the best threshold."""
+        """Draw the detections above the best threshold."""
         write_prediction_pictures(
             self._run.folder, self._valid_index, report.found.detections, threshold=report.analysis.threshold,
             single_batch=self._single_batch,
         )  # fmt: skip
 
-    def _measure_valid(self, pause: Callable[[], None], *, losses: bool = False) -> Evaluation:
-        return self._measure(self._model, self._valid, self._valid_index, losses=losses, pause=pause)
+    def _measure_valid(self, poll: Callable[[], None], *, losses: bool = False) -> Evaluation:
+        return self._measure(self._model, self._valid, self._valid_index, losses=losses, on_batch=poll)

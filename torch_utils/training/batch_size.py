@@ -17,7 +17,7 @@ from torch_utils.training.precision import Precision
 from utils.errors import UserError
 from utils.loading.batch import Batch
 from utils.loading.size_rule import padded
-from utils.machine import full_memory
+from utils.machine import out_of_memory_message
 
 _USABLE = 0.85  # of the memory that is free: another image size fragments it, and others may want some
 _STEPS = 2  # the first makes the optimizer's state, with which the second has to fit
@@ -124,7 +124,7 @@ class _Trial:
         try:
             self._train(images)
         except (MemoryError, RuntimeError) as error:
-            if full_memory(error) is None:
+            if out_of_memory_message(error) is None:
                 raise
             return False
         finally:

@@ -19,7 +19,7 @@ from torch_utils.distributed import Processes
 from torch_utils.training.sampling import class_weights
 from utils.cli.train_options import TrainOptions
 from utils.errors import UserError
-from utils.labels.anchors import AnchorGrid, fit
+from utils.labels.anchors import AnchorGrid, fit_grid
 from utils.labels.index import LabelIndex
 
 
@@ -37,14 +37,14 @@ def make_model(options: TrainOptions, checkpoint: Mapping[str, Any] | None, num_
 def fit_anchors(model: FasterRCNN, options: TrainOptions, boxes: np.ndarray) -> str:
     """Fit the anchors to the training boxes where --anchors auto says so; what to log about them."""
     by_level, ratios = model.rpn.anchor_generator.sizes, model.rpn.anchor_generator.aspect_ratios[0]
-    shared_out = model.spec.one_anchor_size_per_level
-    sizes = tuple(chain.from_iterable(by_level)) if shared_out else by_level[0]
-    given = AnchorGrid(sizes, ratios, model.spec.levels, shared_out=shared_out)
+    split_by_level = model.spec.one_anchor_size_per_level
+    sizes = tuple(chain.from_iterable(by_level)) if split_by_level else by_level[0]
+    given = AnchorGrid(sizes, ratios, model.spec.levels, split_by_level=split_by_level)
     if options.anchors == "default" or options.resume_training:
-        return f"Anchors: {given.words(boxes)}"
-    fitted = fit(given, boxes)
+        return f"Anchors: {given.summary(boxes)}"
+    fitted = fit_grid(given, boxes)
     set_anchors(model, fitted.sizes, fitted.ratios)
-    return f"Anchors (--anchors auto): {fitted.words(boxes)}\n  before: {given.words(boxes)}"
+    return f"Anchors (--anchors auto): {fitted.summary(boxes)}\n  before: {given.summary(boxes)}"
 
 
 def weigh_classes(model: FasterRCNN, options: TrainOptions, index: LabelIndex) -> list[str]:

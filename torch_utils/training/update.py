@@ -1,4 +1,4 @@
-"""From losses to new weights: accumulation, scaling, clipping, and what happens to a loss that is not finite."""
+"""The optimizer step: gradient accumulation, loss scaling, clipping, and skipping of losses that are not finite."""
 
 import contextlib
 from collections.abc import Callable
@@ -16,19 +16,16 @@ from torch_utils.training.precision import Precision
 
 @dataclass
 class Updater:
-    """Takes the gradients of `accumulate` batches, fewer at the end of an epoch, for one update of the weights.
+    """Updates the weights with the mean gradient of `accumulate` batches (fewer at the end of an epoch).
 
-    An update whose loss or gradient is not finite, in any process, is left out in all: weights, optimizer, average and
-    batch norm's means and variances stay as they were. On a GPU that is decided there, and the host does not wait for
-    it; float16 gradients that are too large for their scale are no fault, but the update is left out and the scale
-    lowered.
+    An update whose loss or gradient is not finite in any process is skipped in all of them: weights, optimizer, moving
+    average and the statistics of batch norms stay as they were. A GPU decides this by itself; the host does not wait.
+    float16 gradients that overflow their scale are no fault: the update is skipped and the scale lowered.
 
     Args:
         model: what is saved, without wrappers; the optimizer has its parameters.
         clip: largest norm of the gradient over all parameters; what is longer is shortened.
         average: follows the model.
-
-    Attributes:
         pre_step_hook: called before the weights, the optimizer's state and the average change.
     """
 
@@ -40,8 +37,8 @@ class Updater:
     accumulate: int = 1
     clip: float | None = None
     average: MovingAverage | None = None
-    pre_step_hook: Callable[[], None] | None = field(default=None, init=False)
-    _batches: int = field(default=0, init=False)  # of the update that is under way
+    pre_step_hook: Callable[[], None] | None = None
+    _batches: int = field(default=0, init=False)  # of the current update
 
     def __post_init__(self) -> None:
         norms = [m for m in self.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
@@ -52,7 +49,7 @@ class Updater:
                 self._prepare_state(parameter)
 
     def start(self, update: int) -> float:
-        """Begin an update, counted from 0 over the whole run; its learning rate."""
+        """Start an update, counted from 0 over the whole run, and return its learning rate."""
         lr = self.schedule.at(update)
         set_learning_rate(self.optimizer, lr)
         self.optimizer.zero_grad(set_to_none=True)
@@ -61,13 +58,13 @@ class Updater:
         return lr
 
     def batch_of(self, network: nn.Module, *, last: bool) -> contextlib.AbstractContextManager[None]:
-        """The context for forward and backward pass of a batch: processes share gradients at the last of an update."""
+        """Context of a forward and backward pass; gradients are all-reduced at the last batch of an update."""
         self._batches += 1
         shares = last or not isinstance(network, nn.parallel.DistributedDataParallel)
         return contextlib.nullcontext() if shares else network.no_sync()
 
     def finish(self, update: int, losses: Tensor) -> Tensor:
-        """Change the weights by the mean gradient of the batches since `start`.
+        """Update the weights with the mean gradient of the batches since `start`.
 
         Args:
             losses: of these batches, any shape.
@@ -83,20 +80,20 @@ class Updater:
         norm = torch.stack(torch._foreach_norm(gradients)).norm()
         if self.clip is not None:
             torch._foreach_mul_(gradients, (self.clip / (norm + 1e-6)).clamp(max=1))
-        bad_loss = self._anywhere(~losses.isfinite().all())
-        left_out = bad_loss | ~norm.isfinite()  # the gradient is the same in all processes
+        bad_loss = self._any_process(~losses.isfinite().all())
+        skipped = bad_loss | ~norm.isfinite()  # the gradient is the same in all processes
         if self.pre_step_hook is not None:
             self.pre_step_hook()
-        self._step(left_out)
+        self._step(skipped)
         scaler.update()
         if self.average is not None:
-            self.average.follow(update, ~left_out)
+            self.average.follow(update, ~skipped)
         if not scaler.is_enabled():
-            return left_out
-        return bad_loss | (left_out & (scaler.scale(torch.ones_like(norm)) < 1))  # smaller than any that would help
+            return skipped
+        return bad_loss | (skipped & (scaler.scale(torch.ones_like(norm)) < 1))  # smaller than any that would help
 
     def stable_tensors(self) -> set[int]:
-        """Addresses (data_ptr) of the tensors that nothing changes between two updates."""
+        """Addresses (data_ptr) of the tensors that do not change between two updates."""
         tensors = [value for state in self.optimizer.state.values() for value in state.values()]
         tensors += self.model.parameters()
         if self.average is not None:
@@ -104,10 +101,10 @@ class Updater:
         return {tensor.data_ptr() for tensor in tensors if isinstance(tensor, Tensor)}
 
     def _prepare_state(self, parameter: nn.Parameter) -> None:
-        """Give a parameter's state what the fused kinds ask for and do not see to themselves.
+        """Prepare a parameter's state for the fused optimizers.
 
-        SGD's first step, if it is left out, would leave the momentum unset; and strides, of a state that was saved
-        on another device too, must be the parameter's.
+        A skipped first step of SGD would leave the momentum unset. Strides must equal the parameter's, also in a state
+        that was saved on another device.
         """
         state = self.optimizer.state[parameter]
         if isinstance(self.optimizer, torch.optim.SGD) and state.get("momentum_buffer") is None:
@@ -117,22 +114,22 @@ class Updater:
                 state[name] = _with_strides_of(parameter, value)
 
     @torch.no_grad()
-    def _step(self, left_out: Tensor) -> None:
+    def _step(self, skipped: Tensor) -> None:
         if self._fused:  # as torch's GradScaler tells such an optimizer; it looks at the flag on the device
             for parameter in _parameters(self.optimizer):
                 if parameter.grad is not None:
                     parameter.grad = _with_strides_of(parameter, parameter.grad)
-            self.optimizer.grad_scale, self.optimizer.found_inf = None, left_out.float()
+            self.optimizer.grad_scale, self.optimizer.found_inf = None, skipped.float()
             self.optimizer.step()
-        elif not left_out:
+        elif not skipped:
             self.optimizer.step()
         if self._statistics:
-            flat = torch.where(left_out, self._kept, _joined(self._statistics))
+            flat = torch.where(skipped, self._kept, _joined(self._statistics))
             parts = flat.split([s.numel() for s in self._statistics])
             torch._foreach_copy_(self._statistics, list(parts))
 
-    def _anywhere(self, flag: Tensor) -> Tensor:
-        """Whether the flag is set in some process."""
+    def _any_process(self, flag: Tensor) -> Tensor:
+        """() bool: whether the flag is set in any process."""
         if not self.processes.several:
             return flag
         number = flag.float()

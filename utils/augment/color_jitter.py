@@ -1,4 +1,4 @@
-"""Changes of color at the price of one: what is linear in red, green and blue is one matrix."""
+"""Color augmentation in one pass: all operations that are linear in red, green and blue become one matrix."""
 
 import math
 from typing import Any
@@ -9,9 +9,9 @@ import numpy as np
 
 _GRAY, _BRIGHTNESS_CONTRAST, _JITTER, _GAMMA = 0.1, 0.3, 0.3, 0.3  # probabilities
 # The defaults of Albumentations' RandomBrightnessContrast, ColorJitter and RandomGamma.
-_MORE_OR_LESS = 0.2
-_ANY_HUE = 0.5  # of a turn, to both sides
-_ROWS_APART = 7  # of the rows whose mean stands for the picture's; a JPEG's blocks have 8
+_RANGE = 0.2
+_HUE_RANGE = 0.5  # of a full turn, in both directions
+_ROW_STEP = 7  # rows between two that the mean is computed from; not 8, the height of a JPEG block
 _WHITE = 255.0
 _LUMA = np.array([0.299, 0.587, 0.114])  # of red, green and blue: ITU-R BT.601
 _RGB_TO_YIQ = np.array([_LUMA, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])  # NTSC, FCC 1953
@@ -20,12 +20,14 @@ _UNCHANGED = np.eye(3, 4)
 
 
 class ColorJitter(A.ImageOnlyTransform):
-    """Gray, brightness and contrast, color jitter and gamma, in this order, each with a probability of its own.
+    """Gray, brightness and contrast, color jitter and gamma, in this order, each with its own probability.
 
-    As Albumentations' ToGray, RandomBrightnessContrast, ColorJitter and RandomGamma with their defaults, but that
-    values are cut to 0..255 once, after all that is linear; that contrast is about the mean of every seventh row; and
-    that the hue is turned in YIQ: by a matrix, as DALI's ColorJitter does (https://docs.nvidia.com/deeplearning/dali),
-    where HSV takes two conversions of the picture.
+    Like Albumentations' ToGray, RandomBrightnessContrast, ColorJitter and RandomGamma with their defaults, except that
+
+    - values are clipped to 0..255 once, after all linear operations;
+    - contrast is changed around the mean of every seventh row;
+    - the hue is rotated in YIQ by a matrix, as in DALI's ColorJitter (https://docs.nvidia.com/deeplearning/dali), while
+      HSV needs two conversions of the image.
     """
 
     def get_params_dependent_on_data(
@@ -33,51 +35,51 @@ class ColorJitter(A.ImageOnlyTransform):
         params: dict[str, Any],  # noqa: ARG002 - Albumentations' signature
         data: dict[str, Any],
     ) -> dict[str, Any]:
-        """What to do: `matrix` (3, 4) float64 and `curve` (256,) uint8, None where nothing is to be done."""
+        """Draw the parameters: `matrix` (3, 4) float64 and `curve` (256,) uint8; None leaves the image unchanged."""
         random, uniform = self.py_random.random, self.py_random.uniform
         matrix = _UNCHANGED
         if random() < _GRAY:
             matrix = _then(matrix, np.tile(_LUMA, (3, 1)))
         if random() < _BRIGHTNESS_CONTRAST:
-            contrast, brightness = _around_one(uniform), uniform(-_MORE_OR_LESS, _MORE_OR_LESS)
+            contrast, brightness = _around_one(uniform), uniform(-_RANGE, _RANGE)
             matrix = _then(matrix, contrast * np.eye(3), brightness * _WHITE)
         if random() < _JITTER:
             brightness, contrast, saturation = (_around_one(uniform) for _ in range(3))
-            linear = _turned(uniform(-_ANY_HUE, _ANY_HUE)) @ _saturated(saturation) * brightness
+            linear = _hue_rotation(uniform(-_HUE_RANGE, _HUE_RANGE)) @ _saturation(saturation) * brightness
             matrix = _then(matrix, linear)
-            mean = cv2.mean(data["image"][::_ROWS_APART])[:3]
-            gray = _LUMA @ matrix @ (*mean, 1)  # of the picture so far
+            mean = cv2.mean(data["image"][::_ROW_STEP])[:3]
+            gray = _LUMA @ matrix @ (*mean, 1)  # after the operations so far
             matrix = _then(matrix, contrast * np.eye(3), (1 - contrast) * gray)
         curve = _gamma_curve(_around_one(uniform)) if random() < _GAMMA else None
         return {"matrix": None if matrix is _UNCHANGED else matrix, "curve": curve}
 
     def apply(self, img: np.ndarray, matrix: np.ndarray | None, curve: np.ndarray | None, **_: Any) -> np.ndarray:
-        """(H, W, 3) uint8 RGB with other colors."""
+        """Change the colors of (H, W, 3) uint8 RGB."""
         if matrix is not None:
             img = cv2.transform(img, matrix)
         return img if curve is None else cv2.LUT(img, curve)
 
 
 def _around_one(uniform: Any) -> float:
-    return uniform(1 - _MORE_OR_LESS, 1 + _MORE_OR_LESS)
+    return uniform(1 - _RANGE, 1 + _RANGE)
 
 
 def _then(matrix: np.ndarray, linear: np.ndarray, offset: float = 0.0) -> np.ndarray:
-    """The (3, 4) matrix followed by a (3, 3) one and an offset."""
+    """Compose the (3, 4) matrix with a (3, 3) one and an offset that follow it."""
     return linear @ matrix + np.array([0, 0, 0, offset])
 
 
-def _saturated(factor: float) -> np.ndarray:
-    """(3, 3): between gray, 0, and beyond the colors as they are, 1."""
+def _saturation(factor: float) -> np.ndarray:
+    """(3, 3) matrix that scales the saturation: 0 gives gray, 1 leaves colors unchanged."""
     return factor * np.eye(3) + (1 - factor) * _LUMA
 
 
-def _turned(hue: float) -> np.ndarray:
-    """(3, 3): the hue by so much of a turn, at the same luma."""
+def _hue_rotation(hue: float) -> np.ndarray:
+    """(3, 3) matrix that rotates the hue by this share of a full turn and keeps the luma."""
     sine, cosine = math.sin(math.tau * hue), math.cos(math.tau * hue)
     return _YIQ_TO_RGB @ np.array([[1, 0, 0], [0, cosine, -sine], [0, sine, cosine]]) @ _RGB_TO_YIQ
 
 
 def _gamma_curve(gamma: float) -> np.ndarray:
-    """(256,) uint8: each value to that power, black and white staying what they are."""
+    """(256,) uint8 lookup table that raises values in 0..1 to this power."""
     return np.rint((np.arange(256) / _WHITE) ** gamma * _WHITE).astype(np.uint8)

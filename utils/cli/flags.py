@@ -21,29 +21,44 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, NoReturn, TypeVar
 
-from utils.errors import USAGE, UserError, let_first_process_tell
+from utils.errors import USAGE, UserError, let_first_process_report
 from utils.text import did_you_mean
+from utils.version import versions
 
 AUTO = 0  # what `auto` is as a number, which the script finds
 OptionsType = TypeVar("OptionsType", bound="Options")
 _SWITCHES = (bool, bool | None)
 
 
-def flag(*names: str, default: Any = None, help: str, choices: Sequence[str] | None = None, metavar: str | None = None):
+def flag(
+    *names: str,
+    default: Any = None,
+    help: str,
+    choices: Sequence[str] | None = None,
+    metavar: str | None = None,
+    **metadata: Any,
+):
     """A dataclass field that is also a command-line flag.
 
     Without `default` it must be typed, unless its annotation allows None. The annotation parses it: `X | None` as X, a
-    tuple as one or more values, `Annotated[X, parse]` as `parse`. A name without a dash is for what has no flag.
+    tuple as one or more values, `Annotated[X, parse]` as `parse`. A name without a dash makes a positional argument.
+
+    Args:
+        metadata: further facts about the option, which `options_with` finds.
     """
-    return field(default=default, metadata={"names": names, "help": help, "choices": choices, "metavar": metavar})
+    metadata |= {"names": names, "help": help, "choices": choices, "metavar": metavar}
+    return field(default=default, metadata=metadata)
 
 
-def switch(*names: str, default: bool | None = False, help: str):
+def switch(*names: str, default: bool | None = False, help: str, **metadata: Any):
     """A bool field whose flag takes no value and flips the default; `--no-` before its name flips it back.
 
     With the default None, where the annotation is `bool | None`, one sees whether it was typed.
+
+    Args:
+        metadata: as in `flag`.
     """
-    return field(default=default, metadata={"names": names, "help": help})
+    return field(default=default, metadata=metadata | {"names": names, "help": help})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +66,13 @@ class Options:
     """Base of every script's options. `given` names the options that were typed, not defaulted."""
 
     given: frozenset[str] = frozenset()
+
+    def check(self) -> None:
+        """Refuse options that contradict each other or lack something, before anything heavy is imported.
+
+        Raises:
+            UserError: they do.
+        """
 
     def over(self: OptionsType, saved: Mapping[str, Any]) -> OptionsType:
         """These options on top of `saved` ones: what was typed wins, the rest is taken from `saved`.
@@ -69,6 +91,11 @@ class Options:
         """Plain values by option name, for YAML files and checkpoints."""
         values = {f.name: getattr(self, f.name) for f in _flag_fields(type(self))}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def options_with(options_class: type[Options], key: str) -> dict[str, Any]:
+    """Option name -> metadata `key` of its flag, for the flags that have it."""
+    return {f.name: f.metadata[key] for f in _flag_fields(options_class) if key in f.metadata}
 
 
 def parse_options(
@@ -96,11 +123,15 @@ def parse_options(
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """Its errors are one line, as those of the scripts are; of several processes, the first tells them."""
+    """Prints errors in one line, in the first process of a distributed run; knows --version."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.add_argument("--version", action=_PrintVersion, help="print the versions of everything that matters")
 
     def error(self, message: str) -> NoReturn:
         """See ArgumentParser."""
-        let_first_process_tell()
+        let_first_process_report()
         self.exit(USAGE, f"error: {message} (see {self.prog} --help)\n")
 
     def refuse(self, unknown: Sequence[str]) -> NoReturn:
@@ -110,6 +141,17 @@ class OneLineParser(argparse.ArgumentParser):
             self.error(f"{' '.join(unknown)!r} belongs to no flag")
         hints = (f"unknown flag {flag}{did_you_mean(flag, self._option_string_actions)}" for flag in flags)
         self.error(" ".join(hints))
+
+
+class _PrintVersion(argparse.Action):
+    """--version: ours, Python's, PyTorch's and the GPU's."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str = argparse.SUPPRESS, **options: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, **options)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        """See argparse.Action."""
+        parser.exit(message=f"{versions()}\n")
 
 
 def _flag_fields(options_class: type[Options]) -> list[dataclasses.Field]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Annotated
 
+from utils.cli.checks import check_data_yaml, check_input, check_weights
 from utils.cli.flags import (
     Fraction,
     NaturalFloat,
@@ -196,6 +197,13 @@ class EvalOptions(SwitchedSliceOptions, LoaderOptions, LabelOptions, DetectorOpt
     verbose: bool = switch("-v", "--verbose", help="a table with every class")
     output: str | None = flag("-o", "--output", metavar="DIR", help="results go to DIR, not outputs/evaluation/res_N")
 
+    def check(self) -> None:
+        """See Options: files that do not exist, flags of slices without --slice."""
+        super().check()
+        check_weights(self.weights)
+        check_data_yaml(self.data)
+        self.wants_slices()
+
 
 @dataclass(frozen=True, kw_only=True)
 class UseOptions(DetectorOptions):
@@ -227,6 +235,13 @@ class UseOptions(DetectorOptions):
     cuda_graphs: bool = switch(
         "--cuda-graphs", default=True, help="on a GPU: record a step and replay it (on by default; ONNX files: never)"
     )
+
+    def check(self) -> None:
+        """See Options: files that do not exist."""
+        super().check()
+        check_weights(self.weights)
+        check_data_yaml(self.data)
+        check_input(self.input)
 
 
 @dataclass(frozen=True)
@@ -322,6 +337,12 @@ class VideoOptions(SwitchedSliceOptions, TrackingOptions, UseOptions):
         "--reconnect", default=5, metavar="N", help="times in a row that a stream that broke off is opened again"
     )
 
+    def check(self) -> None:
+        """See Options: files that do not exist, flags of tracking and slices without --track and --slice."""
+        super().check()
+        self.wants_tracks()
+        self.wants_slices()
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions(MachineOptions):
@@ -341,9 +362,17 @@ class ExportOptions(MachineOptions):
     batch: PositiveInt = flag("-b", "--batch", default=1, metavar="N", help="images per call of the graph")
     half: bool = switch("--half", help="half-precision weights: half the size, boxes a little different")
     simplify: bool = switch("--simplify", default=True, help="make the graph smaller with onnxslim (on by default)")
-    check: tuple[str, ...] | None = flag(
+    check_images: tuple[str, ...] | None = flag(
         "--check", metavar="IMAGE", help="images on which the file must find what PyTorch finds; without it an example"
     )
+
+    def check(self) -> None:
+        """See Options: one of --weights and --model, files that do not exist."""
+        super().check()
+        if (self.weights is None) == (self.model is None):
+            raise UserError("give --weights of a checkpoint, or --model of one with COCO weights: one of both")
+        check_weights(self.weights)
+        check_data_yaml(self.data)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -352,6 +381,11 @@ class DataToolOptions(LabelOptions):
 
     data: str = flag("--data", metavar="YAML", help="the data set's YAML file")
     label_type: str = flag("--label-type", default="pascal_voc", choices=LABEL_TYPES, help="its label files")
+
+    def check(self) -> None:
+        """See Options: a YAML that does not exist."""
+        super().check()
+        check_data_yaml(self.data)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,62 +1,101 @@
-"""The frame of every script: options in, exit code out."""
+"""Command line and exit code of every script.
+
+if __name__ == "__main__":
+    OPTIONS = parse_command_line(TrainOptions, "Train a detector.")  # before the seconds that torch takes
+
+import torch
+...
+
+if __name__ == "__main__":
+    run_main(main, OPTIONS)
+"""
 
 import argparse
 import contextlib
-import inspect
 import runpy
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from utils.cli.flags import OneLineParser, Options, OptionsType, parse_options
-from utils.errors import USAGE, UserError, let_first_process_tell
-from utils.machine import full_memory
+from utils.errors import USAGE, UserError, let_first_process_report
+from utils.machine import out_of_memory_message
 
 _REMEDIES = "lower --batch or --imgsz, or choose a smaller --model"
-_SIGNALLED = 128  # and the signal's number: how shells say that it ended a process
+_SIGNALLED = 128  # plus the number of the signal that ended the process: the exit code of shells
 
 
 class Interrupted(Exception):
-    """A signal ended the work, which was put away first; the message, if any, says where."""
+    """A signal ended the work after it was saved; the message, if any, says where."""
 
-    def __init__(self, words: str, number: int) -> None:
-        super().__init__(words)
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
         self.exit_code = _SIGNALLED + number
 
 
-def run_script(
-    main: Callable[[OptionsType], None],
+def parse_command_line(
     options_class: type[OptionsType],
     description: str,
     *,
-    user_errors: tuple[type[Exception], ...] = (),
-    command: str | None = None,
-) -> NoReturn:
-    """Parse the command line, call main, and leave: UserError and `user_errors` become one line and exit code 2.
+    arguments: Sequence[str] | None = None,
+    program: str | None = None,
+) -> OptionsType:
+    """Parse and check the command line; scripts call this before they import torch.
+
+    A flag that does not parse, and options that contradict each other, become one line and exit code 2.
 
     Args:
-        command: the first word of the command line, where it chose this main.
+        arguments: without it those of this process.
+        program: name in the help; without it the script's.
     """
-    program, words = (f"{Path(sys.argv[0]).name} {command}", sys.argv[2:]) if command else (None, sys.argv[1:])
-    options = parse_options(options_class, description, words, program=program)
-    try:
+    options = parse_options(options_class, description, arguments, program=program)
+    with _one_line_errors():
+        options.check()
+    return options
+
+
+def parse_command(commands: Mapping[str, tuple[type[Options], str]], description: str) -> tuple[str, Options]:
+    """Parse `script.py COMMAND --flags`: the name of the command and its options.
+
+    Args:
+        commands: name -> its options and the sentence that describes it in the help.
+    """
+    parser = OneLineParser(
+        description=description, epilog="; ".join(f"{name}: {text}" for name, (_, text) in commands.items())
+    )
+    parser.add_argument("command", choices=commands, help="followed by --help: its flags")
+    command = parser.parse_args(sys.argv[1:2]).command
+    options_class, text = commands[command]
+    program = f"{Path(sys.argv[0]).name} {command}"
+    return command, parse_command_line(options_class, text, arguments=sys.argv[2:], program=program)
+
+
+def run_main(
+    main: Callable[[OptionsType], None], options: OptionsType, *, user_errors: tuple[type[Exception], ...] = ()
+) -> NoReturn:
+    """Call main and exit: UserError and `user_errors` become one line and exit code 2."""
+    with _one_line_errors(*user_errors):
         main(options)
+    sys.exit(0)
+
+
+@contextlib.contextmanager
+def _one_line_errors(*user_errors: type[Exception]) -> Iterator[None]:
+    try:
+        yield
     except (UserError, *user_errors) as error:
-        _tell(_last_words(error))
-        sys.exit(USAGE)
+        _exit_with(_last_line(error))
     except (MemoryError, RuntimeError) as error:
-        words = full_memory(error)
-        if words is None:
+        message = out_of_memory_message(error)
+        if message is None:
             raise
-        _tell(f"{words}: {_REMEDIES}")
-        sys.exit(USAGE)
+        _exit_with(f"{message}: {_REMEDIES}")
     except OSError as error:
         if error.filename is None:
             raise
-        _tell(f"{error.filename}: {error.strerror}")
-        sys.exit(USAGE)
+        _exit_with(f"{error.filename}: {error.strerror}")
     except Interrupted as error:
         if str(error):
             with contextlib.suppress(OSError):
@@ -65,46 +104,34 @@ def run_script(
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(_SIGNALLED + signal.SIGINT)
-    sys.exit(0)
-
-
-def run_commands(commands: Mapping[str, tuple[Callable[[Any], None], type[Options]]], description: str) -> NoReturn:
-    """A script with several mains: `script.py COMMAND --flags`. The docstring of each says what it does."""
-    parser = OneLineParser(
-        description=description,
-        epilog="; ".join(f"{name}: {inspect.getdoc(main)}" for name, (main, _) in commands.items()),
-    )
-    parser.add_argument("command", choices=commands, help="followed by --help: its flags")
-    command = parser.parse_args(sys.argv[1:2]).command
-    main, options_class = commands[command]
-    run_script(main, options_class, inspect.getdoc(main) or "", command=command)
 
 
 def run_other_script(script: str, *, weights: str, remedy: str) -> None:
-    """Run the script beside this one with the same command line: a door to it that has another name, which it says.
+    """Run the script beside this one with the same command line; this one is an alias of it.
 
     Args:
         script: its name without the suffix.
-        weights: what the value of --weights must end in; asking for --help needs none.
-        remedy: where to get such a file.
+        weights: suffix that the value of --weights must have; --help and --version need none.
+        remedy: how to get such a file.
     """
-    words = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    words.add_argument("-h", "--help", action="store_true")
-    words.add_argument("-w", "-mw", "--weights", default="")
-    given, _ = words.parse_known_args()
-    if not given.help and not given.weights.lower().endswith(weights):
-        _tell(f"--weights {given.weights or 'is missing'}: expected a file that ends in {weights}: {remedy}")
-        sys.exit(USAGE)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-h", "--help", action="store_true")
+    parser.add_argument("--version", action="store_true")
+    parser.add_argument("-w", "-mw", "--weights", default="")
+    given, _ = parser.parse_known_args()
+    if not (given.help or given.version or given.weights.lower().endswith(weights)):
+        _exit_with(f"--weights {given.weights or 'is missing'}: expected a file that ends in {weights}: {remedy}")
     runpy.run_module(script, run_name="__main__")
 
 
-def _tell(words: str) -> None:
-    let_first_process_tell()
-    print(f"error: {words}", file=sys.stderr)
+def _exit_with(message: str) -> NoReturn:
+    let_first_process_report()
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(USAGE)
 
 
-def _last_words(error: Exception) -> str:
-    """The message; of an error that a loader's worker raised, PyTorch makes a traceback that ends in it."""
+def _last_line(error: Exception) -> str:
+    """The message; PyTorch wraps the error of a loader's worker in a traceback that ends with it."""
     text = str(error)
     if "Original Traceback" in text:
         text = text.strip().splitlines()[-1].split(": ", 1)[-1]

@@ -1,9 +1,9 @@
 """The flags of train.py."""
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
-from utils.augment.policy import POLICIES, SCALES, AugmentationPolicy
+from utils.cli.checks import check_data_yaml, check_weights
 from utils.cli.flags import (
     Fraction,
     NaturalInt,
@@ -13,15 +13,13 @@ from utils.cli.flags import (
     PositiveIntOrAuto,
     Share,
     flag,
+    options_with,
     switch,
 )
 from utils.cli.options import LABEL_TYPES, LabelOptions, LoaderOptions, SliceGridOptions, refuse_without
 from utils.errors import UserError
 
-if TYPE_CHECKING:
-    from utils.augment.config import AugmentationConfig
-    from utils.labels.index import LabelIndex
-
+AUG_POLICIES = ("none", "default", "light", "strong")  # those of utils/augment/policy.py, as a test checks
 CACHES = ("auto", "ram", "disk", "off")
 NORMS = ("own", "frozen", "batch", "group")
 DETECTORS = ("fast", "torchvision")
@@ -48,7 +46,7 @@ class CacheOptions(Options):
 class DataOptions(LabelOptions):
     """data and model"""
 
-    data: str | None = flag("--data", metavar="YAML", help="the data set's YAML file")
+    data: str | None = flag("--data", metavar="YAML", help="the data set's YAML file", of_command=True)
     label_type: str = flag(
         "--label-type",
         default="pascal_voc",
@@ -63,7 +61,11 @@ class DataOptions(LabelOptions):
         help="README.md lists the names; timm/NAME and torchvision/NAME for any other backbone",
     )
     weights: str | None = flag(
-        "-w", "--weights", metavar="PTH", help="checkpoint to start from, or with --resume-training to go on with"
+        "-w",
+        "--weights",
+        metavar="PTH",
+        help="checkpoint to start from, or with --resume-training to go on with",
+        of_command=True,
     )
     pretrained: bool = switch(
         "--no-pretrained", default=True, help="start from random weights instead of published ones (no download)"
@@ -113,8 +115,11 @@ class RecipeOptions(Options):
         "--schedule",
         choices=SCHEDULES,
         help="of the learning rate; cosine ends at 1/100, step is a tenth after each milestone; without it constant",
+        overrides=("cosine_annealing", "milestones"),
     )
-    cosine_annealing: bool = switch("-ca", "--cosine-annealing", help="--schedule cosine")
+    cosine_annealing: bool = switch(
+        "-ca", "--cosine-annealing", help="--schedule cosine", overrides=("schedule", "milestones")
+    )
     milestones: tuple[PositiveInt, ...] | None = flag(
         "--milestones", metavar="E", help="epochs after which --schedule step falls; without it 2/3 and 8/9 of all"
     )
@@ -154,6 +159,7 @@ class RecipeOptions(Options):
         "--layer-decay",
         metavar="F",
         help="each stage of the backbone learns F times as fast as the next; without it 0.7 with --unfreeze, else 1",
+        fixed_in_run=True,
     )
     seed: NaturalInt = flag("--seed", default=0, help="seed of every random choice")
 
@@ -180,74 +186,100 @@ class NetworkOptions(Options):
     """network; checkpoints remember it"""
 
     freeze: NaturalInt | None = flag(
-        "--freeze", metavar="N", help="leave the first N stages of the backbone untrained; without it the model's own"
+        "--freeze",
+        metavar="N",
+        help="leave the first N stages of the backbone untrained; without it the model's own",
+        builds="freeze",
+        fixed_in_run=True,
     )
-    unfreeze: bool = switch("--unfreeze", help="train all of the backbone, also where the model freezes it")
+    unfreeze: bool = switch(
+        "--unfreeze", help="train all of the backbone, also where the model freezes it", fixed_in_run=True
+    )
     norm: str | None = flag(
         "--norm",
         choices=NORMS,
         help="batch norms of the backbone: as published (own), fixed, trained, or replaced by group norms",
+        builds="norm",
+        fixed_in_run=True,
     )
     anchors: str = flag(
-        "--anchors", default="default", choices=ANCHORS, help="auto: fit sizes and ratios to the training boxes"
+        "--anchors",
+        default="default",
+        choices=ANCHORS,
+        help="auto: fit sizes and ratios to the training boxes",
+        fixed_in_run=True,
     )
     anchor_sizes: tuple[PositiveFloat, ...] | None = flag(
-        "--anchor-sizes", metavar="PX", help="sides of square anchors; without it 32 64 128 256 512"
+        "--anchor-sizes",
+        metavar="PX",
+        help="sides of square anchors; without it 32 64 128 256 512",
+        builds="anchor_sizes",
+        fixed_in_run=True,
     )
     anchor_ratios: tuple[PositiveFloat, ...] | None = flag(
-        "--anchor-ratios", metavar="R", help="height / width of anchors; without it 0.5 1 2"
+        "--anchor-ratios",
+        metavar="R",
+        help="height / width of anchors; without it 0.5 1 2",
+        builds="aspect_ratios",
+        fixed_in_run=True,
     )
-    head_width: PositiveInt | None = flag("--head-width", metavar="N", help="outputs of the box head")
+    head_width: PositiveInt | None = flag(
+        "--head-width", metavar="N", help="outputs of the box head", builds="head_width", fixed_in_run=True
+    )
     class_agnostic: bool = switch(
-        "--class-agnostic", help="one box regression for all classes, not one each (not the flag of merging slices)"
+        "--class-agnostic",
+        help="one box regression for all classes, not one each (not the flag of merging slices)",
+        builds="class_agnostic",
+        fixed_in_run=True,
     )
     rois_per_image: PositiveInt | None = flag(
         "--rois-per-image",
         metavar="N",
         help="proposals per image that train the box head; fewer is faster; without it 512",
+        builds="rois_per_image",
     )
     proposals: PositiveInt | None = flag(
         "--proposals",
         metavar="N",
         help="proposals per image that the RPN hands on; without it mostly 2000 in training, 1000 in use",
+        builds="proposals",
     )
     rpn_nms: Fraction | None = flag(
-        "--rpn-nms", metavar="IOU", help="proposals that overlap more are dropped; without it 0.7"
+        "--rpn-nms", metavar="IOU", help="proposals that overlap more are dropped; without it 0.7", builds="rpn_nms"
     )
     nms: Fraction | None = flag(
-        "--nms", metavar="IOU", help="detections of a class that overlap more are dropped; without it 0.5"
+        "--nms", metavar="IOU", help="detections of a class that overlap more are dropped; without it 0.5", builds="nms"
     )
     detections: PositiveInt | None = flag(
-        "--max-detections", metavar="N", help="detections per image at most; without it 100"
+        "--max-detections", metavar="N", help="detections per image at most; without it 100", builds="detections"
     )
     activation_checkpointing: bool = switch(
-        "--activation-checkpointing", help="less memory, slower: transformers and timm/ models"
+        "--activation-checkpointing",
+        help="less memory, slower: transformers and timm/ models",
+        builds="activation_checkpointing",
     )
     detector: str | None = flag(
         "--detector",
         choices=DETECTORS,
         help="torchvision: compute with torchvision's own code around the same layers, the reference, slower",
+        builds="detector",
     )
 
-    def network(self) -> dict[str, Any]:
-        """What is wished of the network, as arguments of models.BuildOptions."""
-        wishes = {name: getattr(self, name) for name in _NETWORK}
-        wishes["aspect_ratios"] = self.anchor_ratios
+    def build_arguments(self) -> dict[str, Any]:
+        """Arguments of models.building.build_options.BuildOptions that these options set.
+
+        Raises:
+            UserError: --freeze and --unfreeze contradict each other.
+        """
         if self.unfreeze and self.freeze:
             raise UserError(f"--unfreeze contradicts --freeze {self.freeze}: drop one of them")
-        if self.unfreeze:
-            wishes["freeze"] = 0
+        names = options_with(NetworkOptions, "builds")
+        values = {name: 0 if name == "freeze" and self.unfreeze else getattr(self, name) for name in names}
         return {
-            name: value
-            for name, value in wishes.items()
+            names[name]: value
+            for name, value in values.items()
             if name in self.given or (value is not None and value is not False)
         }
-
-
-_NETWORK = (
-    "freeze", "norm", "anchor_sizes", "head_width", "class_agnostic", "rois_per_image", "proposals", "rpn_nms", "nms",
-    "detections", "activation_checkpointing", "detector",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,8 +289,9 @@ class AugmentationOptions(Options):
     aug: str = flag(
         "--aug",
         default="default",
-        choices=tuple(POLICIES),
+        choices=AUG_POLICIES,
         help="what happens to training images, see README.md; the flags below change parts of it",
+        overrides=("flip", "mosaic", "multi_scale", "use_train_aug", "aug_config"),
     )
     flip: Fraction | None = flag(
         "--flip", metavar="P", help="probability of a left-right flip; 0 where left and right differ"
@@ -275,14 +308,6 @@ class AugmentationOptions(Options):
         "-vt", "--vis-transformed", help="show the first training samples as the network will see them"
     )
 
-    def policy(self, config: "AugmentationConfig | None") -> AugmentationPolicy:
-        """The policy of --aug with what the other flags say; `config` is the content of --aug-config."""
-        policy = replace(POLICIES[self.aug], config=config)
-        single = {"flip": self.flip, "mosaic": self.mosaic, "photometric": self.use_train_aug}
-        if self.multi_scale is not None:
-            single["scales"] = SCALES if self.multi_scale else (1.0, 1.0)
-        return replace(policy, **{name: value for name, value in single.items() if value is not None})
-
 
 @dataclass(frozen=True, kw_only=True)
 class SliceTrainOptions(SliceGridOptions):
@@ -295,32 +320,26 @@ class SliceTrainOptions(SliceGridOptions):
         "--slice-empty", default=0.1, metavar="F", help="slices without objects, at most this fraction of those with"
     )
 
-    def with_slices(self, index: "LabelIndex", seed: int) -> "LabelIndex":
-        """The images to train on: those of the index, and with --slice-train slices of them.
-
-        Raises:
-            UserError: flags of slices were typed without --slice-train, or slices are too many.
-        """
+    def check(self) -> None:
+        """See Options: flags of slices need --slice-train."""
+        super().check()
         if not self.slice_train:
             refuse_without("--slice-train", self, SliceTrainOptions, "slices")
-            return index
-        from utils.slicing.grid import Slices
-        from utils.slicing.training_slices import slice_index
-
-        slices = Slices(self.slice_height, self.slice_width, self.overlap_height_ratio, self.overlap_width_ratio)
-        return slice_index(index, slices, empty=self.slice_empty, seed=seed)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(Options):
     """run"""
 
-    name: str | None = flag("-n", "--name", help="results go to outputs/training/NAME, not outputs/training/res_N")
-    project_dir: str | None = flag("--project-dir", metavar="DIR", help="results go to DIR itself")
+    name: str | None = flag(
+        "-n", "--name", help="results go to outputs/training/NAME, not outputs/training/res_N", of_command=True
+    )
+    project_dir: str | None = flag("--project-dir", metavar="DIR", help="results go to DIR itself", of_command=True)
     resume_training: bool = switch(
         "-r",
         "--resume-training",
         help="go on with the run of -w .../last_model.pth; its options hold where none is typed",
+        of_command=True,
     )
     save_minutes: PositiveFloat | None = flag(
         "--save-minutes", default=15.0, metavar="M", help="save the run in mid-epoch too, every M minutes"
@@ -336,11 +355,14 @@ class RunOptions(Options):
 class DistributedOptions(LoaderOptions):
     """precision and processes"""
 
-    amp: bool = switch("--amp", help="mixed precision: bfloat16, or float16 where the GPU has no bfloat16")
+    amp: bool = switch(
+        "--amp", help="mixed precision: bfloat16, or float16 where the GPU has no bfloat16", overrides=("precision",)
+    )
     precision: str | None = flag(
         "--precision",
         choices=PRECISIONS,
         help="number format; tf32 and fp16 for GPUs; without it fp32, with GPUs' own convolutions",
+        overrides=("amp",),
     )
     compile: bool = switch("--compile", help="compile the backbone: slow to start, and then faster")
     sync_bn: bool = switch("--sync-bn", help="batch norm over all GPUs of a distributed run")
@@ -362,3 +384,15 @@ class TrainOptions(
     DataOptions,
 ):
     """Options of train.py."""
+
+    def check(self) -> None:
+        """See Options: --data or a run to resume, files that exist, flags that fit together."""
+        super().check()
+        if self.resume_training and self.weights is None:
+            raise UserError("--resume-training needs --weights outputs/training/NAME/last_model.pth")
+        if self.data is None and not self.resume_training:
+            raise UserError("--data is missing: give a data set's YAML file, such as --data data_configs/demo.yaml")
+        check_data_yaml(self.data)
+        check_weights(self.weights)
+        self.schedule_kind()
+        self.build_arguments()

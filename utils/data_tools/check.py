@@ -11,15 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from utils.errors import DataError
-from utils.images.file_lists import Files, find_files
+from utils.images.file_lists import FileList, find_files
 from utils.images.image_files import is_image_name, read_image
 from utils.images.near_duplicates import fingerprints, near_pairs, same_bytes
 from utils.images.notes import ALPHA, CMYK, EXIF, FRAMES, GRAY, HUGE, SIXTEEN_BITS, image_notes
 from utils.labels.boxes import CLIPPED, NO_AREA, NOT_FINITE, OUTSIDE, SWAPPED, repeated_boxes
 from utils.labels.data_config import SPLITS, DataConfig, Split
-from utils.labels.index import SplitFiles, SplitReading, class_hints, find_split, read_files
+from utils.labels.index import SplitContent, SplitFiles, class_hints, find_split, read_files
 from utils.labels.readers import READERS, UNKNOWN
-from utils.progress import bar
+from utils.progress import progress_bar
 
 STOPS, DROPPED, MENDED, NOTHING = "stops", "dropped", "mended", "nothing"
 
@@ -118,7 +118,7 @@ class DataCheck:
     classes: tuple[str, ...]
     splits: dict[str, SplitSummary]
     problems: list[Problem]  # by split, most serious first
-    readings: Mapping[str, SplitReading] = field(repr=False)  # what was read, for pictures of it
+    readings: Mapping[str, SplitContent] = field(repr=False)  # what was read, for pictures of it
 
     @property
     def stops(self) -> bool:
@@ -178,7 +178,7 @@ def check_data(
         files, faults = _find(config, name, label_type)
         problems += [Problem(name, BAD_SPLIT, str(config.path), fault) for fault in faults]
         reading = readings[name] = read_files(files, f"Reading {name} labels")
-        mended, keep, box_problems = reading.mended()
+        mended, keep, box_problems = reading.repaired_boxes()
         summaries[name] = _summary(config, name, reading, keep)
         if name in config.splits:
             place = _Places(name, config.splits[name], label_type)
@@ -232,10 +232,10 @@ def _find(config: DataConfig, name: str, label_type: str) -> tuple[SplitFiles, l
         images = find_files(folder, is_image_name) if split else []
     except OSError:
         images = []
-    return SplitFiles(Files(folder, images), None, np.full(len(images), -1)), list(faults)
+    return SplitFiles(FileList(folder, images), None, np.full(len(images), -1)), list(faults)
 
 
-def _summary(config: DataConfig, name: str, reading: SplitReading, keep: np.ndarray) -> SplitSummary:
+def _summary(config: DataConfig, name: str, reading: SplitContent, keep: np.ndarray) -> SplitSummary:
     keep = keep & (reading.labels != UNKNOWN)
     per_class = np.bincount(reading.labels[keep], minlength=len(config.classes)).tolist()
     per_image = np.bincount(reading.image_of_box[keep], minlength=len(reading.images)).tolist()
@@ -253,10 +253,10 @@ def _summary(config: DataConfig, name: str, reading: SplitReading, keep: np.ndar
     )
 
 
-def _file_problems(place: _Places, reading: SplitReading) -> Iterator[Problem]:
+def _file_problems(place: _Places, reading: SplitContent) -> Iterator[Problem]:
     """What is wrong with whole files, and entries of label files."""
     files, names = reading.files, reading.label_names
-    for image, label_name, message in reading.broken:
+    for image, label_name, message in reading.unreadable:
         what = message.removeprefix(f"{place.folders.labels / label_name if label_name else image}:")
         what = f"line {what}" if what[:1].isdigit() else what.strip()
         if label_name:
@@ -267,12 +267,12 @@ def _file_problems(place: _Places, reading: SplitReading) -> Iterator[Problem]:
         yield place.of_all_labels(ROW_DROPPED, note)
     for image, note in reading.notes:
         yield place.of_labels(ROW_DROPPED if note.endswith("dropped") else ROW_MENDED, names[image], note)
-    for name in files.without_image:  # of files in a folder, or of images in COCO's json
+    for name in files.labels_without_image:  # of files in a folder, or of images in COCO's json
         is_file = place.label_type in READERS
         yield place.of_labels(NO_IMAGE, name) if is_file else place.of_all_labels(NO_IMAGE, name)
-    for entry in files.not_there:
+    for entry in files.missing_images:
         yield Problem(place.split, NOT_THERE, *entry.split(": ", 1))
-    for name in files.not_listed:
+    for name in files.unlisted_images:
         yield Problem(place.split, NOT_LISTED, str(files.images.folder / name), "", name)
     for image, name in enumerate(names):
         if name is None and files.labels:
@@ -282,7 +282,7 @@ def _file_problems(place: _Places, reading: SplitReading) -> Iterator[Problem]:
         yield place.of_labels(SIZE, names[image], f"{width}x{height}, {reading.images.names[image]} is {own}")
     for name in find_files(files.images.folder, _is_of_another_format) if len(files.images) else ():
         yield place.of_image(FORMAT, name, "save it as .jpg or .png")
-    for name in files.labels.doubles if files.labels else ():
+    for name in files.labels.duplicates if files.labels else ():
         yield place.of_labels(TWO_LABELS, name, "only the other is read")
 
 
@@ -291,7 +291,7 @@ def _is_of_another_format(name: str) -> bool:
 
 
 def _class_problems(
-    place: _Places, reading: SplitReading, classes: Sequence[str], *, drop_unknown: bool
+    place: _Places, reading: SplitContent, classes: Sequence[str], *, drop_unknown: bool
 ) -> Iterator[Problem]:
     hints = class_hints(reading.unknown, classes)
     for name, images in reading.unknown.items():
@@ -301,7 +301,7 @@ def _class_problems(
 
 
 def _box_problems(
-    place: _Places, reading: SplitReading, classes: Sequence[str], problems: np.ndarray
+    place: _Places, reading: SplitContent, classes: Sequence[str], problems: np.ndarray
 ) -> Iterator[Problem]:
     """One for every box that is mended or dropped."""
     for box in np.flatnonzero(problems != "").tolist():
@@ -310,7 +310,7 @@ def _box_problems(
         yield _of_box(place, reading, BOXES[problems[box]], box, f" ({name}{corners})")
 
 
-def _repeated(place: _Places, reading: SplitReading, boxes: np.ndarray, wanted: np.ndarray) -> Iterator[Problem]:
+def _repeated(place: _Places, reading: SplitContent, boxes: np.ndarray, wanted: np.ndarray) -> Iterator[Problem]:
     rows = np.flatnonzero(wanted)
     twins = repeated_boxes(reading.image_of_box[rows], reading.labels[rows], boxes[rows])
     for other in np.flatnonzero(twins >= 0).tolist():
@@ -318,23 +318,23 @@ def _repeated(place: _Places, reading: SplitReading, boxes: np.ndarray, wanted: 
         yield _of_box(place, reading, REPEATED, int(rows[other]), f" is box {first} again")
 
 
-def _of_box(place: _Places, reading: SplitReading, kind: str, box: int, what: str) -> Problem:
+def _of_box(place: _Places, reading: SplitContent, kind: str, box: int, what: str) -> Problem:
     name = reading.label_names[reading.image_of_box[box]]
     return place.of_labels(kind, name, f"box {_number_in_image(reading, box)}{what}")
 
 
-def _number_in_image(reading: SplitReading, box: int) -> int:
+def _number_in_image(reading: SplitContent, box: int) -> int:
     """From 1, among the boxes that its label file has."""
     return box - int(np.searchsorted(reading.image_of_box, reading.image_of_box[box])) + 1
 
 
-def _image_problems(place: _Places, reading: SplitReading) -> Iterator[Problem]:
-    for image, path in enumerate(bar(reading.images, f"Looking at {place.split} images")):
+def _image_problems(place: _Places, reading: SplitContent) -> Iterator[Problem]:
+    for image, path in enumerate(progress_bar(reading.images, f"Looking at {place.split} images")):
         for kind, what in image_notes(path, as_stored=bool(reading.as_stored[image])):
             yield place.of_image(kind, reading.images.names[image], what)
 
 
-def _shared_labels(places: Mapping[str, _Places], readings: Mapping[str, SplitReading]) -> Iterator[Problem]:
+def _shared_labels(places: Mapping[str, _Places], readings: Mapping[str, SplitContent]) -> Iterator[Problem]:
     """Images of one stem, within a split or in two whose labels are in one folder."""
     first: dict[tuple[Path, str], Path] = {}
     for name, place in places.items():
@@ -346,7 +346,7 @@ def _shared_labels(places: Mapping[str, _Places], readings: Mapping[str, SplitRe
                     yield place.of_image(SHARED, image, f"{label_name} is that of {other} too")
 
 
-def _copies(places: Mapping[str, _Places], readings: Mapping[str, SplitReading], near: bool) -> Iterator[Problem]:
+def _copies(places: Mapping[str, _Places], readings: Mapping[str, SplitContent], near: bool) -> Iterator[Problem]:
     """Images that are there more than once, each named once a split that has it before; and what cannot be decoded."""
     paths = [path for name in places for path in readings[name].images]
     found_at = [(name, image) for name in places for image in range(len(readings[name].images))]

@@ -12,12 +12,12 @@ import yaml
 from utils.errors import UserError
 from utils.files import write_text
 from utils.images.file_lists import stem
-from utils.images.orientation import copy_upright
+from utils.images.orientation import copy_with_normal_orientation
 from utils.labels.data_config import DataConfig
 from utils.labels.index import LabelIndex, open_index
 from utils.labels.sources import COCO
 from utils.labels.writers import write_coco, write_voc, write_yolo
-from utils.progress import bar
+from utils.progress import progress_bar
 from utils.run_folder import given_folder
 
 CONFIG = "data_config.yaml"  # for this pipeline
@@ -151,10 +151,10 @@ def _own_names(names: Sequence[str]) -> Sequence[str]:
 
 def _copy_images(copy: _Copy, split_name: str) -> None:
     copy.images.mkdir(parents=True, exist_ok=True)
-    for i in bar(range(len(copy.index)), f"Copying {split_name} images"):
+    for i in progress_bar(range(len(copy.index)), f"Copying {split_name} images"):
         path = copy.images / copy.names[i]
         path.parent.mkdir(parents=True, exist_ok=True)
-        (copy_upright if copy.index.as_stored[i] else shutil.copyfile)(copy.index.path(i), path)
+        (copy_with_normal_orientation if copy.index.as_stored[i] else shutil.copyfile)(copy.index.path(i), path)
 
 
 def _write_voc(copy: _Copy) -> None:

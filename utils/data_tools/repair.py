@@ -12,7 +12,7 @@ from utils.data_tools import check as kinds
 from utils.data_tools.check import DataCheck
 from utils.data_tools.convert import write_splits
 from utils.errors import DataError
-from utils.images.file_lists import Files
+from utils.images.file_lists import FileList
 from utils.images.near_duplicates import same_bytes
 from utils.images.notes import ALPHA, CMYK, EXIF, FRAMES, GRAY, HUGE, SIXTEEN_BITS
 from utils.labels.boxes import CLIPPED, NO_AREA, NOT_FINITE, OUTSIDE, SWAPPED, repeated_boxes
@@ -90,7 +90,7 @@ def _selected(index: LabelIndex, images: np.ndarray, boxes: np.ndarray) -> Label
     counts = np.bincount(owner[rows], minlength=len(index))[images]
     return replace(
         index,
-        files=Files(index.folder, (index.files.names[i] for i in np.flatnonzero(images).tolist())),
+        files=FileList(index.folder, (index.files.names[i] for i in np.flatnonzero(images).tolist())),
         sizes=index.sizes[images],
         as_stored=index.as_stored[images],
         offsets=np.concatenate([[0], np.cumsum(counts)]),

@@ -16,7 +16,7 @@ from utils.files import write_text
 from utils.labels.anchors import Anchors
 from utils.labels.data_config import SPLITS
 from utils.loading.size_rule import SizeRule
-from utils.progress import bar
+from utils.progress import progress_bar
 from utils.text import counted
 from utils.visualize.html import listed, percent, table, text
 from utils.visualize.pages import page, tiles
@@ -135,7 +135,7 @@ class _Page:
             return '<p class="none">There are no boxes.</p>'
         anchors = self.anchors
         small, large = int((every < anchors.small).sum()), int((every > anchors.large).sum())
-        fit = anchors.best_overlap(np.concatenate(list(sides.values()))) >= _FITS
+        fit = anchors.best_iou(np.concatenate(list(sides.values()))) >= _FITS
         words = (
             f"<p>Sizes are those that the network sees: images resized to {self.rule}. "
             f"<b>{percent(small, len(every))}</b> of the boxes are smaller than half the smallest anchor "
@@ -201,7 +201,7 @@ class _Page:
             chosen = typical_images(split, _SAMPLES)
             drawn = [
                 album.sample(self.checked.readings[name], split, image, names)
-                for image in bar(chosen, f"Drawing {name} samples")
+                for image in progress_bar(chosen, f"Drawing {name} samples")
             ]
             shown = set(np.concatenate([split.labels[split.rows(i)] for i in chosen]).tolist()) if chosen else set()
             there = set(np.unique(split.labels).tolist())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from utils.data_tools.check import DROPPED, KINDS, MENDED, NOTHING, STOPS, DataCheck, Problem
 from utils.data_tools.thumbnails import Album, Target, find_targets
-from utils.progress import bar
+from utils.progress import progress_bar
 from utils.text import counted
 from utils.visualize.html import text
 
@@ -32,7 +32,7 @@ def problems_section(checked: DataCheck, album: Album, limit: int) -> str:
     shown = {kind: of_kind[kind][: min(limit, _MOST_SHOWN)] for kind in kinds}
     targets = find_targets(checked, (problem for problems in shown.values() for problem in problems))
     parts = []
-    for kind in bar(kinds, "Drawing problems"):
+    for kind in progress_bar(kinds, "Drawing problems"):
         cards = "".join(_card(checked, album, problem, targets[problem]) for problem in shown[kind])
         rest = _list(of_kind[kind][len(shown[kind]) :])
         is_open = " open" if KINDS[kind] == STOPS or kind == kinds[0] else ""

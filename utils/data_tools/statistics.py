@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from utils.labels.index import SplitReading
+from utils.labels.index import SplitContent
 from utils.labels.readers import UNKNOWN
 from utils.loading.size_rule import SizeRule
 
@@ -44,9 +44,9 @@ class SplitBoxes:
         return slice(*np.searchsorted(self.image_of_box, (image, image + 1)).tolist())
 
 
-def training_boxes(reading: SplitReading, rule: SizeRule) -> SplitBoxes:
+def training_boxes(reading: SplitContent, rule: SizeRule) -> SplitBoxes:
     """What a training with this size rule would get of a split."""
-    mended, keep, _ = reading.mended()
+    mended, keep, _ = reading.repaired_boxes()
     keep = keep & (reading.labels != UNKNOWN)
     unique, which = np.unique(reading.sizes, axis=0, return_inverse=True)
     seen = np.array([rule.network_size(*size) for size in unique.tolist()], np.int64).reshape(-1, 2)

@@ -12,7 +12,7 @@ from utils.data_tools.check import DataCheck, Problem
 from utils.data_tools.statistics import SplitBoxes
 from utils.errors import DataError
 from utils.images.image_files import is_image_name, read_image
-from utils.labels.index import SplitReading
+from utils.labels.index import SplitContent
 from utils.labels.readers import UNKNOWN
 from utils.visualize.drawing import draw_truth
 from utils.visualize.html import text
@@ -43,7 +43,7 @@ class Album:
     def __init__(self) -> None:
         self._left = _BYTES
 
-    def sample(self, reading: SplitReading, split: SplitBoxes, image: int, classes: tuple[str, ...]) -> str | None:
+    def sample(self, reading: SplitContent, split: SplitBoxes, image: int, classes: tuple[str, ...]) -> str | None:
         """An <img> of an image with the boxes that a training gets of it; None where there is none to be had."""
         pixels = _pixels(reading, image)
         if pixels is None:
@@ -56,7 +56,7 @@ class Album:
         size = f'width="{small.shape[1]}" height="{small.shape[0]}"'
         return uri and f'<img loading="lazy" src="{uri}" alt="{alt}" {size}>'
 
-    def thumbnail(self, target: Target, reading: SplitReading) -> str | None:
+    def thumbnail(self, target: Target, reading: SplitContent) -> str | None:
         """An <svg> of the image, its boxes as written over it; None where there is none to be had."""
         pixels = _decoded(target.path) if target.image is None else _pixels(reading, target.image)
         if pixels is None:
@@ -116,16 +116,16 @@ def _twin(problem: Problem) -> tuple[str, str] | None:
     return (same[2] or problem.split, same[1]) if same else None
 
 
-def _images(split: str, reading: SplitReading, labels: str) -> Iterable[tuple[Target, str | None]]:
+def _images(split: str, reading: SplitContent, labels: str) -> Iterable[tuple[Target, str | None]]:
     """Every image of a split, and what a problem of its labels has for a place."""
     folder = Path(labels).parent if Path(labels).is_file() else Path(labels)
     for image, (path, name) in enumerate(zip(reading.images, reading.label_names, strict=True)):
         yield Target(split, path, image), f"{folder}/{name}" if name else None
-    for broken in reading.broken:
+    for broken in reading.unreadable:
         yield Target(split, broken.image, None), f"{folder}/{broken.label_name}" if broken.label_name else None
 
 
-def _pixels(reading: SplitReading, image: int) -> np.ndarray | None:
+def _pixels(reading: SplitContent, image: int) -> np.ndarray | None:
     """In the orientation that the boxes mean."""
     pixels = _decoded(reading.images[image], as_stored=bool(reading.as_stored[image]))
     return pixels if pixels is not None and pixels.shape[:2] == tuple(reading.sizes[image]) else None
@@ -144,7 +144,7 @@ def _reduced(pixels: np.ndarray, side: int) -> np.ndarray:
     return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA) if scale < 1 else pixels
 
 
-def _boxes_of(reading: SplitReading, target: Target) -> tuple[np.ndarray, np.ndarray]:
+def _boxes_of(reading: SplitContent, target: Target) -> tuple[np.ndarray, np.ndarray]:
     """The boxes of an image as written, and which of them the problem is about: (n, 4) and (n,) bool."""
     if target.image is None:
         return np.empty((0, 4)), np.empty(0, bool)

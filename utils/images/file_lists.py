@@ -1,6 +1,6 @@
-"""The files of a folder and the folders in it, in little memory, and which of two such lists belong together.
+"""Compact lists of the files below a folder, and matching of one list with another.
 
-A name is a path below the folder with "/" between its parts, whatever the system.
+A name is a path relative to the folder with "/" as separator on every system.
 """
 
 import os
@@ -13,14 +13,15 @@ from typing import overload
 
 import numpy as np
 
-_MOST_LETTERS, _MOST_PARTS = 4096, 40  # of a path that another one is matched with: Linux's PATH_MAX, and many folders
+_MAX_LENGTH, _MAX_FOLDERS = 4096, 40  # of a name that is matched by its last parts: Linux's PATH_MAX, deep folders
 
 
-class Names(Sequence[str]):
-    """Text in its own bytes and 8 more each; a str takes 50 more, a Path 200."""
+class NameList(Sequence[str]):
+    """Immutable list of str that takes 8 bytes more than the text of each; a str takes 50 more, a Path 200."""
 
     def __init__(self, names: Iterable[str]) -> None:
-        encoded = [name.encode("utf-8", "surrogatepass") for name in names]  # Python has bytes that are not UTF-8 so
+        # Surrogates stand for bytes that are not UTF-8.
+        encoded = [name.encode("utf-8", "surrogatepass") for name in names]
         self._letters = b"".join(encoded)
         self._ends = np.cumsum([0, *map(len, encoded)])
 
@@ -29,7 +30,7 @@ class Names(Sequence[str]):
 
     @property
     def nbytes(self) -> int:
-        """Of memory."""
+        """Memory in bytes."""
         return len(self._letters) + self._ends.nbytes
 
     @overload
@@ -48,12 +49,12 @@ class Names(Sequence[str]):
         return self._letters[start:end].decode("utf-8", "surrogatepass")
 
 
-class Files(Sequence[Path]):
-    """Files of one folder, whose Path objects are made when they are asked for."""
+class FileList(Sequence[Path]):
+    """Files below one folder; Path objects are made on access."""
 
     def __init__(self, folder: Path, names: Iterable[str]) -> None:
         self.folder = folder
-        self.names = names if isinstance(names, Names) else Names(names)
+        self.names = names if isinstance(names, NameList) else NameList(names)
         self._prefix = os.fspath(folder / "_")[:-1]
 
     def __len__(self) -> int:
@@ -66,31 +67,31 @@ class Files(Sequence[Path]):
     def __getitem__(self, i: slice) -> list[Path]: ...
 
     def __getitem__(self, i: int | slice) -> Path | list[Path]:
-        found = self.names[i]
-        return self.folder / found if isinstance(found, str) else [self.folder / name for name in found]
+        names = self.names[i]
+        return self.folder / names if isinstance(names, str) else [self.folder / name for name in names]
 
     def text(self, i: int) -> str:
-        """The path of file i, in a third of the time that a Path takes."""
+        """Return the path of file i as str, in a third of the time that a Path takes."""
         return self._prefix + self.names[i].replace("/", os.sep)
 
 
 def find_files(folder: Path, wanted: Callable[[str], bool]) -> list[str]:
-    """Sorted names of the files in `folder` and below that `wanted` takes by their last part.
+    """List the files in `folder` and below whose file name `wanted` accepts, sorted by name.
 
-    Links are followed, a folder is entered once, and hidden files and folders (`.git`, `._a.jpg`) are left alone.
+    Links are followed, each folder is entered once, and hidden files and folders (`.git`, `._a.jpg`) are skipped.
 
     Raises:
         OSError: the folder cannot be listed.
     """
-    found, seen, folders = [], set(), [(os.fspath(folder), "")]
+    names, seen, folders = [], set(), [(os.fspath(folder), "")]
     while folders:
         path, prefix = folders.pop()
         status = os.stat(path)
-        place = (status.st_dev, status.st_ino)
-        if place in seen:
+        identity = (status.st_dev, status.st_ino)
+        if identity in seen:
             continue
         if status.st_ino:  # Windows may have none
-            seen.add(place)
+            seen.add(identity)
         with os.scandir(path) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
@@ -98,35 +99,35 @@ def find_files(folder: Path, wanted: Callable[[str], bool]) -> list[str]:
                 if entry.is_dir():
                     folders.append((entry.path, f"{prefix}{entry.name}/"))
                 elif wanted(entry.name) and entry.is_file():
-                    found.append(prefix + entry.name)
-    return sorted(found)
+                    names.append(prefix + entry.name)
+    return sorted(names)
 
 
 def stem(name: str) -> str:
-    """The name without its suffix: "a/b.v1.jpg" -> "a/b.v1"."""
+    """Strip the suffix of a name: "a/b.v1.jpg" -> "a/b.v1"."""
     head, dot, tail = name.rpartition(".")
     return head if dot and head and not head.endswith("/") and "/" not in tail else name
 
 
-def match(names: Sequence[str], others: Sequence[str]) -> np.ndarray:
-    """Which of `others` belongs to each of `names`.
+def match_names(names: Sequence[str], others: Sequence[str]) -> np.ndarray:
+    """Find the name in `others` that belongs to each of `names`.
 
-    The same path belongs to it. Of what is left on both sides, the last parts must be the same but for case and Unicode
-    form (a disk of another system may have changed them), and be the only two of that kind whose folders agree as far
-    as both have them: a/1 and train/a/1, not b/1. Where nothing matches so, the folder that all names are in and that
-    of all the others are left out: images/1 and labels/1.
+    Equal names match. Of the remaining ones, two match if their file names are equal apart from case and Unicode
+    normalization (which a copy to another system may change), their folders agree as far as both have them, and no
+    other pair does so: a/1 matches train/a/1, but not b/1. If nothing matches, the common folder of all names and that
+    of all others are stripped: images/1 matches labels/1.
 
     Returns:
-        (len(names),) int64, position in `others`, the first where a name is there twice, or -1.
+        (len(names),) int64 position in `others`, the first of repeated ones, or -1.
     """
-    found = _match(names, others)
-    if (found >= 0).any():
-        return found
+    matches = _match(names, others)
+    if (matches >= 0).any():
+        return matches
     return _match(_below_common_folder(names), _below_common_folder(others))
 
 
 def _below_common_folder(names: Sequence[str]) -> list[str]:
-    """The names without the folders that all of them begin with."""
+    """Strip the folders that all names have in common."""
     folders = zip(*(name.split("/")[:-1] for name in names), strict=False)
     depth = sum(1 for _ in takewhile(lambda parts: len(set(parts)) == 1, folders))
     return [name.split("/", depth)[-1] for name in names]
@@ -136,26 +137,26 @@ def _match(names: Sequence[str], others: Sequence[str]) -> np.ndarray:
     position: dict[str, int] = {}
     for i, other in enumerate(others):
         position.setdefault(other, i)
-    found = np.fromiter((position.get(name, -1) for name in names), np.int64, len(names))
-    lonely = [i for i in np.flatnonzero(found < 0).tolist() if _is_short(names[i])]
-    if not lonely:
-        return found
-    used = set(found.tolist())
+    matches = np.fromiter((position.get(name, -1) for name in names), np.int64, len(names))
+    unmatched = [i for i in np.flatnonzero(matches < 0).tolist() if _is_short(names[i])]
+    if not unmatched:
+        return matches
+    used = set(matches.tolist())
     free: dict[str, list[str]] = defaultdict(list)
     for other, i in position.items():
         if i not in used and _is_short(other):
             free[_folded(other)[-1]].append(other)
     seeking: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for i in lonely:
+    for i in unmatched:
         seeking[_folded(names[i])[-1]][names[i]].append(i)
-    for key, places in seeking.items():
-        for name, other in _pairs(list(places), free.get(key, [])):
-            found[places[name]] = position[other]
-    return found
+    for key, rows in seeking.items():
+        for name, other in _pairs(list(rows), free.get(key, [])):
+            matches[rows[name]] = position[other]
+    return matches
 
 
 def _pairs(names: list[str], others: list[str]) -> list[tuple[str, str]]:
-    """Which two belong together, of names with the same last part."""
+    """Pair names and others that have the same file name; see match_names."""
     whole: dict[tuple[str, ...], list[str]] = defaultdict(list)
     ending: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for other in others:
@@ -173,8 +174,8 @@ def _pairs(names: list[str], others: list[str]) -> list[tuple[str, str]]:
 
 
 def _is_short(name: str) -> bool:
-    """Whether it can be a path: looking for one of thousands of folders takes their number squared."""
-    return len(name) <= _MOST_LETTERS and name.count("/") < _MOST_PARTS
+    """Whether the name can be a path: matching one with thousands of folders takes quadratic time."""
+    return len(name) <= _MAX_LENGTH and name.count("/") < _MAX_FOLDERS
 
 
 def _folded(name: str) -> tuple[str, ...]:

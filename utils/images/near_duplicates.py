@@ -1,9 +1,9 @@
-"""Images that are in a data set more than once: byte for byte, or re-compressed, resized or converted.
+"""Find duplicate images in a data set: equal bytes, or re-compressed, resized or converted copies.
 
-A copy is found in two steps. A difference hash of 64 bits (is a cell of a 9 x 8 grid brighter than its left neighbor?)
-gives the candidates, at most 3 bits apart. A thumbnail of 16 x 16 gray cells then decides: flat pictures have the same
-hash whatever is on them. Measured on BCCD (640 x 480): JPEG of quality 30, PNG, and sizes of 0.45 to 1.33 are at most
-3 bits and 5 gray levels away, other pictures at least 13 bits and 33 levels.
+Copies are found in two steps. A difference hash of 64 bits (is a cell of a 9 x 8 grid brighter than its left neighbor?)
+gives candidates, at most 3 bits apart. A thumbnail of 16 x 16 gray cells then decides, as all flat images have the same
+hash. Measured on BCCD (640 x 480): JPEG of quality 30, PNG, and sizes of 0.45 to 1.33 differ by at most 3 bits and 5
+gray levels, other images by at least 13 bits and 33 levels.
 """
 
 import hashlib
@@ -17,22 +17,22 @@ import cv2
 import numpy as np
 
 from utils.machine import cores
-from utils.progress import bar
+from utils.progress import progress_bar
 
 _BANDS = 4  # of 16 bits; of hashes at most three bits apart at least one band is equal
-_MARGIN = 2  # gray levels; by less, compression alone makes one cell brighter than another
+_MARGIN = 2  # gray levels; compression alone causes smaller differences between cells
 _TOLERANCE = 8  # gray levels between cells of two thumbnails
 _THUMBNAIL = 16  # cells a side
-_NEIGHBORS = 32  # hashes, in the order of a band, that one is compared with: thousands may be alike
-_SMALLEST_SIDE = 128  # px that a reduced decoding leaves, so that its rounding shifts no cell
+_NEIGHBORS = 32  # following hashes in sort order that each is compared with: thousands may be equal
+_SMALLEST_SIDE = 128  # px of the shorter side after reduced decoding, so that its rounding shifts no cell
 _REDUCED = {8: cv2.IMREAD_REDUCED_GRAYSCALE_8, 4: cv2.IMREAD_REDUCED_GRAYSCALE_4, 2: cv2.IMREAD_REDUCED_GRAYSCALE_2}
-_BLOCK = 256  # images that wait for the pool at a time
+_BLOCK = 256  # images submitted to the pool at a time
 _COMPARED = 1 << 14  # pairs compared at a time, 25 MB
 _ONES = np.array([number.bit_count() for number in range(1 << 16)], np.uint8)
 
 
 class Fingerprints(NamedTuple):
-    """What is kept of N pictures, 264 bytes each."""
+    """Hashes and thumbnails of N images, 264 bytes each."""
 
     decoded: np.ndarray  # (N,) bool; False: the pixels cannot be decoded, and the rest is zero
     hashes: np.ndarray  # (N, 4) uint16
@@ -40,7 +40,7 @@ class Fingerprints(NamedTuple):
 
 
 def same_bytes(paths: Sequence[Path]) -> list[list[int]]:
-    """Groups of two or more files with the same content, as ascending positions in `paths`."""
+    """Group files with equal content: lists of two or more ascending positions in `paths`."""
     by_size, by_content = defaultdict(list), defaultdict(list)
     for i, path in enumerate(paths):
         if path.is_file():
@@ -52,45 +52,45 @@ def same_bytes(paths: Sequence[Path]) -> list[list[int]]:
 
 
 def fingerprints(paths: Sequence[Path], sizes: np.ndarray) -> Fingerprints:
-    """Decode every image, reduced, by all cores.
+    """Decode every image at reduced size, on all cores, and compute its hash and thumbnail.
 
     Args:
-        sizes: (N, 2) height and width of each.
+        sizes: (N, 2) height and width of each image.
     """
-    found = Fingerprints(
+    prints = Fingerprints(
         np.zeros(len(paths), bool),
         np.zeros((len(paths), _BANDS), np.uint16),
         np.zeros((len(paths), _THUMBNAIL**2), np.uint8),
     )
     shorter = sizes.min(1).tolist()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    with ThreadPoolExecutor(cores()) as pool:  # threads: OpenCV lets go of the interpreter while it decodes
-        for start in bar(range(0, len(paths), _BLOCK), f"Comparing images, blocks of {_BLOCK}"):
+    with ThreadPoolExecutor(cores()) as pool:  # threads: OpenCV releases the GIL while decoding
+        for start in progress_bar(range(0, len(paths), _BLOCK), f"Comparing images, blocks of {_BLOCK}"):
             block = slice(start, start + _BLOCK)
             for i, result in enumerate(pool.map(_fingerprint, paths[block], shorter[block]), start):
                 if result is not None:
-                    found.decoded[i] = True
-                    found.hashes[i], found.thumbnails[i] = result
-    return found
+                    prints.decoded[i] = True
+                    prints.hashes[i], prints.thumbnails[i] = result
+    return prints
 
 
-def near_pairs(found: Fingerprints) -> np.ndarray:
-    """(P, 2) int64, positions of pictures that look the same, first < second, in ascending order of the second."""
+def near_pairs(prints: Fingerprints) -> np.ndarray:
+    """(P, 2) int64 positions of images that look the same, first < second, sorted by the second."""
     pairs = np.empty(0, np.int64)  # second * N + first
     for band in range(_BANDS):
-        near = [np.maximum(one, other) * len(found.decoded) + np.minimum(one, other)
-                for one, other in _candidates(found, band)]  # fmt: skip
+        near = [np.maximum(one, other) * len(prints.decoded) + np.minimum(one, other)
+                for one, other in _candidates(prints, band)]  # fmt: skip
         pairs = np.unique(np.concatenate([pairs, *near]))
-    second, first = np.divmod(pairs, max(1, len(found.decoded)))
+    second, first = np.divmod(pairs, max(1, len(prints.decoded)))
     return np.stack([first, second], 1)
 
 
-def _candidates(found: Fingerprints, band: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Positions of pictures that look the same and have an equal band, block by block."""
-    rest = [found.hashes[:, other] for other in range(_BANDS) if other != band]
-    order = np.lexsort((found.thumbnails.mean(1), *rest, found.hashes[:, band]))  # what is alike is adjacent
-    order = order[found.decoded[order]]
-    value = found.hashes[order, band]
+def _candidates(prints: Fingerprints, band: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield positions of images that look the same and have an equal band, block by block."""
+    rest = [prints.hashes[:, other] for other in range(_BANDS) if other != band]
+    order = np.lexsort((prints.thumbnails.mean(1), *rest, prints.hashes[:, band]))  # similar images become adjacent
+    order = order[prints.decoded[order]]
+    value = prints.hashes[order, band]
     for step in range(1, min(_NEIGHBORS + 1, len(order))):
         equal = np.flatnonzero(value[step:] == value[:-step])
         if not len(equal):
@@ -98,20 +98,20 @@ def _candidates(found: Fingerprints, band: int) -> Iterator[tuple[np.ndarray, np
         for start in range(0, len(equal), _COMPARED):
             at = equal[start : start + _COMPARED]
             one, other = order[at], order[at + step]
-            same = _look_the_same(found, one, other)
+            same = _look_the_same(prints, one, other)
             yield one[same], other[same]
 
 
-def _look_the_same(found: Fingerprints, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """(K,) bool, for K pairs of positions."""
-    same = _ONES[found.hashes[one] ^ found.hashes[other]].sum(1) < _BANDS
-    apart = found.thumbnails[one[same]].astype(np.int16) - found.thumbnails[other[same]]
+def _look_the_same(prints: Fingerprints, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """(K,) bool for K pairs of positions."""
+    same = _ONES[prints.hashes[one] ^ prints.hashes[other]].sum(1) < _BANDS
+    apart = prints.thumbnails[one[same]].astype(np.int16) - prints.thumbnails[other[same]]
     same[same] = np.abs(apart).max(1, initial=0) <= _TOLERANCE
     return same
 
 
 def _fingerprint(path: Path, shorter_side: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Hash (4,) and thumbnail (256,) of an image as shown, None if it cannot be decoded."""
+    """Hash (4,) and thumbnail (256,) of a displayed image, None if it cannot be decoded."""
     factor = next((factor for factor in _REDUCED if shorter_side >= factor * _SMALLEST_SIDE), 1)
     try:
         data = np.fromfile(path, np.uint8)
@@ -123,7 +123,8 @@ def _fingerprint(path: Path, shorter_side: int) -> tuple[np.ndarray, np.ndarray]
     gray = gray.astype(np.float32)
     cells = cv2.resize(gray, (9, 8), interpolation=cv2.INTER_AREA)
     brighter = (cells[:, 1:] - cells[:, :-1]).ravel() > _MARGIN
-    spread = brighter.reshape(-1, _BANDS).T  # a band has cells from all over: those of a clear sky are alike in all
+    # Each band has cells from the whole image: the cells of a clear sky are all equal.
+    spread = brighter.reshape(-1, _BANDS).T
     thumbnail = cv2.resize(gray, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)
     return np.packbits(spread).view(np.uint16), np.rint(thumbnail).astype(np.uint8).ravel()
 

@@ -1,4 +1,4 @@
-"""What is unusual about an image file, and harmless: its header alone tells."""
+"""Harmless peculiarities of image files, read from their headers."""
 
 import mmap
 import struct
@@ -19,24 +19,24 @@ FRAMES = "images of several frames"
 HUGE = "images over 50 megapixels"
 
 _HUGE = 50_000_000  # px
-_MOST_FRAMES = 1000  # that are counted, of a TIFF
+_MAX_FRAMES = 1000  # that are counted in a TIFF
 _ALPHA_MODES = ("LA", "La", "P", "PA", "RGBA", "RGBa")
 _ARITHMETIC_ERRORS = (IndexError, KeyError, OverflowError, struct.error, TypeError, ValueError)
 _PILLOW_ERRORS = (EOFError, Image.DecompressionBombError, OSError, SyntaxError, *_ARITHMETIC_ERRORS)
 
 
 def image_notes(path: Path, *, as_stored: bool) -> list[tuple[str, str]]:
-    """What is unusual, as this module's words, and what is done about it.
+    """List the peculiarities of an image: a constant of this module, and how it is handled.
 
     Args:
         path: an image that read_header could read.
-        as_stored: its boxes mean the stored orientation, not the one shown.
+        as_stored: its boxes refer to the stored orientation, not to the displayed one.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Pillow, about odd but legible metadata
+            warnings.simplefilter("ignore")  # Pillow's, about odd but readable metadata
             return _notes_of_header(path, as_stored)
-    except _PILLOW_ERRORS:  # of frames after the first, say, which nobody reads
+    except _PILLOW_ERRORS:  # in frames after the first, for example, which are not used
         return []
 
 
@@ -47,13 +47,13 @@ def _notes_of_header(path: Path, as_stored: bool) -> list[tuple[str, str]]:
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
     ):
         orientation = exif_orientation(png_exif(data) if image.format == "PNG" else image.info.get("exif", b""))
-        is_tiff = image.format == "TIFF"  # whose frames Pillow counts in their number squared
-        frames = count_frames(data, _MOST_FRAMES) if is_tiff else getattr(image, "n_frames", 1)
+        is_tiff = image.format == "TIFF"  # Pillow needs quadratic time to count its frames
+        frames = count_frames(data, _MAX_FRAMES) if is_tiff else getattr(image, "n_frames", 1)
         bands, pixels = image.getbands(), image.width * image.height
         notes = []
         if orientation in range(2, 9):
-            meant = "stored picture, which is not turned" if as_stored else "picture as shown, turned"
-            notes.append((EXIF, f"orientation {orientation}: boxes are those of the {meant}"))
+            frame = "the stored image, which is not rotated" if as_stored else "the displayed image, which is rotated"
+            notes.append((EXIF, f"orientation {orientation}: boxes refer to {frame}"))
         if _is_deep(image):
             notes.append((SIXTEEN_BITS, "read as 8 bits"))
         if image.mode in _ALPHA_MODES or "transparency" in image.info:
@@ -62,8 +62,8 @@ def _notes_of_header(path: Path, as_stored: bool) -> list[tuple[str, str]]:
             notes.append((GRAY, "read as RGB"))
         elif image.mode == "CMYK":
             notes.append((CMYK, "read as RGB"))
-        if frames > 1 and image.format != "MPO":  # cameras put a preview into those
-            more = " or more" if is_tiff and frames == _MOST_FRAMES else ""
+        if frames > 1 and image.format != "MPO":  # cameras store a preview in it
+            more = " or more" if is_tiff and frames == _MAX_FRAMES else ""
             notes.append((FRAMES, f"{frames:,}{more}, the first is read"))
         if pixels > _HUGE:
             notes.append((HUGE, f"{image.width}x{image.height}"))
@@ -71,7 +71,7 @@ def _notes_of_header(path: Path, as_stored: bool) -> list[tuple[str, str]]:
 
 
 def _is_deep(image: Image.Image) -> bool:
-    """Whether a channel has more than 8 bits; Pillow's mode does not say so of color images."""
+    """Whether a channel has more than 8 bits, which Pillow's mode does not tell for color images."""
     if image.mode[0] in "IF":
         return True
     arguments = image.tile[0].args if image.tile else ()

@@ -1,7 +1,7 @@
-"""What the structure of an image file tells without decoding.
+"""Inspect the structure of image files without decoding them.
 
-Whether it ends too early, where decoders fill the gap with gray and say nothing; whether it is made to take a decoder's
-time or memory; EXIF data, and what comes before the pixels of a JPEG.
+Finds truncated files, whose missing part decoders silently fill with gray; files built to exhaust a decoder's time or
+memory; EXIF data; and the header of a JPEG.
 """
 
 import mmap
@@ -17,23 +17,23 @@ CUT_OFF = "the image is cut off before its end: fetch it again or remove it"
 SCANS = "a JPEG of more than 100 scans, which would take minutes to decode: save it anew or remove it"
 TOO_MUCH = "a TIFF whose directory asks for more than the file has: save it anew or remove it"
 _JPEG, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
-_JPEG_MARKER = re.compile(rb"\xff[^\xff]")  # what is in between is skipped, as decoders do
+_JPEG_MARKER = re.compile(rb"\xff[^\xff]")  # bytes in between are skipped, as decoders do
 _JPEG_SEGMENT, _JPEG_SIZE = struct.Struct(">BBH"), struct.Struct(">HH")
-_MOST_SEGMENTS = 10_000  # of 64 kB, before the first scan
-_MOST_SCANS = 100  # a progressive file has about 10
-_MOST_CHUNKS = 100_000  # of a PNG: 800 MB in pieces of 8 kB
+_MAX_SEGMENTS = 10_000  # of 64 kB, before the first scan
+_MAX_SCANS = 100  # a progressive file has about 10
+_MAX_CHUNKS = 100_000  # of a PNG: 800 MB in pieces of 8 kB
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF markers: ITU-T T.81, table B.1
 _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 _SOS, _APP1, _EXIF = 0xDA, 0xE1, b"Exif\0\0"
 _EXIF_ORIENTATION = 274  # EXIF 2.32, table 4
-_UPRIGHT = 1
+_NORMAL = 1  # stored as displayed
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNM = re.compile(rb"P([56])" + 3 * rb"(?:\s|#[^\n]*\n)+(\d+)" + rb"\s")  # netpbm: width, height, largest value
 _PNM_HEADER_BYTES = 1 << 12
 
 
-def fault(data: bytes | mmap.mmap) -> str:
-    """What is wrong with an image file: CUT_OFF, SCANS, TOO_MUCH, or "". What comes after its end is no fault."""
+def find_fault(data: bytes | mmap.mmap) -> str:
+    """Return the fault of an image file: CUT_OFF, SCANS, TOO_MUCH, or "" for none. Bytes after its end are allowed."""
     if is_jpeg(data):
         return jpeg_header(data).fault
     if tiff.is_tiff(data):
@@ -44,9 +44,9 @@ def fault(data: bytes | mmap.mmap) -> str:
 
 
 def _is_cut_off(data: bytes | mmap.mmap) -> bool:
-    """Whether a PNG, BMP or PPM file is shorter than it says."""
+    """Whether a PNG, BMP or PPM file is shorter than its header says."""
     if data[:8] == _PNG:
-        return all(kind != b"IEND" for kind, _ in islice(_png_chunks(data), _MOST_CHUNKS))
+        return all(kind != b"IEND" for kind, _ in islice(_png_chunks(data), _MAX_CHUNKS))
     if data[:2] == b"BM":
         return len(data) < _bmp_length(data)
     if pnm := _PNM.match(data[:_PNM_HEADER_BYTES]):
@@ -57,34 +57,34 @@ def _is_cut_off(data: bytes | mmap.mmap) -> bool:
 
 
 class JpegHeader(NamedTuple):
-    """What comes before the first scan of a JPEG file (ITU-T T.81, annex B)."""
+    """Data before the first scan of a JPEG file (ITU-T T.81, annex B)."""
 
-    fault: str  # see the function: CUT_OFF within it or in a scan, SCANS, or ""
-    pixels: int  # of the largest frame, 0 where there is none
-    exif: list[bytes]  # EXIF data, without its prefix; decoders follow the first
+    fault: str  # CUT_OFF in the header or in a scan, SCANS, or ""
+    pixels: int  # of the largest frame, 0 if there is none
+    exif: list[bytes]  # EXIF data without its prefix; decoders use the first
 
     @property
-    def is_upright(self) -> bool:
-        """Whether nothing in it asks for the picture to be turned."""
-        return all(exif_orientation(exif) in (None, _UPRIGHT) for exif in self.exif)
+    def has_normal_orientation(self) -> bool:
+        """Whether no EXIF data asks for a rotation or flip."""
+        return all(exif_orientation(exif) in (None, _NORMAL) for exif in self.exif)
 
 
 def is_jpeg(data: bytes | mmap.mmap) -> bool:
-    """Whether the file starts as a JPEG does."""
+    """Whether the file starts with the JPEG signature."""
     return data[:2] == _JPEG
 
 
 def jpeg_header(data: bytes | mmap.mmap) -> JpegHeader:
-    """The segments up to the first scan; those of a thumbnail lie within one of them. Too many are no header's."""
+    """Parse the segments up to the first scan; a thumbnail is inside one of them. Too many segments are a fault."""
     at, pixels, exif = 2, 0, []
     components, is_progressive = 0, False
-    for _ in range(_MOST_SEGMENTS):
+    for _ in range(_MAX_SEGMENTS):
         if at + _JPEG_SEGMENT.size > len(data):
             break
         prefix, marker, length = _JPEG_SEGMENT.unpack_from(data, at)
-        if prefix != 0xFF or marker == 0xFF:  # something in between
-            found = _JPEG_MARKER.search(data, at)
-            at = found.start() if found else len(data)
+        if prefix != 0xFF or marker == 0xFF:  # stray bytes between segments
+            next_marker = _JPEG_MARKER.search(data, at)
+            at = next_marker.start() if next_marker else len(data)
         elif marker == _SOS:
             has_all = not is_progressive and sum(data[at + 4 : at + 5]) >= components
             return JpegHeader(_fault_of_scans(data, at, has_all), pixels, exif)
@@ -103,16 +103,17 @@ def jpeg_header(data: bytes | mmap.mmap) -> JpegHeader:
 
 
 def _fault_of_scans(data: bytes | mmap.mmap, at: int, has_all: bool) -> str:
-    """Of a JPEG whose first scan starts there; each costs the time of a whole picture.
+    """Check the scans of a JPEG from the first one on; each costs the decoding time of a whole image.
 
     Args:
-        has_all: of its components, and to the last bit: decoders stop behind it.
+        at: offset of the first scan.
+        has_all: whether it has all components at full precision: decoders stop after it.
     """
     if data.rfind(_JPEG_END, at) < 0:
         return CUT_OFF
     if has_all:
         return ""
-    for _ in range(_MOST_SCANS):
+    for _ in range(_MAX_SCANS):
         at = data.find(_JPEG_SCAN, at + 2)
         if at < 0:
             return ""
@@ -120,7 +121,7 @@ def _fault_of_scans(data: bytes | mmap.mmap, at: int, has_all: bool) -> str:
 
 
 def _png_chunks(data: bytes | mmap.mmap) -> Iterator[tuple[bytes, slice]]:
-    """Type and place of the content of every whole chunk, up to IEND (PNG 3rd edition, section 5.3)."""
+    """Yield type and content slice of every complete chunk, up to IEND (PNG 3rd edition, section 5.3)."""
     at, kind = len(_PNG), b""
     while kind != b"IEND" and at + 12 <= len(data):
         length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
@@ -131,15 +132,15 @@ def _png_chunks(data: bytes | mmap.mmap) -> Iterator[tuple[bytes, slice]]:
 
 
 def png_exif(data: mmap.mmap) -> bytes:
-    """The content of the eXIf chunk, wherever it is; Pillow's header ends at the pixels."""
-    exif = next((data[place] for kind, place in _png_chunks(data) if kind == b"eXIf"), b"")
+    """Return the content of the eXIf chunk, also after the pixels, where Pillow does not look."""
+    exif = next((data[content] for kind, content in _png_chunks(data) if kind == b"eXIf"), b"")
     return exif if exif[:2] in (b"II", b"MM") else b""  # libpng drops any other
 
 
 def exif_orientation(exif: bytes) -> int | None:
-    """The orientation that EXIF data names, 1 to 8; None for none, and for damaged data, which OpenCV leaves alone too.
+    """Return the orientation in EXIF data, 1 to 8; None if there is none or the data is damaged.
 
-    Read as OpenCV reads it: the first two bytes of the value, whatever the type. Pillow heeds the type, and XMP.
+    Reads the first two bytes of the value, whatever its type, as OpenCV does. Pillow respects the type, and XMP.
     """
     data = exif.removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(data[:2])  # TIFF 6.0, section 2
@@ -158,7 +159,7 @@ def exif_orientation(exif: bytes) -> int | None:
 
 
 def _bmp_length(data: bytes | mmap.mmap) -> int:
-    """Bytes that the headers of a BMP ask for; of a compressed one, those up to its pixels."""
+    """File length in bytes that the headers of a BMP imply; for a compressed one, the offset of its pixels."""
 
     def number(at: int, count: int) -> int:
         return int.from_bytes(data[at : at + count], "little", signed=count == 4)

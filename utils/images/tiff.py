@@ -1,4 +1,4 @@
-"""What the directories of a TIFF file say (TIFF 6.0, section 2; BigTIFF), read before a library trusts them."""
+"""Check the directories of a TIFF file (TIFF 6.0, section 2; BigTIFF) before a library trusts them."""
 
 import mmap
 import struct
@@ -9,31 +9,31 @@ from typing import NamedTuple
 import numpy as np
 
 _ORDERS = {b"II": "<", b"MM": ">"}
-_CLASSIC, _SWAPPED, _BIG = 42, 42 << 8, 43  # libtiff takes a 42 in the wrong order
-_PIXELS = ((273, 279), (324, 325))  # tags of places and lengths: of strips, of tiles
+_CLASSIC, _SWAPPED, _BIG = 42, 42 << 8, 43  # libtiff accepts a 42 in the wrong byte order
+_PIXELS = ((273, 279), (324, 325))  # tags of offsets and lengths: of strips, of tiles
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
-_WHOLE = {3: "u2", 4: "u4", 13: "u4", 16: "u8"}  # types of places and lengths
-_MOST_ENTRIES = 65_535  # of a directory
+_WHOLE = {3: "u2", 4: "u4", 13: "u4", 16: "u8"}  # types of offsets and lengths
+_MAX_ENTRIES = 65_535  # of a directory
 
 
 class _Form(NamedTuple):
-    """How a file writes its numbers."""
+    """Number format of a TIFF variant."""
 
-    order: str  # of their bytes
-    word: str  # a place in the file
-    first: int  # where the place of the first directory is
-    count: str  # the number of entries
+    order: str  # byte order, for struct
+    word: str  # struct code of an offset
+    first: int  # position of the offset of the first directory
+    count: str  # struct code of the number of entries
 
     @property
     def entry(self) -> struct.Struct:
-        """Tag, type, number of values, and the place of these."""
+        """Tag, type, number of values, and their offset."""
         return struct.Struct(f"{self.order}HH{self.word}{self.word}")
 
 
 class _Values(NamedTuple):
     kind: int
     count: int
-    place: int
+    offset: int
 
     @property
     def length(self) -> int:
@@ -41,14 +41,14 @@ class _Values(NamedTuple):
 
 
 def is_tiff(data: bytes | mmap.mmap) -> bool:
-    """Whether the file starts as a TIFF does."""
+    """Whether the file starts with a TIFF signature."""
     return _form(data) is not None
 
 
 def asks_too_much(data: bytes | mmap.mmap) -> bool:
-    """Whether the values of the first directory, side by side, are longer than the file.
+    """Whether the values of the first directory take more bytes than the file has.
 
-    A decoder copies each of them, and so takes any memory where thousands lie in one place.
+    A decoder copies each value, so thousands of entries with the same offset could exhaust the memory.
     """
     values = _first_directory(data)
     odd = any(values[tag].kind not in _WHOLE for tags in _PIXELS for tag in tags if tag in values)
@@ -56,18 +56,18 @@ def asks_too_much(data: bytes | mmap.mmap) -> bool:
 
 
 def is_cut_off(data: bytes | mmap.mmap) -> bool:
-    """Whether the first directory, or the last strip or tile of its picture, ends behind the file."""
+    """Whether the first directory, or a strip or tile of its image, extends beyond the end of the file."""
     values, ends = _first_directory(data), [0.0]
-    for places, lengths in _PIXELS:
-        if places in values and lengths in values:
-            starts, counts = (_numbers(data, values[tag]) for tag in (places, lengths))
+    for offsets, lengths in _PIXELS:
+        if offsets in values and lengths in values:
+            starts, counts = (_numbers(data, values[tag]) for tag in (offsets, lengths))
             common = min(len(starts), len(counts))
             ends.extend((starts[:common] + counts[:common]).tolist())
     return not values or len(data) < max(ends)
 
 
 def count_frames(data: bytes | mmap.mmap, most: int) -> int:
-    """Directories, up to so many; a chain that bites its tail has no end."""
+    """Count the directories, at most `most` of them; a circular chain has no end."""
     return sum(1 for _ in islice(_directories(data), most))
 
 
@@ -82,16 +82,16 @@ def _form(data: bytes | mmap.mmap) -> _Form | None:
 
 
 def _directories(data: bytes | mmap.mmap) -> Iterator[tuple[int, int]]:
-    """Place and number of the entries of every directory, as far as the file goes."""
+    """Yield offset and number of the entries of every directory inside the file."""
     form = _form(data)
-    place = struct.Struct(form.order + form.word)
+    word = struct.Struct(form.order + form.word)
     number = struct.Struct(form.order + form.count)
     try:
-        (at,) = place.unpack_from(data, form.first)
+        (at,) = word.unpack_from(data, form.first)
         while at:
             (count,) = number.unpack_from(data, at)
             end = at + number.size + count * form.entry.size
-            (following,) = place.unpack_from(data, end)
+            (following,) = word.unpack_from(data, end)
             yield at + number.size, count
             at = following
     except (struct.error, OverflowError):
@@ -99,22 +99,22 @@ def _directories(data: bytes | mmap.mmap) -> Iterator[tuple[int, int]]:
 
 
 def _first_directory(data: bytes | mmap.mmap) -> dict[int, _Values]:
-    """The values of each tag; of a tag that is there twice, all but the first are under numbers that are no tags."""
+    """Values by tag; repeated entries of a tag get negative keys, which are no tags."""
     entry = _form(data).entry
-    found: dict[int, _Values] = {}
+    values_of: dict[int, _Values] = {}
     at, count = next(_directories(data), (0, 0))
     room = struct.calcsize(f"={_form(data).word}")
-    for k in range(min(count, _MOST_ENTRIES)):
-        tag, kind, number, place = entry.unpack_from(data, at + k * entry.size)
-        values = _Values(kind, number, place)
+    for k in range(min(count, _MAX_ENTRIES)):
+        tag, kind, number, offset = entry.unpack_from(data, at + k * entry.size)
+        values = _Values(kind, number, offset)
         if values.length <= room:
-            values = values._replace(place=at + (k + 1) * entry.size - room)
-        found[tag if tag not in found else -k] = values
-    return found
+            values = values._replace(offset=at + (k + 1) * entry.size - room)
+        values_of[tag if tag not in values_of else -k] = values
+    return values_of
 
 
 def _numbers(data: bytes | mmap.mmap, values: _Values) -> np.ndarray:
-    """(N,) float64, as many of them as the file has."""
+    """(N,) float64, as many of the values as the file contains."""
     kind = np.dtype(_WHOLE[values.kind]).newbyteorder(_form(data).order)
-    content = data[values.place : values.place + values.length]
+    content = data[values.offset : values.offset + values.length]
     return np.frombuffer(content, kind, len(content) // kind.itemsize).astype(np.float64)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from utils.detect.detections import Detections
-from utils.files import named, write_atomically
+from utils.files import add_path_to_errors, write_atomically
 
 
 class CocoLog:
@@ -65,11 +65,11 @@ class CocoLog:
                 shutil.copyfileobj(part.buffer, file)
             file.write(f'\n], "categories": {json.dumps(categories)}}}\n'.encode())
 
-        with named(self.path), closing(self._images), closing(self._annotations):
+        with add_path_to_errors(self.path), closing(self._images), closing(self._annotations):
             write_atomically(self.path, write)
 
     def _write(self, file: IO[str], entry: dict[str, Any], *, is_first: bool) -> None:
-        with named(self.path):
+        with add_path_to_errors(self.path):
             file.write(("\n" if is_first else ",\n") + json.dumps(entry))
 
 

@@ -22,9 +22,9 @@ from utils.inference.image_results import ImageResults
 from utils.inference.settings import check_classes, output_folder, resolve_class_names, resolve_threshold
 from utils.inference.sources import ImageFiles, find_images
 from utils.labels.data_config import DataConfig, load_data_config
-from utils.machine import cores, memory_watch
+from utils.machine import cores, explain_out_of_memory
 from utils.prefetch import prefetched
-from utils.progress import bar
+from utils.progress import progress_bar
 from utils.slicing.sliced_detector import slice_detector
 from utils.text import counted
 from utils.visualize.windows import check_display, show, show_with_matplotlib
@@ -173,7 +173,7 @@ def detect_images(
     written = prefetched(partial(_write, results, keep), detected, ahead=2, threads=2)
     try:
         with closing(loaded), closing(written):
-            for name, picture in bar(written, "Detecting", total=len(files)):
+            for name, picture in progress_bar(written, "Detecting", total=len(files)):
                 if picture is None:
                     done.unreadable.append(name)
                 elif show is not None and not show(name, picture):
@@ -198,7 +198,7 @@ def _load(detector: Detector, file: tuple[Path, str]) -> _Loaded:
 def _detect(detector: Detector, loaded: Iterator[_Loaded], batch: int) -> Iterator[tuple[_Loaded, Detections | None]]:
     while items := list(islice(loaded, batch)):
         readable = [item for item in items if item.image is not None]
-        with memory_watch(_describe(readable), "lower --imgsz or --batch"):
+        with explain_out_of_memory(_describe(readable), "lower --imgsz or --batch"):
             detections = iter(detector.detect([item.prepared for item in readable]) if readable else ())
         for item in items:
             yield item, None if item.image is None else next(detections)

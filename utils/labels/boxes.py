@@ -1,8 +1,8 @@
-"""Boxes: the one coordinate convention, and what is done to boxes that break it.
+"""Box coordinates: the one convention, repair of boxes that break it, and repeated boxes.
 
 A box is x1, y1, x2, y2 in pixels: float32, x to the right, y down, 0-based and continuous, so that the first pixel
-covers [0, 1] and a whole image is 0, 0, width, height. Unless a name says otherwise the pixels are those of the
-original image. Pascal VOC's 1-based inclusive corners and YOLO's center-size fractions are converted in
+covers [0, 1] and a whole image is 0, 0, width, height. Pixels are those of the original image unless a name says
+otherwise. Pascal VOC's 1-based inclusive corners and YOLO's center-size fractions are converted in
 utils/labels/readers.py and nowhere else.
 """
 
@@ -15,22 +15,24 @@ NO_AREA = "no area, dropped"
 NOT_FINITE = "not a number, dropped"
 DROPPED = (OUTSIDE, NO_AREA, NOT_FINITE)
 
-_MIN_SIDE = 1e-2  # px; what is thinner vanishes when an image is resized, and torchvision refuses a box without area
-_TOLERANCE = 1.0  # px; VOC files with 0-based corners, and YOLO fractions of 6 digits, pass the border by so much
+MIN_VISIBLE = 0.25  # share of a box's area that must remain after a crop, or the box is dropped
+MIN_SIDE = 2.0  # px, and both its sides must have this length
+_MIN_LABEL_SIDE = 0.01  # px; a thinner box vanishes when resized, and torchvision refuses boxes without area
+_TOLERANCE = 1.0  # px beyond the border, as VOC files with 0-based corners and YOLO fractions of 6 digits have it
 
 
-def mend_boxes(boxes: np.ndarray, image_sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Swap reversed corners, clip to the image, and say which boxes cannot be used.
+def repair_boxes(boxes: np.ndarray, image_sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Swap reversed corners, clip to the image, and mark boxes that cannot be used.
 
     Args:
         boxes: (N, 4) float, x1 y1 x2 y2 in pixels.
         image_sizes: (N, 2) height and width of each box's image.
 
     Returns:
-        mended: (N, 4) float32.
-        keep: (N,) bool, False for boxes that nothing can mend.
-        problems: (N,) object, one of this module's words, or "" for a good box. Passing the border by up to a pixel,
-            as files of other conventions do, is clipped without a word.
+        repaired: (N, 4) float32.
+        keep: (N,) bool, False for boxes that cannot be repaired.
+        problems: (N,) object, one of this module's constants, or "" for a good box. Boxes up to a pixel beyond the
+            border, as files of other conventions have them, are clipped without a problem.
     """
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
     height, width = np.asarray(image_sizes, np.float64).reshape(-1, 2).T
@@ -43,25 +45,28 @@ def mend_boxes(boxes: np.ndarray, image_sizes: np.ndarray) -> tuple[np.ndarray, 
 
     limit = np.stack([width, height], 1)
     problems[((low < -_TOLERANCE) | (high > limit + _TOLERANCE)).any(1)] = CLIPPED
-    problems[((high - low) < _MIN_SIDE).any(1)] = NO_AREA
-    mended = np.concatenate([np.clip(low, 0, limit), np.clip(high, 0, limit)], 1)
-    visible = ((mended[:, 2:] - mended[:, :2]) >= _MIN_SIDE).all(1)
+    problems[((high - low) < _MIN_LABEL_SIDE).any(1)] = NO_AREA
+    repaired = np.concatenate([np.clip(low, 0, limit), np.clip(high, 0, limit)], 1)
+    visible = ((repaired[:, 2:] - repaired[:, :2]) >= _MIN_LABEL_SIDE).all(1)
     problems[~visible & (problems != NO_AREA)] = OUTSIDE
     problems[~finite] = NOT_FINITE
-    return mended.astype(np.float32), visible & finite, problems
+    return repaired.astype(np.float32), visible & finite, problems
 
 
-_SAME = 0.5  # px between the corners of two boxes
-_NEIGHBORS = 100  # boxes of an image and class, from left to right, that one is compared with
+_SAME = 0.5  # px between corresponding corners of two boxes
+_NEIGHBORS = 100  # following boxes of an image and class, from left to right, that each is compared with
 
 
 def repeated_boxes(images: np.ndarray, labels: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """(M,) int64: for every box another, before it, of its image and class whose corners are as good as its; else -1.
+    """Find repeated boxes: an earlier box of the same image and class with nearly equal corners.
 
     Args:
-        images: (M,) the image of every box.
-        labels: (M,)
+        images: (M,) image of every box.
+        labels: (M,) class of every box.
         boxes: (M, 4) x1 y1 x2 y2 in pixels.
+
+    Returns:
+        (M,) int64, row of the earlier box, or -1.
     """
     twin = np.full(len(boxes), -1)
     order = np.lexsort((boxes[:, 0], labels, images))

@@ -1,4 +1,4 @@
-"""COCO's json (https://cocodataset.org/#format-data): one file with the boxes of all images of a split."""
+"""Read COCO json (https://cocodataset.org/#format-data): one file with the boxes of all images of a split."""
 
 import json
 from collections import Counter
@@ -10,16 +10,16 @@ import numpy as np
 
 from utils.errors import DataError
 from utils.files import file_size
-from utils.images.file_lists import Names, match
-from utils.labels.readers import MAX_SIDE, UNKNOWN, LabelFile, shown
+from utils.images.file_lists import NameList, match_names
+from utils.labels.readers import MAX_SIDE, UNKNOWN, LabelFile, excerpt
 
 _MAX_BYTES = 4 << 30  # train2017 of COCO is 0.45 GB
-_MOST_NOTES = 1000  # of a kind
+_MAX_NOTES = 1000  # of a kind
 _PARTS = ("images", "annotations", "categories")
 
 
 class CocoLabels:
-    """The content of one file as flat arrays, by image file name."""
+    """Content of a COCO json as flat arrays, by image file name."""
 
     suffix = ".json"
 
@@ -30,14 +30,14 @@ class CocoLabels:
             label_of: class name -> index into CLASSES.
 
         Raises:
-            DataError: it is no json of this form. Entries that make no sense are left out, and noted.
+            DataError: it is not COCO json. Invalid entries are skipped and noted.
         """
         self.path = path
         content = _load(path)
         images, annotations, categories = (_part(path, content, key) for key in _PARTS)
         self.notes: list[str] = []
         self._noted: Counter[tuple[str, str]] = Counter()
-        self.doubles: list[str] = []
+        self.duplicates: list[str] = []
         self._names: dict[Any, str] = {}
         for number, entry in enumerate(categories):
             key, name = _key(entry.get("id")), str(entry.get("name", ""))
@@ -57,20 +57,20 @@ class CocoLabels:
                 if key is not None:
                     number_of_id[key] = len(sizes)
                 sizes[name] = _size(entry)
-        self.names = Names(sizes)
+        self.names = NameList(sizes)
         self._sizes = list(sizes.values())
         self._gather(annotations, number_of_id, label_of)
-        for (part, words), count in self._noted.items():
-            if count > _MOST_NOTES:
-                self.notes.append(f"{count - _MOST_NOTES:,} more of {part}: each {words.format('...')}")
+        for (part, text), count in self._noted.items():
+            if count > _MAX_NOTES:
+                self.notes.append(f"{count - _MAX_NOTES:,} more of {part}: each {text.format('...')}")
 
-    def _note(self, part: str, number: int, words: str, what: object = "") -> None:
-        self._noted[part, words] += 1
-        if self._noted[part, words] <= _MOST_NOTES:
-            self.notes.append(f"{part}[{number}] {words.format(shown(str(what)))}")
+    def _note(self, part: str, number: int, text: str, value: object = "") -> None:
+        self._noted[part, text] += 1
+        if self._noted[part, text] <= _MAX_NOTES:
+            self.notes.append(f"{part}[{number}] {text.format(excerpt(str(value)))}")
 
     def _gather(self, annotations: list[dict], number_of_id: Mapping[Any, int], label_of: Mapping[str, int]) -> None:
-        """Boxes, labels, crowd marks and category ids, sorted by image."""
+        """Collect boxes, labels, crowd flags and category ids, sorted by image."""
         owners, boxes, labels, crowd, categories = [], [], [], [], []
         for number, entry in enumerate(annotations):
             owner, box = number_of_id.get(_key(entry.get("image_id"))), _box(entry)
@@ -94,15 +94,15 @@ class CocoLabels:
         self._offsets = np.concatenate([[0], np.cumsum(counts)])
 
     def match(self, images: Sequence[str]) -> np.ndarray:
-        """See LabelSource in utils/labels/sources.py; a `file_name` may begin with folders that the images' do not."""
-        return match(images, self.names)
+        """See LabelSource in utils/labels/sources.py; a `file_name` may have more leading folders than the image."""
+        return match_names(images, self.names)
 
     def label_name(self, number: int) -> str:
-        """What messages call the labels of an image."""
-        return f"{self.path.name}: {shown(self.names[number], 200)}"
+        """Name of the labels of an image, for messages."""
+        return f"{self.path.name}: {excerpt(self.names[number], 200)}"
 
     def read(self, number: int, size: tuple[int, int]) -> LabelFile:
-        """The labels of an image."""
+        """Return the labels of an image."""
         del size  # COCO's boxes are in pixels
         rows = range(self._offsets[number], self._offsets[number + 1])
         labels = LabelFile(size=self._sizes[number])
@@ -113,7 +113,9 @@ class CocoLabels:
         return labels
 
     def _category(self, category: Any) -> str:
-        return f"'{shown(self._names[category])}'" if category in self._names else f"category {shown(str(category))}"
+        return (
+            f"'{excerpt(self._names[category])}'" if category in self._names else f"category {excerpt(str(category))}"
+        )
 
 
 def _load(path: Path) -> Mapping[str, Any]:
@@ -128,7 +130,7 @@ def _load(path: Path) -> Mapping[str, Any]:
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{error.lineno}: not valid JSON ({error.msg}): repair it") from None
     except (ValueError, RecursionError) as error:  # not UTF-8, a number of a million digits, nested without end
-        raise DataError(f"{path}: not valid JSON ({shown(str(error))}): repair it") from None
+        raise DataError(f"{path}: not valid JSON ({excerpt(str(error))}): repair it") from None
     if not isinstance(content, dict):
         raise DataError(f"{path}: a {type(content).__name__}, expected COCO's images, annotations and categories")
     return content
@@ -146,7 +148,7 @@ def _part(path: Path, content: Mapping[str, Any], key: str) -> list[dict]:
 
 
 def _key(value: Any) -> int | float | str | None:
-    """The value, if it can be an id; some tools write text."""
+    """Return the value if it can be an id; some tools write text."""
     return value if isinstance(value, (int, float, str)) else None
 
 
@@ -159,7 +161,7 @@ def _file_name(entry: Mapping[str, Any]) -> str | None:
 
 
 def _size(entry: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Height and width; None where they are not said, or are no numbers of pixels."""
+    """Height and width; None if they are missing or not valid numbers of pixels."""
     height, width = entry.get("height"), entry.get("width")
     if type(height) is type(width) is int and 0 < height < MAX_SIDE and 0 < width < MAX_SIDE:
         return height, width
@@ -167,7 +169,7 @@ def _size(entry: Mapping[str, Any]) -> tuple[int, int] | None:
 
 
 def _box(entry: Mapping[str, Any]) -> list[float] | None:
-    """x, y, width, height; None if they are anything but numbers."""
+    """x, y, width, height; None unless they are four numbers."""
     box = entry.get("bbox")
     if not isinstance(box, list) or len(box) != 4 or not all(type(value) in (int, float) for value in box):
         return None

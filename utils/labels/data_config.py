@@ -1,4 +1,4 @@
-"""A data set's YAML file as a checked, typed DataConfig. README.md explains every key to users."""
+"""Read and check a data set's YAML file into a DataConfig. README.md explains every key to users."""
 
 import os
 import unicodedata
@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from utils.errors import DataError
-from utils.safe_yaml import Document, brief, parse_yaml, read_yaml
+from utils.safe_yaml import Document, parse_yaml, read_yaml, short_repr
 from utils.text import did_you_mean
 
 BACKGROUND = "__background__"
@@ -23,29 +23,29 @@ _TYPES: dict[str, type] = dict.fromkeys((*_FOLDER_KEYS, *_LIST_KEYS), str) | {
     "NC": int,
     "SAVE_VALID_PREDICTION_IMAGES": bool,
     "COCO_91_CLASSES": list,
-    "GENERATE": str,  # our own key: a data set that the project draws by itself on first use
+    "GENERATE": str,  # our own key: a synthetic data set, generated on first use
     "image_path": str,
     "video_path": str,
 }
 _OF_ULTRALYTICS = ("path", "train", "val", "test", "names", "nc")
-_WORDS = {str: "text", list: "a list", int: "a whole number", bool: "true or false"}
+_TYPE_NAMES = {str: "text", list: "a list", int: "a whole number", bool: "true or false"}
 _MAX_NAME = 200  # characters of a class name
-_SHOWN = 1000  # characters of a path that a message quotes
+_MAX_QUOTED = 1000  # characters of a path that a message quotes
 _UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # Unicode categories: control, surrogate, line and paragraph separator
 
 
 @dataclass(frozen=True)
 class Split:
-    """Where one split is. Images and labels may share a folder."""
+    """Locations of one split. Images and labels may share a folder."""
 
     images: Path  # folder
     labels: Path  # folder, or COCO's json
-    list: Path | None = None  # text file with the names of its images, one a line, without suffix; None: all of them
+    list: Path | None = None  # text file with image names, one a line, without suffix; None: all images
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What a data YAML says, checked. Paths are relative to the working directory."""
+    """Checked content of a data YAML. Paths are relative to the working directory."""
 
     path: Path
     classes: tuple[str, ...]  # classes[0] is the background
@@ -54,10 +54,14 @@ class DataConfig:
     generate: str | None
     image_path: str | None
     video_path: str | None
-    raw: Mapping[str, Any]  # the whole YAML; checkpoints carry it
+    raw: Mapping[str, Any]  # the whole YAML; checkpoints store it
 
     def split(self, name: str) -> Split:
-        """Train, valid or test; DataError where the YAML lacks it, or a folder or file of it does not exist."""
+        """Return the split train, valid or test.
+
+        Raises:
+            DataError: the YAML lacks it, or one of its folders or files does not exist.
+        """
         if name not in self.splits:
             keys = f"{name.upper()}_DIR_IMAGES and {name.upper()}_DIR_LABELS"
             raise DataError(
@@ -66,10 +70,10 @@ class DataConfig:
         split = self.splits[name]
         for kind, folder in (("IMAGES", split.images), ("LABELS", split.labels)):
             is_json = kind == "LABELS" and os.path.isfile(folder)
-            if not os.path.isdir(folder) and not is_json:  # which take any text, Path.is_dir not
+            if not os.path.isdir(folder) and not is_json:  # os.path accepts any text, Path.is_dir does not
                 problem = "is not a folder" if os.path.exists(folder) else "does not exist"
                 raise DataError(
-                    f"{self.path}: {name.upper()}_DIR_{kind} is {repr(str(folder))[:_SHOWN]}, which {problem} "
+                    f"{self.path}: {name.upper()}_DIR_{kind} is {repr(str(folder))[:_MAX_QUOTED]}, which {problem} "
                     f"(paths are relative to the working directory, {Path.cwd()})"
                 )
         return split
@@ -79,7 +83,7 @@ def load_data_config(path: str | Path) -> DataConfig:
     """Read and check a data YAML.
 
     Raises:
-        DataError: naming file, line where there is one, value and remedy.
+        DataError: the message has file, line if known, value and remedy.
     """
     path = Path(path)
     document = parse_yaml(read_yaml(path, "a data YAML"), path)
@@ -90,7 +94,7 @@ def load_data_config(path: str | Path) -> DataConfig:
 
 
 def parse_data_config(raw: Mapping[str, Any], path: Path, lines: Mapping[str, int] | None = None) -> DataConfig:
-    """A DataConfig from the YAML's content; `path` and `lines` (key -> line number) serve the messages."""
+    """Make a DataConfig from the content of a YAML; `path` and `lines` (key -> line number) are for messages."""
     lines = lines or {}
     for key, value in raw.items():
         where = f"{path}:{lines[key]}" if key in lines else str(path)
@@ -109,7 +113,7 @@ def parse_data_config(raw: Mapping[str, Any], path: Path, lines: Mapping[str, in
 
 
 def _lines(document: Document) -> dict[str, int]:
-    """The line number, from 1, of every top-level key."""
+    """Line number, from 1, of every top-level key."""
     keys = [key for key, _ in document.root.value] if isinstance(document.root, yaml.MappingNode) else []
     return {key.value: key.start_mark.line + 1 for key in keys if isinstance(key, yaml.ScalarNode)}
 
@@ -118,17 +122,17 @@ def _check_value(where: str, key: str, value: Any) -> None:
     if key in _OF_ULTRALYTICS:
         raise DataError(
             f"{where}: unknown key {key}: this seems to be a data YAML of Ultralytics; write TRAIN_DIR_IMAGES, "
-            "TRAIN_DIR_LABELS and so on, as in data_configs/aquarium_yolo.yaml (beside what datasets.py converted lies "
-            "data_config.yaml)"
+            "TRAIN_DIR_LABELS and so on, as in data_configs/aquarium_yolo.yaml (datasets.py convert writes such a "
+            "data_config.yaml beside its output)"
         )
     if key not in _TYPES:
         hint = did_you_mean(str(key), _TYPES) or f"; known keys: {', '.join(_TYPES)}"
-        raise DataError(f"{where}: unknown key {brief(key)}{hint}")
+        raise DataError(f"{where}: unknown key {short_repr(key)}{hint}")
     expected = _TYPES[key]
     if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
-        raise DataError(f"{where}: {key} is {brief(value)}, expected {_WORDS[expected]}")
+        raise DataError(f"{where}: {key} is {short_repr(value)}, expected {_TYPE_NAMES[expected]}")
     if expected is str and not _can_be_path(value):
-        raise DataError(f"{where}: {key} is {brief(value)}, which no system takes as a path")
+        raise DataError(f"{where}: {key} is {short_repr(value)}, which cannot be a path")
 
 
 def _can_be_path(text: str) -> bool:
@@ -145,10 +149,12 @@ def _classes(where: str, raw: Mapping[str, Any]) -> tuple[str, ...]:
     for name in names:
         if not isinstance(name, str):
             raise DataError(
-                f"{where}: CLASSES has {brief(name)}, which YAML reads as {type(name).__name__}: put it in quotes"
+                f"{where}: CLASSES has {short_repr(name)}, which YAML reads as {type(name).__name__}: put it in quotes"
             )
         if len(name) > _MAX_NAME or any(unicodedata.category(character) in _UNPRINTABLE for character in name):
-            raise DataError(f"{where}: CLASSES has {brief(name)}: a name is one line of at most {_MAX_NAME} characters")
+            raise DataError(
+                f"{where}: CLASSES has {short_repr(name)}: a name is one line of at most {_MAX_NAME} characters"
+            )
     if not names or names[0] != BACKGROUND:
         raise DataError(f"{where}: CLASSES starts with {names[0] if names else None!r}: put {BACKGROUND!r} before it")
     if len(names) < 2:
@@ -171,7 +177,7 @@ def _splits(path: Path, raw: Mapping[str, Any]) -> dict[str, Split]:
         images, labels = f"{split.upper()}_DIR_IMAGES", f"{split.upper()}_DIR_LABELS"
         if (images in raw) != (labels in raw):
             present, absent = (images, labels) if images in raw else (labels, images)
-            raise DataError(f"{path}: {present} is there but {absent} is missing: add it (both may name one folder)")
+            raise DataError(f"{path}: {present} is given but {absent} is missing: add it (both may name one folder)")
         if images in raw:
             names = raw.get(f"{split.upper()}_LIST")
             splits[split] = Split(Path(raw[images]), Path(raw[labels]), Path(names) if names is not None else None)

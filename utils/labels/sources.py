@@ -1,4 +1,4 @@
-"""Where the labels of a split are: one file an image in a folder, or one COCO json for all of them."""
+"""Sources of the labels of a split: a folder with one file per image, or one COCO json."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from utils.errors import DataError
-from utils.images.file_lists import Files, find_files, match, stem
+from utils.images.file_lists import FileList, find_files, match_names, stem
 from utils.labels.coco_json import CocoLabels
 from utils.labels.data_config import Split
 from utils.labels.readers import READERS, LabelFile, Reader
@@ -21,34 +21,34 @@ class LabelSource(Protocol):
     """The labels of one split."""
 
     names: Sequence[str]  # of the label files, or of the images that the one file has
-    notes: list[str]  # what was left out that belongs to no image
-    doubles: list[str]  # label files of a name that another has too, which is read
+    notes: list[str]  # skipped entries that belong to no image
+    duplicates: list[str]  # label files that are not read, as another one has the same name
 
     def match(self, images: Sequence[str]) -> np.ndarray:
-        """(N,) int64: position in `names` of the labels of every image, -1 where there are none."""
+        """(N,) int64 position in `names` of the labels of every image, -1 for none."""
 
     def label_name(self, number: int) -> str:
-        """What messages call the labels at a position in `names`."""
+        """Name of the labels at a position in `names`, for messages."""
 
     def read(self, number: int, size: tuple[int, int]) -> LabelFile:
-        """The labels at a position; `size` is height and width of their image. DataError if they are damaged."""
+        """Read the labels at a position; `size` is height and width of their image. DataError if they are damaged."""
 
 
 class FolderLabels:
-    """One file an image, matched by its name without suffix."""
+    """A folder with one label file per image, matched by file name without suffix."""
 
     def __init__(self, folder: Path, reader: Reader, label_of: Mapping[str, int]) -> None:
         self.notes: list[str] = []
         self._reader, self._label_of = reader, label_of
         names = find_files(folder, lambda name: name.lower().endswith(reader.suffix))
         first = {stem(name): name for name in reversed(names)}
-        self.doubles = [name for name in names if first[stem(name)] != name]
-        self._files = Files(folder, [name for name in names if first[stem(name)] == name])
+        self.duplicates = [name for name in names if first[stem(name)] != name]
+        self._files = FileList(folder, [name for name in names if first[stem(name)] == name])
         self.names = self._files.names
 
     def match(self, images: Sequence[str]) -> np.ndarray:
         """See LabelSource."""
-        return match([stem(name) for name in images], [stem(name) for name in self.names])
+        return match_names([stem(name) for name in images], [stem(name) for name in self.names])
 
     def label_name(self, number: int) -> str:
         """See LabelSource."""
@@ -62,14 +62,14 @@ class FolderLabels:
 def open_labels(
     split: Split, label_type: str, label_of: Mapping[str, int], images: Sequence[str]
 ) -> tuple[LabelSource, np.ndarray]:
-    """The labels of a split, and which of them every image has: see LabelSource.match.
+    """Open the labels of a split and match them with its images, see LabelSource.match.
 
     Args:
         label_of: class name -> index into CLASSES.
         images: names below the split's image folder.
 
     Raises:
-        DataError: there are none of this type for any of the images, or COCO's json is damaged.
+        DataError: no image has labels of this type, or the COCO json is damaged.
     """
     suffix = _SUFFIXES[label_type]
     if label_type == COCO:
@@ -86,11 +86,11 @@ def open_labels(
     if label_type == COCO:
         raise DataError(f"{split.labels}: names none of the images in {split.images}: is it the file of another split?")
     stems = {stem(name) for name in images}
-    there = find_files(split.labels, lambda name: _type_of([name]) is not None)
-    there = [name for name in there if stem(name) in stems or name.lower().endswith(CocoLabels.suffix)]
-    other = _type_of(there)
+    names = find_files(split.labels, lambda name: _type_of([name]) is not None)
+    names = [name for name in names if stem(name) in stems or name.lower().endswith(CocoLabels.suffix)]
+    other = _type_of(names)
     if other:
-        count = sum(name.lower().endswith(_SUFFIXES[other]) for name in there)
+        count = sum(name.lower().endswith(_SUFFIXES[other]) for name in names)
         raise DataError(
             f"{split.labels}: no {suffix} file for any image, but {count} {_SUFFIXES[other]} files: "
             f"add --label-type {other}"
@@ -102,21 +102,21 @@ def open_labels(
 
 
 def _coco_file(labels: Path) -> Path:
-    """The json itself, or the only one in a folder."""
+    """Return the json itself, or the only one in a folder."""
     if labels.is_file():
         return labels
-    there = [path.name for path in sorted(labels.iterdir())]
-    files = [name for name in there if name.lower().endswith(CocoLabels.suffix)]
+    names = [path.name for path in sorted(labels.iterdir())]
+    files = [name for name in names if name.lower().endswith(CocoLabels.suffix)]
     if len(files) == 1:
         return labels / files[0]
     if files:
         raise DataError(f"{labels}: {len(files)} .json files, {files[0]} the first: name one in the YAML")
-    other = _type_of(there)
+    other = _type_of(names)
     hint = f"but {_SUFFIXES[other]} files: add --label-type {other}" if other else "expected COCO's"
     raise DataError(f"{labels}: no .json file, {hint}")
 
 
 def _type_of(names: Sequence[str]) -> str | None:
-    """The first label type that has files among these."""
+    """Return the first label type with files among these names."""
     suffixes = {os.path.splitext(name)[1].lower() for name in names}
     return next((name for name, suffix in _SUFFIXES.items() if suffix in suffixes), None)

@@ -1,4 +1,4 @@
-"""Write boxes to label files: the exact inverse (float32) of utils/labels/readers.py and utils/labels/coco_json.py."""
+"""Write label files: the exact inverse (float32) of utils/labels/readers.py and utils/labels/coco_json.py."""
 
 import json
 from collections.abc import Sequence
@@ -20,35 +20,35 @@ def write_voc(
     *,
     ignored: np.ndarray | None = None,
 ) -> None:
-    """One Pascal VOC XML file.
+    """Write a Pascal VOC XML file.
 
     Args:
-        image_name: file name of the image. Bytes of it that are not UTF-8 become "?", as XML knows no others.
-        size: its height and width.
-        boxes: (N, 4) x1 y1 x2 y2 in its pixels, more than one pixel wide and high: VOC's inclusive corners of one
-            pixel are what tools write for a box without area, and are read as that.
+        image_name: file name of the image. Bytes that are not UTF-8 become "?", which XML requires.
+        size: height and width of the image.
+        boxes: (N, 4) x1 y1 x2 y2 in its pixels, more than one pixel wide and high: corners of one pixel are read back
+            as a box without area, as tools write them.
         names: class of each box.
-        ignored: (N,) bool, True for `difficult`; None: nowhere.
+        ignored: (N,) bool, True for `difficult`; None for none.
     """
     root = ElementTree.Element("annotation")
     _add(root, filename=image_name.encode("utf-8", "replace").decode("utf-8"))
     _add(ElementTree.SubElement(root, "size"), width=size[1], height=size[0], depth=3)
     difficult = np.zeros(len(boxes), bool) if ignored is None else ignored
     for (x1, y1, x2, y2), name, flag in zip(boxes.astype(np.float64).tolist(), names, difficult, strict=True):
-        thing = ElementTree.SubElement(root, "object")
-        _add(thing, name=name, difficult=int(flag))
-        _add(ElementTree.SubElement(thing, "bndbox"), xmin=x1 + 1, ymin=y1 + 1, xmax=x2, ymax=y2)
+        entry = ElementTree.SubElement(root, "object")
+        _add(entry, name=name, difficult=int(flag))
+        _add(ElementTree.SubElement(entry, "bndbox"), xmin=x1 + 1, ymin=y1 + 1, xmax=x2, ymax=y2)
     ElementTree.indent(root)
     write_text(path, ElementTree.tostring(root, encoding="unicode") + "\n")
 
 
 def write_yolo(path: Path, size: tuple[int, int], boxes: np.ndarray, labels: np.ndarray) -> None:
-    """One YOLO txt file.
+    """Write a YOLO txt file.
 
     Args:
         size: height and width of the image.
         boxes: (N, 4) x1 y1 x2 y2 in its pixels.
-        labels: (N,) int, index into CLASSES: the file's numbers are one less, they leave out the background.
+        labels: (N,) int, index into CLASSES; the numbers in the file are one less, as they exclude the background.
     """
     corners = boxes.astype(np.float64).reshape(-1, 4) / (size[1], size[0], size[1], size[0])
     centers, sides = (corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]
@@ -57,8 +57,8 @@ def write_yolo(path: Path, size: tuple[int, int], boxes: np.ndarray, labels: np.
 
 
 def write_coco(path: Path, index: LabelIndex) -> None:
-    """COCO's json (https://cocodataset.org/#format-data) of a split; ids count from 1, a category's is its index."""
-    owners = index.image_of_box() + 1
+    """Write COCO json (https://cocodataset.org/#format-data) of a split; ids start at 1, a category's is its label."""
+    image_ids = index.image_of_box() + 1
     corners = index.boxes.astype(np.float64)
     sides = corners[:, 2:] - corners[:, :2]
     content = {
@@ -70,7 +70,7 @@ def write_coco(path: Path, index: LabelIndex) -> None:
             {"id": i, "image_id": image, "category_id": label, "bbox": box, "area": area, "iscrowd": int(ignored)}
             for i, (image, label, box, area, ignored) in enumerate(
                 zip(
-                    owners.tolist(),
+                    image_ids.tolist(),
                     index.labels.tolist(),
                     np.hstack([corners[:, :2], sides]).tolist(),
                     sides.prod(1).tolist(),

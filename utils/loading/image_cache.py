@@ -1,7 +1,6 @@
-"""Images kept as the network's size wants them, all or the last ones, in memory that workers share.
+"""Caches of images resized for the network, all of them or the most recent, in memory shared by workers.
 
-Each is put in when it is first made; as long as it is kept nobody decodes it again. What is taken out is what was put
-in, to the last bit: whether there is a cache changes nothing but the speed.
+An image is stored when it is first decoded, and returned unchanged to the last bit: a cache changes only the speed.
 """
 
 import atexit
@@ -17,19 +16,17 @@ from utils.errors import UserError
 from utils.loading.shared_memory import SharedBlock
 from utils.machine import free_memory
 
-_SHARE = (
-    0.25  # of the free memory that --cache auto takes at most: the rest is for training, and for other files' pages
-)
+_SHARE = 0.25  # of free memory, the most that --cache auto takes: the rest is for training and the page cache
 _GIB = 1 << 30
 
 
 class ImageCache:
-    """uint8 images of known sizes, one after the other in a mapped file, behind a byte each: is it there?
+    """Cache of uint8 images of known sizes in a memory-mapped file: one flag byte per image, then the pixels.
 
     All workers and all processes of a machine share it.
 
     Args:
-        path: a file of cache_size(sizes) bytes, zero at first; see `make_cache_files`.
+        path: a file of cache_size(sizes) zero bytes, see `make_cache_files`.
         sizes: (N, 2) height and width of every image.
     """
 
@@ -39,14 +36,14 @@ class ImageCache:
         self._bytes = np.memmap(path, np.uint8, "r+", shape=(int(self._offsets[-1]),)).view(np.ndarray)
 
     def __reduce__(self) -> tuple[type, tuple[str, np.ndarray]]:
-        return ImageCache, (self._path, self._sizes)  # a memmap itself would be copied
+        return ImageCache, (self._path, self._sizes)  # pickling a memmap would copy it
 
-    def get(self, i: int, place: int | None = None) -> np.ndarray | None:  # noqa: ARG002 - as RecentImages
-        """(H, W, 3) uint8, not to be written to; None if it was not put in yet."""
+    def get(self, i: int, position: int | None = None) -> np.ndarray | None:  # noqa: ARG002 - as RecentImages
+        """Return a read-only (H, W, 3) uint8 image, or None if it is not stored yet."""
         return _read_only(self._pixels(i)) if self._bytes[i] else None
 
-    def put(self, i: int, image: np.ndarray, place: int | None = None) -> None:  # noqa: ARG002
-        """Keep an image. Two workers may do so at once: they write the same."""
+    def put(self, i: int, image: np.ndarray, position: int | None = None) -> None:  # noqa: ARG002
+        """Store an image. Two workers may do so at once: they write the same bytes."""
         self._pixels(i)[:] = image
         self._bytes[i] = 1
 
@@ -56,44 +53,44 @@ class ImageCache:
 
 
 class RecentImages:
-    """The uint8 images of the last places of an order, in memory that the workers of one loader share.
+    """Ring buffer of the uint8 images of the last samples, in memory shared by the workers of one loader.
 
-    A place takes the memory of the one `places` before it. That may not happen while somebody reads there: `places` is
-    as many as a sample reaches back and workers are ahead of each other, and an iteration begins when those before it
-    have ended. Images without a place are not kept.
+    A sample's image overwrites that of the sample `slots` before it. No worker may read that one any more: `slots` must
+    cover the history of a sample plus the samples that workers are ahead of each other, and an iteration must begin
+    after earlier ones have ended. Images without a position are not stored.
 
     Args:
-        places: how many.
+        slots: number of images.
         sizes: (N, 2) height and width of every image.
     """
 
-    def __init__(self, places: int, sizes: np.ndarray) -> None:
-        self._places, self._sizes = places, sizes.astype(np.int32)
+    def __init__(self, slots: int, sizes: np.ndarray) -> None:
+        self._slots, self._sizes = slots, sizes.astype(np.int32)
         self._length = int(sizes.prod(1, dtype=np.int64).max()) * 3
-        self._block = SharedBlock(recent_size(places, sizes))
+        self._block = SharedBlock(recent_images_size(slots, sizes))
 
-    def get(self, i: int, place: int | None = None) -> np.ndarray | None:
-        """(H, W, 3) uint8, not to be written to; None if it is not there."""
-        if place is None or self._there()[place % self._places] != i + 1:
+    def get(self, i: int, position: int | None = None) -> np.ndarray | None:
+        """Return a read-only (H, W, 3) uint8 image, or None if it is not stored (any more)."""
+        if position is None or self._owners()[position % self._slots] != i + 1:
             return None
-        return _read_only(self._pixels(i, place))
+        return _read_only(self._pixels(i, position))
 
-    def put(self, i: int, image: np.ndarray, place: int | None = None) -> None:
-        """Keep an image until others have taken its place. Two workers may do so at once: they write the same."""
-        if place is None:
+    def put(self, i: int, image: np.ndarray, position: int | None = None) -> None:
+        """Store an image until its slot is reused. Two workers may do so at once: they write the same bytes."""
+        if position is None:
             return
-        there, slot = self._there(), place % self._places
-        there[slot] = 0  # who is ended while it writes leaves no image half another's
-        self._pixels(i, place)[:] = image
-        there[slot] = i + 1
+        owners, slot = self._owners(), position % self._slots
+        owners[slot] = 0  # a worker killed while writing leaves the slot marked as empty
+        self._pixels(i, position)[:] = image
+        owners[slot] = i + 1
 
-    def _there(self) -> np.ndarray:
-        """(places,) int64: which image, counted from 1."""
-        return self._block.array[: 8 * self._places].view(np.int64)
+    def _owners(self) -> np.ndarray:
+        """(slots,) int64: the image stored in each slot, counted from 1; 0 for none."""
+        return self._block.array[: 8 * self._slots].view(np.int64)
 
-    def _pixels(self, i: int, place: int) -> np.ndarray:
+    def _pixels(self, i: int, position: int) -> np.ndarray:
         height, width = self._sizes[i].tolist()
-        start = 8 * self._places + place % self._places * self._length
+        start = 8 * self._slots + position % self._slots * self._length
         return self._block.array[start : start + height * width * 3].reshape(height, width, 3)
 
 
@@ -102,34 +99,34 @@ def _read_only(pixels: np.ndarray) -> np.ndarray:
     return pixels
 
 
-def recent_size(places: int, sizes: np.ndarray) -> int:
-    """Bytes of RecentImages."""
-    return places * (8 + int(sizes.prod(1, dtype=np.int64).max()) * 3)
+def recent_images_size(slots: int, sizes: np.ndarray) -> int:
+    """Size of RecentImages in bytes."""
+    return slots * (8 + int(sizes.prod(1, dtype=np.int64).max()) * 3)
 
 
 def cache_size(sizes: np.ndarray) -> int:
-    """Bytes of a cache for images of these sizes, (N, 2)."""
+    """Size in bytes of an ImageCache for images of these heights and widths, (N, 2)."""
     return len(sizes) + int(sizes.prod(1, dtype=np.int64).sum()) * 3
 
 
-def worth_keeping(size: int) -> bool:
-    """Whether --cache auto takes so many bytes."""
+def fits_auto_cache(size: int) -> bool:
+    """Whether --cache auto uses a cache of this size in bytes."""
     return size <= _SHARE * free_memory()
 
 
 def make_cache_files(kind: str, needs: Sequence[int], folder: Path) -> tuple[list[str | None], str]:
-    """Files to keep images in, while this process lives; other processes of the machine open them by their paths.
+    """Make cache files, which last as long as this process; other processes of the machine open them by path.
 
     Args:
         kind: of CACHES in utils/cli/train_options.py.
-        needs: bytes of each.
-        folder: of the run; files on disk lie there, without a name where the system can do that.
+        needs: size of each file in bytes.
+        folder: of the run; files on disk are made there, unlinked at once where the system allows it.
 
     Returns:
-        A path for each of `needs`, None for those that are not kept, and in words what was decided and why.
+        A path for each of `needs`, or None if it is not cached; and a log line with the decision and its reason.
 
     Raises:
-        UserError: there is too little memory or disk for what was asked for.
+        UserError: the memory or disk space is too small for the requested kind.
     """
     total, memory = sum(needs), free_memory()
     size = f"{total / _GIB:.2f} GiB"
@@ -140,19 +137,17 @@ def make_cache_files(kind: str, needs: Sequence[int], folder: Path) -> tuple[lis
             free = shutil.disk_usage(folder).free
             if total > free:
                 raise UserError(f"--cache disk needs {size} in {folder}, which has {free / _GIB:.2f} GiB: --cache off")
-            return [
-                _on_disk(need, folder) for need in needs
-            ], f"Resized images are kept on disk once made, up to {size}"
+            paths = [_on_disk(need, folder) for need in needs]
         except OSError as error:
             raise UserError(f"--cache disk: {folder}: {error.strerror}: --cache off") from None
+        return paths, f"Resized images are kept on disk once made, up to {size}"
     of_memory = f"of {memory / _GIB:.2f} GiB free memory"
     if kind == "ram" and total > memory:
         raise UserError(f"--cache ram needs {size} {of_memory}: --cache disk or off, or a smaller --imgsz")
     if kind == "auto" and total > _SHARE * memory:
         return [None] * len(needs), f"Resized images are not kept: {size} {of_memory} (--cache ram or disk would)"
-    return [
-        _in_memory(need) for need in needs
-    ], f"Resized images are kept in memory once made, up to {size} {of_memory}"
+    paths = [_in_memory(need) for need in needs]
+    return paths, f"Resized images are kept in memory once made, up to {size} {of_memory}"
 
 
 def _in_memory(size: int) -> str:
@@ -167,8 +162,8 @@ def _on_disk(size: int, folder: Path) -> str:
     if not Path("/proc/self/fd").is_dir():
         return _temporary(size, folder)
     file, name = tempfile.mkstemp(prefix=".images.", dir=folder)
-    os.unlink(name)  # it is gone when the last process that has it open is, however that ends
-    os.posix_fallocate(file, 0, size)  # a disk that fills up later would end the process with SIGBUS
+    os.unlink(name)  # the file disappears with the last process that has it open, even a killed one
+    os.posix_fallocate(file, 0, size)  # a disk that fills up later would kill the process with SIGBUS
     return f"/proc/{os.getpid()}/fd/{file}"
 
 

@@ -30,7 +30,7 @@ from utils.errors import UserError
 from utils.loading.batch import Batch, block_size, collate
 from utils.loading.sample import Sample
 from utils.loading.shared_memory import SharedBlock
-from utils.machine import keep_memory
+from utils.machine import keep_freed_memory
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ class Loader:
         self.dataset, self.batches = dataset, batches
         self._told = set() if reported_faults is None else reported_faults
         self._on_gpu = device.type == "cuda"
-        self._slots = most_steps(workers)
+        self._slots = max_batches_in_flight(workers)
         self._slot_bytes = -(-block_size(*largest) // mmap.PAGESIZE) * mmap.PAGESIZE  # no two slots lock one page
         self._count = workers
         self._workers: list[_Worker] = []
@@ -114,7 +114,7 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         batches = self._from_workers() if self._count else self._from_here()
         for batch in batches:
-            self.name_faults(batch.faults)
+            self.log_faults(batch.faults)
             yield batch
 
     @property
@@ -122,7 +122,7 @@ class Loader:
         """What was wrong with images so far."""
         return frozenset(self._told)
 
-    def name_faults(self, faults: Iterable[str]) -> None:
+    def log_faults(self, faults: Iterable[str]) -> None:
         """Log those that were not yet."""
         for fault in faults:
             if fault not in self._told:
@@ -279,7 +279,7 @@ class Loader:
         return LoaderError(f"{worker.process.name}, a process that loads images, {how}")
 
 
-def most_steps(workers: int) -> int:
+def max_batches_in_flight(workers: int) -> int:
     """Batches that are in work or in use at once, one after the other in order."""
     return workers * _AHEAD + _IN_USE
 
@@ -298,7 +298,7 @@ def _work(dataset: Samples, ring: SharedBlock, slot_bytes: int, pipe: Connection
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     cv2.setNumThreads(0)
-    keep_memory()
+    keep_freed_memory()
     torch.set_num_threads(1)
     parent = os.getppid()
     while True:

@@ -5,7 +5,7 @@ import numpy as np
 _WORD = (1 << 64) - 1
 
 
-class CountedRandom:
+class SampleRng:
     """Independent random numbers for every pair of numbers, which do not depend on what was drawn before.
 
     There is one generator, set anew each time: to make one costs more than a sample draws. Philox is made for that, for

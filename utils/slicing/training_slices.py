@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.augment.kernels import through
-from utils.images.file_lists import Files
+from utils.augment.kernels import transform_boxes
+from utils.images.file_lists import FileList
 from utils.labels.index import LabelIndex
 from utils.slicing.grid import Slices
 
@@ -71,7 +71,7 @@ def slice_index(index: LabelIndex, slices: Slices, *, empty: float = 0.1, seed: 
     drawn, summary = _draw_background(kind, empty, seed, skipped)
     image, window = image[drawn], window[drawn].astype(np.int32)
     return SliceIndex(
-        files=Files(index.folder, (index.files.names[i] for i in image.tolist())),
+        files=FileList(index.folder, (index.files.names[i] for i in image.tolist())),
         sizes=(window[:, [3, 2]] - window[:, [1, 0]]),
         as_stored=index.as_stored[image],
         offsets=np.concatenate([[0], np.cumsum(count[drawn])]),
@@ -100,7 +100,7 @@ def _clip(boxes: np.ndarray, grid: np.ndarray) -> _ClippedBoxes:
     sides = np.minimum(boxes[:, 2:], grid[:, None, 2:]) - np.maximum(boxes[:, :2], grid[:, None, :2])
     touching = (sides > 0).all(2)
     window, box = np.nonzero(touching)
-    cut, visible = through(boxes[box], grid, grid - grid[:, [0, 1, 0, 1]], touching.sum(1))
+    cut, visible = transform_boxes(boxes[box], grid, grid - grid[:, [0, 1, 0, 1]], touching.sum(1))
     return _ClippedBoxes(window[visible], box[visible], cut, touching.any(1))
 
 
@@ -115,3 +115,28 @@ def _draw_background(kind: np.ndarray, empty: float, seed: int, skipped: int) ->
         f"{len(candidates):,} without; {skipped:,} that show only small parts of objects skipped"
     )
     return drawn, summary
+
+
+def with_slices(
+    index: LabelIndex,
+    *,
+    height: int,
+    width: int,
+    overlap_height: float,
+    overlap_width: float,
+    empty: float,
+    seed: int,
+) -> SliceIndex:
+    """Add slices of the images to those to train on, see slice_index.
+
+    Args:
+        height, width: of a slice, px.
+        overlap_height, overlap_width: of neighboring slices, as a share of a slice.
+        empty: slices without objects, at most this share of those with.
+        seed: of the choice among them.
+
+    Raises:
+        UserError: an image has too many slices.
+    """
+    slices = Slices(height, width, overlap_height, overlap_width)
+    return slice_index(index, slices, empty=empty, seed=seed)

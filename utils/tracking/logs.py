@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from utils.files import named, write_text
+from utils.files import add_path_to_errors, write_text
 from utils.tracking.tracks import Tracks
 
 _COUNTS_EVERY = 5.0  # s
@@ -41,13 +41,13 @@ class MotLog:
             f"{frame + 1},{track_id},{x1 + 1:.2f},{y1 + 1:.2f},{x2 - x1:.2f},{y2 - y1:.2f},{score:.4f},{label},-1\n"
             for (x1, y1, x2, y2), track_id, label, score in _rows(tracks)
         ]
-        with named(self._path):
+        with add_path_to_errors(self._path):
             self._file.writelines(rows)
             self._file.flush()
 
     def close(self) -> None:
         """Close the file."""
-        with named(self._path):
+        with add_path_to_errors(self._path):
             self._file.close()
 
 
@@ -88,7 +88,7 @@ class TrackLog:
     def __init__(self, path: Path, class_names: Sequence[str], patience: int) -> None:
         self._path = path
         self._file = path.open("wb", buffering=0)
-        with named(path):
+        with add_path_to_errors(path):
             self._file.write(_OPEN + _CLOSE)
         self._class_names = class_names
         self._patience = patience
@@ -110,7 +110,7 @@ class TrackLog:
 
     def close(self) -> None:
         """Write the active tracks."""
-        with named(self._path), self._file:
+        with add_path_to_errors(self._path), self._file:
             for track_id in sorted(self._active):
                 self._write(track_id)
 
@@ -132,7 +132,7 @@ class TrackLog:
 
     def _append(self, entry: bytes) -> None:
         """Append to the list. If writing fails, the file keeps its previous content."""
-        with named(self._path):
+        with add_path_to_errors(self._path):
             end = self._file.seek(-len(_CLOSE), 2)
             try:
                 if self._file.write(entry + _CLOSE) < len(entry + _CLOSE):

@@ -13,7 +13,7 @@ import numpy as np
 
 from utils.detect.detections import Detections
 from utils.detect.detector import Detector
-from utils.machine import memory_watch
+from utils.machine import explain_out_of_memory
 from utils.video.annotators import Annotator, FrameLog
 from utils.video.types import Frame, VideoSource
 from utils.video.writers import VideoWriter
@@ -288,7 +288,8 @@ class VideoPipeline:
         return [_Prepared(frame, self._detector.prepare(frame.image)) for frame in frames]
 
     def _detect(self, items: Sequence[_Prepared]) -> list[_Detected]:
-        with memory_watch(f"frame {items[0].frame.number} of {self._source.info.name}", "lower --imgsz or --batch"):
+        step = f"frame {items[0].frame.number} of {self._source.info.name}"
+        with explain_out_of_memory(step, "lower --imgsz or --batch"):
             results = self._detector.detect([item.sample for item in items])
         return [_Detected(item.frame, self._keep(result)) for item, result in zip(items, results, strict=True)]
 

@@ -14,7 +14,7 @@ from pycocotools.cocoeval import COCOeval
 from benchmarks.evaluation import TOLERANCE, generate, pycocotools_numbers
 from torch_utils.evaluation.coco_eval import coco_metrics
 from utils.detect.detections import Detections
-from utils.images.file_lists import Files
+from utils.images.file_lists import FileList
 from utils.labels.index import LabelIndex, LabelReport
 
 CLASSES = ("__background__", "a", "b", "c")
@@ -29,7 +29,7 @@ def index_of(images: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> LabelIn
         np.concatenate([image[k] for image in images]) if images else np.empty(0) for k in range(3)
     )
     return LabelIndex(
-        files=Files(Path(), [f"{i}.jpg" for i in range(len(images))]),
+        files=FileList(Path(), [f"{i}.jpg" for i in range(len(images))]),
         sizes=np.full((len(images), 2), 300),
         as_stored=np.zeros(len(images), bool),
         offsets=np.concatenate([[0], np.cumsum([len(image[0]) for image in images])]).astype(int),

@@ -9,7 +9,7 @@ from tests.torch_utils.evaluation.test_coco_eval import index_of
 from torch_utils.evaluation.analysis import CORRECT, FALSE, ImageErrors
 from torch_utils.evaluation.eval_pictures import contact_sheet, error_picture, error_title
 from utils.detect.detections import Detections
-from utils.images.file_lists import Files
+from utils.images.file_lists import FileList
 from utils.images.image_files import write_image
 from utils.labels.index import LabelIndex
 
@@ -24,7 +24,7 @@ ERRORS = ImageErrors(
 def index_with(folder: Path, height: int, width: int, scale: float = 1, name: str = "a.png") -> LabelIndex:
     index = index_of([(BOXES * scale, np.array([1, 2]), np.array([False, False]))])
     write_image(folder / name, np.full((height, width, 3), 90, np.uint8))
-    return replace(index, files=Files(folder, [name]), sizes=np.array([[height, width]]))
+    return replace(index, files=FileList(folder, [name]), sizes=np.array([[height, width]]))
 
 
 @pytest.mark.parametrize(("height", "width", "scale"), [(60, 100, 1), (600, 1000, 10), (2000, 300, 1)])

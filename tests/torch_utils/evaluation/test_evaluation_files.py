@@ -17,7 +17,7 @@ from torch_utils.evaluation.coco_eval import coco_metrics
 from torch_utils.evaluation.detection_analysis import analyse
 from torch_utils.evaluation.evaluation_files import truth_file, write_coco_results, write_evaluation
 from utils.detect.detections import Detections
-from utils.images.file_lists import Files
+from utils.images.file_lists import FileList
 from utils.images.image_files import write_image
 from utils.labels.index import LabelIndex
 
@@ -30,7 +30,7 @@ FILES = {
 def with_pictures(folder: Path, index: LabelIndex, names: list[str] | None = None) -> LabelIndex:
     """The index, with an image of 300 x 300 px for each of its files."""
     folder.mkdir()
-    index = replace(index, files=Files(folder, names or index.files.names))
+    index = replace(index, files=FileList(folder, names or index.files.names))
     for i in range(len(index)):
         write_image(index.path(i), np.full((300, 300, 3), 120, np.uint8))
     return index

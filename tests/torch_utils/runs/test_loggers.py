@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from torch_utils.runs.loggers import InBackground, MLflow, TensorBoard, WeightsAndBiases, check_trackers, open_sinks
+from torch_utils.runs.loggers import InBackground, MLflow, TensorBoard, WeightsAndBiases, check_trackers, open_loggers
 from utils.errors import UserError
 
 WANDB = """
@@ -105,10 +105,10 @@ def picture(color: tuple[int, int, int], kind: str = "png") -> bytes:
 
 
 def test_tensorboard_has_numbers_and_pictures(tmp_path: Path) -> None:
-    sink = TensorBoard(tmp_path, 0)
-    sink.scalars({"map": 0.25, "nothing": float("nan")}, 3)
-    sink.pictures({"f1_curve": picture((200, 10, 10)), "worst": picture((9, 9, 9), "jpeg")}, 3)
-    sink.close()
+    logger = TensorBoard(tmp_path, 0)
+    logger.scalars({"map": 0.25, "nothing": float("nan")}, 3)
+    logger.pictures({"f1_curve": picture((200, 10, 10)), "worst": picture((9, 9, 9), "jpeg")}, 3)
+    logger.close()
     events = EventAccumulator(str(tmp_path)).Reload()
     assert [(e.step, e.value) for e in events.Scalars("map")] == [(3, 0.25)]
     assert set(events.Tags()["images"]) == {"f1_curve", "worst"}
@@ -119,12 +119,12 @@ def test_tensorboard_has_numbers_and_pictures(tmp_path: Path) -> None:
 
 def test_weights_and_biases_counts_in_epochs(trackers: None, tmp_path: Path) -> None:
     """Its own step must not fall, and pictures may come an epoch late: they were dropped."""
-    sink = WeightsAndBiases(tmp_path, {"lr": 0.1})
+    logger = WeightsAndBiases(tmp_path, {"lr": 0.1})
     import wandb
 
-    sink.scalars({"map": 0.5, "nothing": float("nan")}, 2)
-    sink.pictures({"f1_curve": picture((1, 2, 3))}, 1)
-    sink.close()
+    logger.scalars({"map": 0.5, "nothing": float("nan")}, 2)
+    logger.pictures({"f1_curve": picture((1, 2, 3))}, 1)
+    logger.close()
     init, *defined, scalars, pictures, end = wandb.calls
     assert init == ("init", "fasterrcnn", tmp_path.name, {"lr": 0.1})
     assert defined == [("define", "epoch", None), ("define", "*", "epoch")]
@@ -134,12 +134,12 @@ def test_weights_and_biases_counts_in_epochs(trackers: None, tmp_path: Path) -> 
 
 
 def test_mlflow_writes_into_the_runs_folder(trackers: None, tmp_path: Path) -> None:
-    sink = MLflow(tmp_path, {f"option {i}": i for i in range(130)})
+    logger = MLflow(tmp_path, {f"option {i}": i for i in range(130)})
     import mlflow
 
-    sink.scalars({"AP/a$<b>..": 0.5, "map_05": 0.25, "nothing": float("nan")}, 4)
-    sink.pictures({"f1_curve": picture((1, 2, 3))}, 4)
-    sink.close()
+    logger.scalars({"AP/a$<b>..": 0.5, "map_05": 0.25, "nothing": float("nan")}, 4)
+    logger.pictures({"f1_curve": picture((1, 2, 3))}, 4)
+    logger.close()
     client, experiment, run, first, second, metrics, image, end = mlflow.calls
     assert client == ("client", (tmp_path / "mlruns").as_uri())
     assert (experiment, run) == (("experiment", "fasterrcnn"), ("run", "7", tmp_path.name))
@@ -161,7 +161,7 @@ def test_mlflow_goes_where_its_variables_say(trackers: None, tmp_path: Path, mon
 @pytest.mark.parametrize(("wandb", "mlflow"), [(True, False), (False, True)])
 def test_a_tracker_that_cannot_start_is_one_line(trackers: None, tmp_path: Path, wandb: bool, mlflow: bool) -> None:
     with pytest.raises(UserError, match=r"--wandb: no API key.*wandb login|--mlflow: file:.*API request failed: see"):
-        open_sinks(tmp_path, {"fails": "fails"}, first_epoch=0, wandb=wandb, mlflow=mlflow)
+        open_loggers(tmp_path, {"fails": "fails"}, first_epoch=0, wandb=wandb, mlflow=mlflow)
 
 
 def test_what_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,13 +198,13 @@ class Flaky:
 
 def test_a_server_that_was_down_misses_nothing(caplog: pytest.LogCaptureFixture) -> None:
     server = Flaky()
-    sink = InBackground("--mlflow", server)
+    logger = InBackground("--mlflow", server)
     for epoch in (1, 2):
-        sink.scalars({"map": epoch / 10}, epoch)
-        sink._finish()
+        logger.scalars({"map": epoch / 10}, epoch)
+        logger._finish()
     server.is_up = True
-    sink.pictures({"f1_curve": b""}, 3)
-    sink.close()
+    logger.pictures({"f1_curve": b""}, 3)
+    logger.close()
     assert server.got == [(1, 0.1), (2, 0.2), (3, "f1_curve"), "closed"]
     assert [r.message for r in caplog.records] == [
         "--mlflow: cannot be written to (no route): the run goes on, and tries again"
@@ -213,10 +213,10 @@ def test_a_server_that_was_down_misses_nothing(caplog: pytest.LogCaptureFixture)
 
 def test_a_server_that_stays_down_ends_no_run(caplog: pytest.LogCaptureFixture) -> None:
     server = Flaky()
-    sink = InBackground("--mlflow", server)
+    logger = InBackground("--mlflow", server)
     for epoch in (1, 2, 3):
-        sink.scalars({"map": 0.1}, epoch)
-    sink.close()
+        logger.scalars({"map": 0.1}, epoch)
+    logger.close()
     assert server.got == ["closed"]
     assert "--mlflow: 3 entries of the log could not be sent" in caplog.text
     assert caplog.text.count("no route") == 1
@@ -226,12 +226,12 @@ def test_nobody_waits_for_a_slow_server(caplog: pytest.LogCaptureFixture) -> Non
     server = Flaky()
     server.is_up = True
     server.may_answer.clear()
-    sink = InBackground("--wandb", server)
+    logger = InBackground("--wandb", server)
     with caplog.at_level(logging.WARNING):
         for epoch in (1, 2, 3):
-            sink.scalars({"map": 0.1}, epoch)
+            logger.scalars({"map": 0.1}, epoch)
     assert server.tries == 0
     server.may_answer.set()
-    sink.close()
+    logger.close()
     assert [epoch for epoch, _ in server.got[:3]] == [1, 2, 3]
     assert caplog.text == ""

@@ -11,7 +11,7 @@ from torch_utils.distributed import Processes
 from torch_utils.runs.interruption import SaveOrStop
 from torch_utils.runs.resume import recipe_of_older_run, restore
 from torch_utils.runs.run import LAST, Run
-from torch_utils.training.loss_watch import NonFiniteGuard
+from torch_utils.training.non_finite import NonFiniteGuard
 from torch_utils.training.optimization import Schedule, make_optimizer
 from torch_utils.training.precision import Precision
 from torch_utils.training.training_state import LOSS_TERMS, TrainingState

@@ -39,8 +39,8 @@ def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make_log(folder: Path) -> tuple[TrainingLog, Recorder]:
-    sink = Recorder()
-    return TrainingLog(folder, {}, [sink]), sink
+    logger = Recorder()
+    return TrainingLog(folder, {}, [logger]), logger
 
 
 def draw(log: TrainingLog, drawn: list, what: object, wait: threading.Event | None = None) -> None:
@@ -67,7 +67,7 @@ def test_training_never_waits_and_the_last_epoch_is_drawn(tmp_path: Path) -> Non
 
 def test_the_report_at_the_end_is_of_the_best_epoch(tmp_path: Path) -> None:
     """The first is written at once; of those that come while reports have had their share of the time, the last one."""
-    log, sink = make_log(tmp_path)
+    log, logger = make_log(tmp_path)
     written = []
 
     def report(epoch: int) -> None:
@@ -89,13 +89,13 @@ def test_the_report_at_the_end_is_of_the_best_epoch(tmp_path: Path) -> None:
     assert written == [1]
     log.close()
     assert written == [1, 3]
-    assert sink.got == [
+    assert logger.got == [
         (1, {"f1": 0.1}), (1, {"f1_curve": b"png"}), (3, {"f1": 0.3}), (3, {"f1_curve": b"png"}), "closed",
     ]  # fmt: skip
 
 
 def test_a_report_that_fails_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    log, sink = make_log(tmp_path)
+    log, logger = make_log(tmp_path)
 
     def write() -> WrittenReport:
         raise OSError("disk full")
@@ -103,15 +103,15 @@ def test_a_report_that_fails_is_a_warning(tmp_path: Path, caplog: pytest.LogCapt
     log.keep_report(1, write)
     log.close()
     assert "could not be drawn: disk full" in caplog.text
-    assert sink.got == ["closed"]
+    assert logger.got == ["closed"]
 
 
 def test_epochs_go_to_the_file_and_the_sinks(tmp_path: Path) -> None:
-    log, sink = make_log(tmp_path)
+    log, logger = make_log(tmp_path)
     log.write_epoch([{"map": 0.1, "train_loss": 2.0}])
     log.write_epoch([{"map": 0.1, "train_loss": 2.0}, {"map": 0.2, "train_loss": 1.0}])
     log.close()
-    assert sink.got == [(1, {"map": 0.1, "train_loss": 2.0}), (2, {"map": 0.2, "train_loss": 1.0}), "closed"]
+    assert logger.got == [(1, {"map": 0.1, "train_loss": 2.0}), (2, {"map": 0.2, "train_loss": 1.0}), "closed"]
 
 
 def test_results_have_their_columns_and_gaps_where_a_row_is_of_an_older_version(tmp_path: Path) -> None:

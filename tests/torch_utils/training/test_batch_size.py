@@ -104,7 +104,7 @@ def test_processes_agree_on_what_fits_into_all_of_them(tmp_path: Path) -> None:
     """And all their batches together have no more than the training's images."""
     done = run_two(
         tmp_path,
-        "from torch_utils import batch_size\n"
+        "from torch_utils.training import batch_size\n"
         "from torch_utils.training.precision import Precision\n"
         "batch_size._Trial.fits = lambda self, images: images <= 5 - 2 * processes.rank\n"
         "sample, precision = batch_size.LargestSample(40, 60, boxes=3), Precision(processes.device)\n"

@@ -99,12 +99,12 @@ def test_a_part_of_an_epoch_is_kept_and_grows() -> None:
     )  # fmt: skip
     assert part.images == 6
     assert part.counted.tolist() == [[1] * 4, [3] * 4]
-    checkpoint = TrainingState(under_way=part).as_checkpoint()
-    found = TrainingState.from_checkpoint(checkpoint).under_way
+    checkpoint = TrainingState(progress=part).as_checkpoint()
+    found = TrainingState.from_checkpoint(checkpoint).progress
     assert found.images == 6
     assert torch.equal(found.losses, part.losses)
     assert torch.equal(found.left_out, part.left_out)
-    assert TrainingState(under_way=part).after(losses(1.0), 0.1, 0.1).under_way.images == 0
+    assert TrainingState(progress=part).after(losses(1.0), 0.1, 0.1).progress.images == 0
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from tests.torch_utils.test_distributed import run_two
 from torch_utils.distributed import Processes
 from torch_utils.engine import train_one_epoch
 from torch_utils.training.ema import MovingAverage
-from torch_utils.training.loss_watch import NonFiniteGuard
+from torch_utils.training.non_finite import NonFiniteGuard
 from torch_utils.training.optimization import Schedule, make_optimizer
 from torch_utils.training.precision import Precision
 from torch_utils.training.training_state import LOSS_TERMS
@@ -70,7 +70,7 @@ def make_updater(model: nn.Module, name: str = "SGD", fused: bool = False, **opt
 class Given(list[Batch]):
     """Batches as a loader has them, for which nobody waits."""
 
-    waited = 0.0
+    data_wait_seconds = 0.0
 
 
 def train(updater: Updater, batches: Sequence[Batch], *, epochs: int = 3, limit: int = 10) -> Tensor:
@@ -283,7 +283,7 @@ def test_all_processes_leave_out_what_is_bad_in_one_and_end_together(tmp_path: P
         "model, losses = run_toy(bad)\n"
         "assert losses.shape == (6, 4), losses.shape\n"
         "weights = torch.cat([p.flatten() for p in model.parameters()]).detach()\n"
-        "everyone = gathered(processes, weights)\n"
+        "everyone = all_gather(processes, weights)\n"
         "assert torch.equal(everyone[0], everyone[1]) and weights.isfinite().all()\n"
         "try:\n"
         "    run_toy([batch_of(1000 * processes.rank)])\n"

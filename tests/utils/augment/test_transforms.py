@@ -6,20 +6,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from utils.augment.config import Pipeline, photometric
-from utils.augment.policy import MIN_SIDE, AugmentationPolicy
+from utils.augment.albumentations_pipeline import AlbumentationsPipeline, photometric_transforms
+from utils.augment.policy import AugmentationPolicy
 from utils.augment.transforms import (
     Augmenter,
     LabeledImage,
-    crop,
+    copy_paste,
     flip_left_right,
     mixup,
     mosaic,
-    paste,
+    random_zoom_crop,
     resize,
     resize_image,
     scaled,
 )
+from utils.labels.boxes import MIN_SIDE
 
 SEEDS = st.integers(0, 1000)
 SIDES = st.integers(1, 64)
@@ -123,7 +124,7 @@ def test_mosaic_boxes_hold_their_own_color(
 def test_a_crop_holds_its_boxes_and_some_of_them(picture: LabeledImage, down: float, across: float, seed: int) -> None:
     old_height, old_width = picture.image.shape[:2]
     height, width = max(1, round(old_height * down)), max(1, round(old_width * across))
-    made = crop(picture, height, width, np.random.default_rng(seed))
+    made = random_zoom_crop(picture, height, width, np.random.default_rng(seed))
     assert made.image.shape == (height, width, 3)
     assert_boxes_inside(made)
     assert_boxes_hold_their_colors(made)
@@ -132,7 +133,7 @@ def test_a_crop_holds_its_boxes_and_some_of_them(picture: LabeledImage, down: fl
 
 def test_crops_cut_and_magnify() -> None:
     picture = frozen(np.zeros((100, 200, 3), np.uint8), [(90, 40, 110, 60)], [1])
-    made = [crop(picture, 100, 200, np.random.default_rng(seed)) for seed in range(50)]
+    made = [random_zoom_crop(picture, 100, 200, np.random.default_rng(seed)) for seed in range(50)]
     widths = np.array([m.boxes[0, 2] - m.boxes[0, 0] for m in made])
     assert widths.max() > 30
     assert len(np.unique(widths)) > 30
@@ -160,7 +161,7 @@ def test_mixup_has_both_pictures_at_half_strength(picture: LabeledImage, other: 
 def test_pasted_objects_bring_their_boxes_and_hide_no_others(
     picture: LabeledImage, other: LabeledImage, seed: int, zoom: float
 ) -> None:
-    made = paste(picture, other, np.random.default_rng(seed), zoom=zoom)
+    made = copy_paste(picture, other, np.random.default_rng(seed), zoom=zoom)
     assert made.image.shape == picture.image.shape
     assert_boxes_inside(made)
     assert_boxes_hold_their_colors(made)
@@ -173,16 +174,16 @@ def test_objects_are_pasted_where_there_is_room() -> None:
     image = np.full((50, 50, 3), 50, np.uint8)
     empty = frozen(np.zeros((100, 100, 3), np.uint8), [], [])
     other = frozen(image, [(0.5, 0.5, 9.5, 9.5), (20, 20, 30, 30)], [1, 1])
-    made = paste(empty, other, np.random.default_rng(0))
+    made = copy_paste(empty, other, np.random.default_rng(0))
     assert len(made.boxes) == 2
     assert np.count_nonzero(made.image[..., 0]) == pytest.approx(200, abs=20)
     full = frozen(np.zeros((100, 100, 3), np.uint8), [(0, 0, 100, 100), (0, 0, 100, 5), (0, 5, 30, 8)], [1, 2, 3])
-    assert len(paste(full, other._replace(boxes=other.boxes * 1.5), np.random.default_rng(0)).boxes) >= 3
+    assert len(copy_paste(full, other._replace(boxes=other.boxes * 1.5), np.random.default_rng(0)).boxes) >= 3
 
 
 MAYBE = st.sampled_from([0.0, 0.5, 1.0])
 POLICIES = st.builds(
-    AugmentationPolicy, flip=MAYBE, mosaic=MAYBE, crop=MAYBE, paste=MAYBE, mixup=MAYBE, photometric=st.just(False),
+    AugmentationPolicy, flip=MAYBE, mosaic=MAYBE, crop=MAYBE, copy_paste=MAYBE, mixup=MAYBE, photometric=st.just(False),
     scales=st.sampled_from([(1.0, 1.0), (0.75, 1.25)]),
 )  # fmt: skip
 
@@ -194,7 +195,7 @@ def test_boxes_stay_with_their_pixels_and_labels_under_any_policy(
     augment = Augmenter(policy)
     sizes = [picture.image.shape[:2] for picture in base]
     large = [resize(picture, *augment.base_size(size)) for picture, size in zip(base, sizes, strict=True)]
-    keys = [k % len(base) for k in range(1 + policy.others)]
+    keys = [k % len(base) for k in range(1 + policy.num_mixed)]
     made = [augment(large.__getitem__, keys, sizes[0], np.random.default_rng(seed)) for _ in range(2)]
     np.testing.assert_array_equal(made[0].image, made[1].image)
     np.testing.assert_array_equal(made[0].boxes, made[1].boxes)
@@ -209,7 +210,7 @@ def test_boxes_stay_with_their_pixels_and_labels_under_any_policy(
 @pytest.mark.parametrize("boxes", [[], [(0, 0, 1, 1)], [(0, 0, 0.001, 1)]])
 def test_images_one_pixel_wide_or_high(shape: tuple[int, int], boxes: list) -> None:
     thin = frozen(np.zeros((*shape, 3), np.uint8), boxes, [1] * len(boxes))
-    policy = AugmentationPolicy(flip=1.0, mosaic=0.5, crop=1.0, mixup=1.0, paste=1.0, photometric=True)
+    policy = AugmentationPolicy(flip=1.0, mosaic=0.5, crop=1.0, mixup=1.0, copy_paste=1.0, photometric=True)
     augment = Augmenter(policy)
     for seed in range(10):
         assert_boxes_inside(augment(lambda _: thin, range(6), shape, np.random.default_rng(seed)))
@@ -238,8 +239,8 @@ def test_mosaic_of_images_without_objects() -> None:
     assert made.labels.shape == (0,)
 
 
-def built_in() -> Pipeline:
-    return Pipeline(photometric, "photometric")
+def built_in() -> AlbumentationsPipeline:
+    return AlbumentationsPipeline(photometric_transforms, "photometric")
 
 
 def test_photometric_depends_on_the_generator_alone() -> None:

@@ -13,7 +13,7 @@ from utils.data_tools.check import BAD_SPLIT, COPY, DROPPED, KINDS, MENDED, STOP
 from utils.data_tools.convert import check_new_folder
 from utils.data_tools.repair import DONE, mend_data
 from utils.errors import DataError, UserError
-from utils.labels.boxes import mend_boxes
+from utils.labels.boxes import repair_boxes
 from utils.labels.data_config import load_data_config
 from utils.labels.index import LabelIndex, open_index
 
@@ -77,7 +77,7 @@ def test_no_good_box_is_lost(mended: Mended) -> None:
 def test_every_image_of_the_copy_can_be_decoded_and_has_labels(mended: Mended) -> None:
     folder, _, path = mended
     for index in indexes(path, folder.label_type).values():
-        assert "no labels, taken as without objects" not in index.report.found
+        assert "no labels, taken as without objects" not in index.report.items
         assert not index.as_stored.any()
         for i in range(len(index)):
             assert index.pixels(i).shape[:2] == tuple(index.sizes[i])
@@ -154,7 +154,7 @@ def test_images_that_shared_labels_have_their_own(tmp_path: Path, label_type: st
     assert np.diff(found.offsets).tolist() == [1] * 5
     labels = sorted(path.name for path in (tmp_path / "copy/train/labels").rglob("*.*"))
     assert len(labels) == 5
-    assert found.report.found == {}
+    assert found.report.items == {}
 
 
 def test_a_crowd_box_gives_way_to_the_same_box(tmp_path: Path) -> None:
@@ -227,5 +227,5 @@ def test_sizes_are_those_of_the_images(tmp_path: Path) -> None:
     folder.pair("a", ("green", 50, 50, 128, 96), size=(50, 50))
     folder.pair("v", split="valid")
     index = indexes(fix(folder), VOC)["train"]
-    assert mend_boxes(index.boxes, np.tile(index.sizes[0], (2, 1)))[2].tolist() == ["", ""]
+    assert repair_boxes(index.boxes, np.tile(index.sizes[0], (2, 1)))[2].tolist() == ["", ""]
     assert "<width>128</width>" in (tmp_path / "copy/train/labels/a.xml").read_text()

@@ -212,7 +212,7 @@ def test_sizes_are_those_of_the_network(folder: Folder) -> None:
     assert boxes.sides().tolist() == [[8, 8], [80, 80]]
     assert "50% of the boxes are smaller than half the smallest anchor" in Page(report_page(check, RULE)).words
     assert boxes.centers()[0].tolist() == pytest.approx([2 / 128, 2 / 96])
-    assert Anchors().best_overlap(np.array([[64, 64], [8, 8], [512 / 2**0.5, 512 * 2**0.5]])) == pytest.approx(
+    assert Anchors().best_iou(np.array([[64, 64], [8, 8], [512 / 2**0.5, 512 * 2**0.5]])) == pytest.approx(
         [1, 1 / 16, 1]
     )
 

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils.images.file_lists import Files, Names, find_files, match, stem
+from utils.images.file_lists import FileList, NameList, find_files, match_names, stem
 
 
 @given(st.lists(st.text()))
 def test_names_are_kept(names: list[str]) -> None:
-    kept = Names(names)
+    kept = NameList(names)
     assert list(kept) == names
     assert kept[1:] == names[1:]
     assert len(kept) == len(names)
@@ -20,13 +20,13 @@ def test_names_are_kept(names: list[str]) -> None:
 
 
 def test_bytes_that_are_not_utf8_are_kept() -> None:
-    assert os.fsencode(Files(Path("x"), [os.fsdecode(b"\xff.jpg")])[-1]) == b"x/\xff.jpg"
+    assert os.fsencode(FileList(Path("x"), [os.fsdecode(b"\xff.jpg")])[-1]) == b"x/\xff.jpg"
 
 
 @given(st.lists(st.from_regex(r"[abü]+(/[abü]+)*\.jpg", fullmatch=True), min_size=1))
 def test_the_text_of_a_path_is_that_of_its_path(names: list[str]) -> None:
     for folder in (Path("x/y"), Path("/x"), Path("."), Path("/")):
-        files = Files(folder, names)
+        files = FileList(folder, names)
         assert [files.text(i) for i in range(len(files))] == [str(path) for path in files]
 
 
@@ -71,13 +71,13 @@ def test_stem(name: str, expected: str) -> None:
     ],
 )
 def test_what_belongs_together(names: list[str], others: list[str], expected: list[int]) -> None:
-    assert match(names, others).tolist() == expected
+    assert match_names(names, others).tolist() == expected
 
 
 @given(st.permutations([f"{folder}/{name}" for folder in "ab" for name in "xyz"]), st.integers(0, 6))
 def test_a_match_is_the_same_path_where_there_is_one(names: list[str], count: int) -> None:
     others = names[:count]
-    found = match(sorted(names), others)
+    found = match_names(sorted(names), others)
     for name, other in zip(sorted(names), found.tolist(), strict=True):
         assert (others[other] if other >= 0 else None) == (name if name in others else None)
 
@@ -85,13 +85,13 @@ def test_a_match_is_the_same_path_where_there_is_one(names: list[str], count: in
 def test_a_path_of_thousands_of_folders_is_matched_with_nothing_but_itself() -> None:
     """Looking for its ends took 1.6 GB for 20,000 folders."""
     deep = "a/" * 20_000 + "b"
-    assert match([deep, "x/b"], ["b", deep]).tolist() == [1, 0]
-    assert match(["b"], [deep, "c/d"]).tolist() == [-1]
-    assert match([deep, "c/d"], ["b"]).tolist() == [-1, -1]
+    assert match_names([deep, "x/b"], ["b", deep]).tolist() == [1, 0]
+    assert match_names(["b"], [deep, "c/d"]).tolist() == [-1]
+    assert match_names([deep, "c/d"], ["b"]).tolist() == [-1, -1]
 
 
 def test_many_folders_with_the_same_names() -> None:
     """As videos cut into frames have; in a time that does not grow with the square."""
     names = [f"{video}/{frame}" for video in range(500) for frame in range(40)]
-    found = match([f"data/{name}" for name in names], names)
+    found = match_names([f"data/{name}" for name in names], names)
     assert found.tolist() == list(range(len(names)))

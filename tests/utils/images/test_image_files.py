@@ -1,5 +1,6 @@
 import io
 import struct
+import sys
 import zlib
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from utils.errors import DataError
-from utils.images.image_files import can_write, list_images, read_header, read_image, write_image
+from utils.images.image_files import can_write, list_images, load_simplejpeg, read_image, read_image_size, write_image
 from utils.images.structure import CUT_OFF, SCANS, jpeg_header
 
 RNG = np.random.default_rng(0)
@@ -50,17 +51,17 @@ def test_16_bit_images_do_not_go_black(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     cv2.imwrite(str(path), PICTURE[:, :, ::-1].astype(np.uint16) * 257)
     np.testing.assert_array_equal(read_image(path), PICTURE)
-    assert read_header(path).shown == (40, 60)
+    assert read_image_size(path).displayed == (40, 60)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_rotation_header_says_the_shape_that_reading_gives(tmp_path: Path, suffix: str, orientation: int) -> None:
     path = save(tmp_path / f"a{suffix}", orientation)
-    header = read_header(path)
+    header = read_image_size(path)
     assert header.stored == (40, 60) == read_image(path, as_stored=True).shape[:2]
-    assert header.shown == read_image(path).shape[:2]
-    assert (header.shown == (60, 40)) == (orientation >= 5)
+    assert header.displayed == read_image(path).shape[:2]
+    assert (header.displayed == (60, 40)) == (orientation >= 5)
 
 
 @pytest.mark.parametrize("bits", [8, 16])
@@ -71,9 +72,9 @@ def test_exif_rotation_of_a_tiff_header_says_the_shape_that_reading_gives(
     """OpenCV turns a TIFF whatever it is asked for."""
     gray = PICTURE[..., 0].astype(f"uint{bits}")
     Image.fromarray(gray).save(tmp_path / "a.tif", tiffinfo={274: orientation})
-    header = read_header(tmp_path / "a.tif")
+    header = read_image_size(tmp_path / "a.tif")
     assert header.stored == read_image(tmp_path / "a.tif", as_stored=True).shape[:2]
-    assert header.shown == read_image(tmp_path / "a.tif").shape[:2]
+    assert header.displayed == read_image(tmp_path / "a.tif").shape[:2]
 
 
 XMP = (
@@ -86,7 +87,7 @@ def test_exif_rotation_that_only_xmp_has_turns_neither_header_nor_image(tmp_path
     Image.fromarray(PICTURE).save(tmp_path / "a.jpg", xmp=XMP)
     with Image.open(tmp_path / "a.jpg") as image:
         assert image.getexif().get(274) == 6  # as Pillow has it
-    assert read_header(tmp_path / "a.jpg").shown == read_image(tmp_path / "a.jpg").shape[:2] == (40, 60)
+    assert read_image_size(tmp_path / "a.jpg").displayed == read_image(tmp_path / "a.jpg").shape[:2] == (40, 60)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
@@ -94,7 +95,7 @@ def test_exif_rotation_that_only_xmp_has_turns_neither_header_nor_image(tmp_path
 def test_damaged_exif_is_no_reason_to_refuse_an_image(tmp_path: Path, suffix: str, exif: bytes) -> None:
     path = tmp_path / f"a{suffix}"
     Image.new("RGB", (30, 20), (90, 10, 200)).save(path, exif=b"Exif\0\0" + exif)
-    assert read_header(path).shown == read_image(path).shape[:2] == (20, 30)
+    assert read_image_size(path).displayed == read_image(path).shape[:2] == (20, 30)
 
 
 def png_chunk(kind: bytes, content: bytes) -> bytes:
@@ -109,7 +110,7 @@ def test_exif_rotation_after_the_pixels_of_a_png_is_seen(tmp_path: Path, prefix:
     path = save(tmp_path / "a.png")
     data, end = path.read_bytes(), 12
     path.write_bytes(data[:-end] + png_chunk(b"eXIf", prefix + exif.tobytes().removeprefix(b"Exif\0\0")) + data[-end:])
-    assert read_header(path).shown == read_image(path).shape[:2] == ((40, 60) if prefix else (60, 40))
+    assert read_image_size(path).displayed == read_image(path).shape[:2] == ((40, 60) if prefix else (60, 40))
 
 
 def test_the_header_is_read_without_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,13 +121,13 @@ def test_the_header_is_read_without_decoding(tmp_path: Path, monkeypatch: pytest
         raise AssertionError("decoded")
 
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
-    assert read_header(path).shown == (40, 60)
+    assert read_image_size(path).displayed == (40, 60)
 
 
 def test_a_long_thin_image_is_read(tmp_path: Path) -> None:
     """Fault of the predecessor: a 2000 x 1 image crashed."""
     Image.new("RGB", (2000, 1)).save(tmp_path / "a.png")
-    assert read_header(tmp_path / "a.png").shown == (1, 2000)
+    assert read_image_size(tmp_path / "a.png").displayed == (1, 2000)
 
 
 @pytest.mark.parametrize("limit", [Image.MAX_IMAGE_PIXELS, None])
@@ -135,7 +136,7 @@ def test_a_bomb_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
     Image.new("1", (14_000, 13_000)).save(tmp_path / "a.png")
     with pytest.raises(DataError, match=r"a\.png: cannot be read as an image .*182000000 pixels\) exceeds limit"):
-        read_header(tmp_path / "a.png")
+        read_image_size(tmp_path / "a.png")
     with pytest.raises(DataError, match=r"a\.png: too many pixels"):
         read_image(tmp_path / "a.png")
 
@@ -213,7 +214,7 @@ def test_a_jpeg_whose_header_does_not_end_is_given_up_before_a_library_walks_it(
     monkeypatch.setattr(Image, "open", None)
     monkeypatch.setattr(cv2, "imdecode", None)
     (tmp_path / "a.jpg").write_bytes(b"\xff\xd8" + filling)
-    for read in (read_header, read_image):
+    for read in (read_image_size, read_image):
         with pytest.raises(DataError, match=r"a\.jpg: the image is cut off"):
             read(tmp_path / "a.jpg")
 
@@ -226,9 +227,9 @@ def test_a_jpeg_of_many_scans_is_not_decoded(tmp_path: Path) -> None:
     table = data.rfind(b"\xff\xc4", 0, data.rfind(b"\xff\xda"))
     path = tmp_path / "a.jpg"
     path.write_bytes(data[:-2] + data[table:-2] * 50 + data[-2:])
-    assert read_header(path).stored == read_image(path).shape[:2]
+    assert read_image_size(path).stored == read_image(path).shape[:2]
     path.write_bytes(data[:-2] + data[table:-2] * 100 + data[-2:])
-    for read in (read_header, read_image):
+    for read in (read_image_size, read_image):
         with pytest.raises(DataError, match=r"a\.jpg: a JPEG of more than 100 scans"):
             read(path)
 
@@ -250,9 +251,9 @@ def test_a_png_of_endless_chunks_is_given_up_before_a_library_walks_it(tmp_path:
     data = path.read_bytes()
     empty = struct.pack(">I", 0) + b"aaAa" + struct.pack(">I", zlib.crc32(b"aaAa"))
     path.write_bytes(data[:33] + empty * 1000 + data[33:])
-    assert read_header(path).stored == read_image(path).shape[:2]
+    assert read_image_size(path).stored == read_image(path).shape[:2]
     path.write_bytes(data[:33] + empty * 100_000 + data[33:])
-    for read in (read_header, read_image):
+    for read in (read_image_size, read_image):
         with pytest.raises(DataError, match=r"a\.png: the image is cut off"):
             read(path)
 
@@ -262,7 +263,7 @@ def test_a_format_that_opencv_alone_knows_is_not_decoded(tmp_path: Path) -> None
     path = tmp_path / "a.jpg"
     path.write_bytes(b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 1 +X 1\n" + b"\x80\x80\x80\x80")
     assert cv2.imread(str(path)) is not None
-    for read in (read_header, read_image):
+    for read in (read_image_size, read_image):
         with pytest.raises(DataError, match=r"a\.jpg: cannot be read as an image"):
             read(path)
 
@@ -289,7 +290,7 @@ def by_opencv(data: bytes, *, as_stored: bool = False) -> np.ndarray:
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
-    for read in (read_header, read_image):
+    for read in (read_image_size, read_image):
         with pytest.raises(DataError, match=r"b\.jpg: no such file"):
             read(tmp_path / "b.jpg")
 
@@ -301,7 +302,7 @@ def test_truncated_images_are_refused_and_named(tmp_path: Path, capfd, suffix: s
     path = save(tmp_path / f"a{suffix}")
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * left)])
-    for read in (read_header, read_image):
+    for read in (read_image_size, read_image):
         with pytest.raises(DataError, match=rf"a\{suffix}: .*(cut off|cannot be read)") as error:
             read(path)
         assert "\n" not in str(error.value)
@@ -323,20 +324,20 @@ def test_bmp_of_any_header_and_depth_is_whole(tmp_path: Path, header: int, mode:
             struct.pack("<2sIII", b"BM", 26 + len(colors) + len(pixels), 0, 26 + len(colors)) + core + colors + pixels
         )
         path.write_bytes(data)
-    assert read_header(path).shown == read_image(path).shape[:2] == (40, 60)
+    assert read_image_size(path).displayed == read_image(path).shape[:2] == (40, 60)
     path.write_bytes(data[:-1])
     with pytest.raises(DataError, match="cut off"):
-        read_header(path)
+        read_image_size(path)
 
 
 @pytest.mark.parametrize(("kind", "largest", "samples"), [("P5", 255, 1), ("P6", 255, 3), ("P6", 65535, 6)])
 def test_ppm_with_comments_is_whole(tmp_path: Path, kind: str, largest: int, samples: int) -> None:
     path = tmp_path / "a.ppm"
     path.write_bytes(f"{kind}\n# made by hand\n60 # wide\n40\n{largest}\n".encode() + bytes(60 * 40 * samples))
-    assert read_header(path).shown == (40, 60)
+    assert read_image_size(path).displayed == (40, 60)
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DataError, match="cut off"):
-        read_header(path)
+        read_image_size(path)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".ppm"])
@@ -344,7 +345,7 @@ def test_ppm_with_comments_is_whole(tmp_path: Path, kind: str, largest: int, sam
 def test_bytes_after_the_end_of_an_image_are_no_fault(tmp_path: Path, suffix: str, tail: bytes) -> None:
     path = save(tmp_path / f"a{suffix}")
     path.write_bytes(path.read_bytes() + tail)
-    assert read_header(path).shown == (40, 60)
+    assert read_image_size(path).displayed == (40, 60)
     assert read_image(path).shape == (40, 60, 3)
 
 
@@ -358,17 +359,17 @@ def test_a_truncated_jpeg_is_not_whole_because_its_thumbnail_is(tmp_path: Path, 
     exif = b"Exif\0\0" + exif.tobytes().removeprefix(b"Exif\0\0") + thumbnail.getvalue()
     path = tmp_path / "a.jpg"
     Image.fromarray(PICTURE).save(path, exif=exif, progressive=progressive)
-    assert read_header(path).shown == (40, 60)
+    assert read_image_size(path).displayed == (40, 60)
     data = path.read_bytes()
     for length in (len(data) - 2, len(data) - 300, data.index(thumbnail.getvalue()) + len(thumbnail.getvalue()) + 30):
         path.write_bytes(data[:length])
         with pytest.raises(DataError, match=r"a\.jpg"):
-            read_header(path)
+            read_image_size(path)
 
 
 def test_a_folder_is_no_image(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").mkdir()
-    for read in (read_header, read_image):
+    for read in (read_image_size, read_image):
         with pytest.raises(DataError, match=r"a\.jpg: cannot be read"):
             read(tmp_path / "a.jpg")
 
@@ -386,3 +387,21 @@ def test_list_is_sorted_and_counts_no_file_twice(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     (tmp_path / "folder.jpg").mkdir()
     assert [p.name for p in list_images(tmp_path)] == ["a.jpg", "b.JPG", "c.png"]
+
+
+def test_without_simplejpeg_opencv_gives_the_same_pixels_and_one_line_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.jpg"
+    write_image(path, np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8))
+    expected = read_image(path)
+    monkeypatch.setitem(sys.modules, "simplejpeg", None)
+    load_simplejpeg.cache_clear()
+    try:
+        for _ in range(2):
+            np.testing.assert_array_equal(read_image(path), expected)
+    finally:
+        load_simplejpeg.cache_clear()
+    (record,) = caplog.records
+    assert record.getMessage().startswith("simplejpeg is missing")
+    assert record.getMessage().endswith("pip install simplejpeg")

@@ -11,8 +11,8 @@ def test_exif_says_what_the_boxes_mean(tmp_path: Path, as_stored: bool) -> None:
     tags = Image.Exif()
     tags[274] = 6
     Image.new("RGB", (8, 6)).save(tmp_path / "a.jpg", exif=tags)
-    meant = "stored picture, which is not turned" if as_stored else "picture as shown, turned"
-    expected = [(EXIF, f"orientation 6: boxes are those of the {meant}")]
+    frame = "the stored image, which is not rotated" if as_stored else "the displayed image, which is rotated"
+    expected = [(EXIF, f"orientation 6: boxes refer to {frame}")]
     assert image_notes(tmp_path / "a.jpg", as_stored=as_stored) == expected
 
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from tests.support.broken_samples import exif, picture
-from utils.images.image_files import read_header, read_image
-from utils.images.orientation import copy_upright
+from utils.images.image_files import read_image, read_image_size
+from utils.images.orientation import copy_with_normal_orientation
 
 MAKE, MODEL, ORIENTATION = 271, 272, 274
 
@@ -22,7 +22,7 @@ def save(path: Path, data: bytes) -> None:
 
 def assert_upright(source: Path, copy: Path) -> None:
     stored = read_image(source, as_stored=True)
-    assert read_header(copy) == ((96, 128), (96, 128))
+    assert read_image_size(copy) == ((96, 128), (96, 128))
     np.testing.assert_array_equal(read_image(copy), stored)
     np.testing.assert_array_equal(cv2.imread(str(copy))[:, :, ::-1], stored)
     with Image.open(copy) as image:
@@ -36,7 +36,7 @@ def test_only_the_orientation_changes(tmp_path: Path, suffix: str, orientation: 
     tags = exif(orientation)
     tags[MAKE], tags[MODEL] = "a maker", "a model"
     save(source, tags.tobytes())
-    copy_upright(source, copy)
+    copy_with_normal_orientation(source, copy)
     assert_upright(source, copy)
     one, other = source.read_bytes(), copy.read_bytes()
     assert len(one) == len(other)
@@ -57,7 +57,7 @@ def test_either_byte_order_and_long_numbers(tmp_path: Path, order: str, kind: in
     source, copy = tmp_path / "a.jpg", tmp_path / "b.jpg"
     save(source, b"Exif\0\0" + data)
     assert Image.open(source).getexif()[ORIENTATION] == 6
-    copy_upright(source, copy)
+    copy_with_normal_orientation(source, copy)
     assert_upright(source, copy)
 
 
@@ -71,7 +71,7 @@ def test_scattered_data_makes_it_a_png(tmp_path: Path) -> None:
     segments = b"".join(b"\xff\xe1" + struct.pack(">H", len(part) + 8) + b"Exif\0\0" + part for part in (first, rest))
     source.write_bytes(data[: at - 10] + segments + data[at + length :])
     assert Image.open(source).getexif()[ORIENTATION] == 6
-    copy_upright(source, copy)
+    copy_with_normal_orientation(source, copy)
     assert_upright(source, copy)
     assert Image.open(copy).format == "PNG"
 
@@ -80,5 +80,5 @@ def test_scattered_data_makes_it_a_png(tmp_path: Path) -> None:
 def test_nonsense_is_copied(tmp_path: Path) -> None:
     source, copy = tmp_path / "a.jpg", tmp_path / "b.jpg"
     save(source, b"Exif\0\0MM\0*\0\0\0\xff\0\1")
-    copy_upright(source, copy)
+    copy_with_normal_orientation(source, copy)
     assert copy.read_bytes() == source.read_bytes()

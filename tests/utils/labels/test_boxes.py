@@ -3,13 +3,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils.labels.boxes import CLIPPED, DROPPED, NO_AREA, NOT_FINITE, OUTSIDE, SWAPPED, mend_boxes, repeated_boxes
+from utils.labels.boxes import CLIPPED, DROPPED, NO_AREA, NOT_FINITE, OUTSIDE, SWAPPED, repair_boxes, repeated_boxes
 
 SIZE = (100, 200)  # height, width
 
 
 def mend(*boxes):
-    return mend_boxes(np.array(boxes, float), np.array([SIZE] * len(boxes)))
+    return repair_boxes(np.array(boxes, float), np.array([SIZE] * len(boxes)))
 
 
 @pytest.mark.parametrize(
@@ -46,14 +46,14 @@ def test_float_boxes_keep_their_fractions() -> None:
 
 
 def test_no_boxes() -> None:
-    boxes, keep, problems = mend_boxes(np.empty((0, 4)), np.empty((0, 2)))
+    boxes, keep, problems = repair_boxes(np.empty((0, 4)), np.empty((0, 2)))
     assert boxes.shape == (0, 4)
     assert len(keep) == len(problems) == 0
 
 
 @given(st.lists(st.tuples(*[st.floats(allow_nan=True, allow_infinity=True, width=32)] * 4), max_size=20))
 def test_what_is_kept_is_a_box_inside_the_image(rows) -> None:
-    boxes, keep, problems = mend_boxes(np.array(rows).reshape(-1, 4), np.array([SIZE] * len(rows)).reshape(-1, 2))
+    boxes, keep, problems = repair_boxes(np.array(rows).reshape(-1, 4), np.array([SIZE] * len(rows)).reshape(-1, 2))
     kept = boxes[keep]
     assert boxes.dtype == np.float32
     assert np.isfinite(boxes).all()
@@ -68,7 +68,7 @@ def test_a_good_box_is_left_alone(fractions) -> None:
     x1, x2 = sorted((fractions[0] * 199, fractions[1] * 199))
     y1, y2 = sorted((fractions[2] * 99, fractions[3] * 99))
     box = np.array([[x1, y1, x2 + 1, y2 + 1]], np.float32)
-    boxes, keep, problems = mend_boxes(box, np.array([SIZE]))
+    boxes, keep, problems = repair_boxes(box, np.array([SIZE]))
     assert keep[0]
     assert problems[0] == ""
     assert (boxes == box).all()

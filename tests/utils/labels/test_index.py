@@ -174,7 +174,7 @@ def test_one_bad_box_leaves_the_others(make_data) -> None:
     assert np.diff(index.offsets).tolist() == [2, 3, 3, 1]
     assert index.report.lines() == [
         "boxes dropped: 2 (train_0.jpg: no area, dropped, train_2.jpg: outside the image, dropped)",
-        "boxes mended: 2 (train_0.jpg: corners swapped, train_1.jpg: clipped to the image)",
+        "boxes repaired: 2 (train_0.jpg: corners swapped, train_1.jpg: clipped to the image)",
     ]
     assert index.boxes[index.rows(1)][-1].tolist() == [0, 9, 20, 20]
 
@@ -249,7 +249,7 @@ def test_wrong_size_in_the_label_file_is_noted(make_data) -> None:
     data = make_data()
     xml = data.root / "train/labels/train_0.xml"
     xml.write_text(xml.read_text().replace("<width>80</width>", "<width>90</width>"))
-    assert open_train(data).report.lines() == ["image size in the label file is not the file's: 1 (train_0.xml)"]
+    assert open_train(data).report.lines() == ["image size in the label file differs from the image: 1 (train_0.xml)"]
 
 
 def test_missing_folder_is_named(make_data) -> None:
@@ -297,7 +297,7 @@ def test_unknown_class_is_named_with_its_first_file_its_count_and_the_nearest_na
     assert str(error.value) == (
         f"{labels}: labels of 2 class(es) that CLASSES in {data.yaml} does not have: "
         "'reed' (2 boxes, first in train_1.xml; did you mean 'red'?), 'blue' (1 boxes, first in train_2.xml); "
-        "CLASSES has 2: red, green; correct CLASSES, or leave such boxes out with --drop-unknown"
+        "CLASSES has 2: red, green; correct CLASSES, or drop these boxes with --drop-unknown"
     )
     index = open_index(load_data_config(data.yaml), "train", "pascal_voc", drop_unknown=True)
     assert np.diff(index.offsets).tolist() == [1, 2, 3, 0]
@@ -481,7 +481,7 @@ def test_reading_a_split_raises_nothing_and_mends_nothing(make_data) -> None:
     reading = read_files(find_split(load_data_config(data.yaml), "train", "pascal_voc"), "Reading")
     assert [path.name for path in reading.images] == ["train_0.jpg", "train_2.jpg", "train_3.jpg"]
     assert reading.label_names == ["train_0.xml", None, "train_3.xml"]
-    assert [(broken.image.name, broken.label_name) for broken in reading.broken] == [("train_1.jpg", "train_1.xml")]
+    assert [(broken.image.name, broken.label_name) for broken in reading.unreadable] == [("train_1.jpg", "train_1.xml")]
     assert reading.unknown == {"'reed'": [0]}
     assert reading.boxes[1].tolist() == [30, 30, 9, 9]
     assert (reading.image_of_box.tolist(), reading.labels[1]) == ([0, 0], UNKNOWN)

@@ -28,7 +28,7 @@ def test_files_are_matched_by_name_without_suffix(tmp_path: Path) -> None:
     source, matched = open_labels(split, "pascal_voc", LABEL_OF, IMAGES)
     assert [source.label_name(number) for number in matched] == ["a.XML", "b.v1.xml"]
     assert list(source.names) == ["a.XML", "b.v1.xml", "b.xml", "c.xml"]
-    assert source.doubles == ["a.xml"]
+    assert source.duplicates == ["a.xml"]
 
 
 @pytest.mark.parametrize("labels", ["", "x.json"])

@@ -8,7 +8,14 @@ import pytest
 
 from utils.errors import UserError
 from utils.loading import image_cache
-from utils.loading.image_cache import ImageCache, RecentImages, cache_size, make_cache_files, recent_size, worth_keeping
+from utils.loading.image_cache import (
+    ImageCache,
+    RecentImages,
+    cache_size,
+    fits_auto_cache,
+    make_cache_files,
+    recent_images_size,
+)
 
 SIZES = np.array([[3, 5], [1, 1], [4, 2]])
 
@@ -95,11 +102,11 @@ def test_processes_share_recent_images(monkeypatch, method: str) -> None:
 
 
 def test_what_recent_images_take(monkeypatch) -> None:
-    size = recent_size(100, SIZES)
+    size = recent_images_size(100, SIZES)
     assert size == 100 * (8 + 3 * 5 * 3), "each as large as the largest"
     monkeypatch.setattr(image_cache, "free_memory", lambda: 4 * size)
-    assert worth_keeping(size)
-    assert not worth_keeping(size + 1)
+    assert fits_auto_cache(size)
+    assert not fits_auto_cache(size + 1)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import torch
 from tests.conftest import HANG, ROOT
 from utils.errors import DataError, UserError
 from utils.loading.batch import Batch
-from utils.loading.loader import Loader, LoaderError, most_steps
+from utils.loading.loader import Loader, LoaderError, max_batches_in_flight
 from utils.loading.sample import Sample
 from utils.loading.shared_memory import SharedBlock
 
@@ -77,7 +77,7 @@ def test_steps_in_work_are_one_after_the_other_and_at_most_so_many(workers: int,
         time.sleep(0.02 * (step % 10 == 0))  # the workers get as far ahead as they can
     made.close()
     assert given == list(range(80))
-    assert 2 * workers <= ahead <= most_steps(workers)
+    assert 2 * workers <= ahead <= max_batches_in_flight(workers)
 
 
 def test_a_batch_is_good_while_the_next_is_made() -> None:

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 from datasets import DetectionDataset
 from tests.conftest import CLASSES, squares
-from utils.augment.policy import MIN_SIDE, MIN_VISIBLE, POLICIES
+from utils.augment.policy import POLICIES
 from utils.cli.flags import parse_options
 from utils.cli.train_options import TrainOptions
 from utils.errors import UserError
-from utils.images.file_lists import Files
+from utils.images.file_lists import FileList
 from utils.images.image_files import write_image
+from utils.labels.boxes import MIN_SIDE, MIN_VISIBLE
 from utils.labels.index import LabelIndex, LabelReport
 from utils.loading.size_rule import SizeRule
 from utils.slicing.grid import Slices
@@ -25,7 +26,7 @@ def index_of(images: list[tuple[tuple[int, int], np.ndarray]], folder: Path = Pa
     """Of sizes and boxes (n, 4); every third box is ignored."""
     boxes = np.concatenate([boxes.reshape(-1, 4) for _, boxes in images]).astype(np.float32)
     return LabelIndex(
-        files=Files(folder, (f"{i}.png" for i in range(len(images)))),
+        files=FileList(folder, (f"{i}.png" for i in range(len(images)))),
         sizes=np.array([size for size, _ in images], np.int32),
         as_stored=np.zeros(len(images), bool),
         offsets=np.cumsum([0, *(len(boxes) for _, boxes in images)]),

@@ -128,7 +128,7 @@ def test_a_file_that_finds_something_else_is_not_written(tmp_path: Path, monkeyp
     [
         (("--out", "model.pth"), "expected a file name that ends in .onnx"),
         (("--out", "nowhere/model.onnx"), "there is no folder nowhere"),
-        (("--model", "fasterrcnn_resnet50_fpn"), "give either --weights"),
+        (("--model", "fasterrcnn_resnet50_fpn"), "one of both"),
         (("--dynamic", "--width", 640), "drop it, or drop --width and --height"),
         (("--width", 100), "expected multiples of 32"),
         (("--dynamic", "--batch", 2), "requires batch 1, not 2"),

@@ -240,7 +240,7 @@ def test_without_arguments_it_takes_the_video_of_the_repository(
 
 
 def test_slices_of_each_frame(detect, tmp_path: Path) -> None:
-    """As those of an image: the detections are sahi_inference.py's of the same frames."""
+    """Detections equal those of sahi_inference.py on the same frames."""
     for number, frame in enumerate(frames(3)):
         (tmp_path / "frames").mkdir(exist_ok=True)
         write_image(tmp_path / f"frames/{number}.png", frame)

@@ -60,7 +60,7 @@ def use(folder: Path, tmp_path: Path) -> Callable[..., Path]:
 
 
 def logged(results: Path) -> list[Detections]:
-    """What log.json has, image by image."""
+    """Read the detections of log.json, image by image."""
     content = json.loads((results / "log.json").read_text())
     found = []
     for image in content["images"]:

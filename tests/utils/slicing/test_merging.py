@@ -17,7 +17,7 @@ MERGINGS = st.builds(
 
 
 def sahis(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, merging: Merging) -> Detections:
-    """What sahi makes of them, on its numpy backend, whatever the machine has."""
+    """Merge them with sahi, on its numpy backend, whatever the machine has."""
     from sahi.postprocess.backends import set_postprocess_backend
     from sahi.predict import POSTPROCESS_NAME_TO_CLASS
     from sahi.prediction import ObjectPrediction

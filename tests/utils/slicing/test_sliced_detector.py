@@ -116,7 +116,7 @@ def test_low_scores_suppress_and_do_not_enlarge(detector: TorchDetector) -> None
 
 
 def test_classes_are_chosen_before_the_merging(detector: TorchDetector) -> None:
-    """As in SAHI; the predecessor ignored --classes here."""
+    """Equal to SAHI; the predecessor ignored --classes here."""
     picture, agnostic = image(150, 210), Merging(class_agnostic=True)
     found = SlicedDetector(detector, SLICES, agnostic, batch=1)(picture, threshold=0.5, classes=[2])
     assert set(found.labels.tolist()) == {2}

@@ -115,7 +115,7 @@ def run(source: Source, detector: Stub, annotator: Annotator, writer: Writer, **
 
 
 def busy(thread: threading.Thread) -> bool:
-    """Whether a thread of a pool that was shut down goes on."""
+    """Return True if a thread of a closed pool is still running."""
     thread.join(2)
     return thread.is_alive()
 
@@ -245,7 +245,7 @@ def test_stopping_writes_what_was_detected() -> None:
 
 
 def test_leaving_early_ends_all_threads_and_closes_the_file() -> None:
-    """As a second Ctrl-C does."""
+    """Leaving early is what a second Ctrl-C does."""
     source, annotator, writer = Source(100_000), Annotator(), Writer(0.001)
     with VideoPipeline(source, Stub(), annotator, writer) as pipeline:
         pipeline.wait(0.05)

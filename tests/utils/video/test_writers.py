@@ -87,7 +87,7 @@ def test_pixels_that_are_not_square(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sound", ["aac", "libmp3lame"])
 def test_sound_is_kept(tmp_path: Path, sound: str) -> None:
-    """As it is, to the sample; and no longer than the pictures, which a signal may have cut short."""
+    """The copied sound is bit-equal, and ends with the video, which a signal may have stopped early."""
     source = write_video(tmp_path / "s.mkv", pictures(72), sound=sound)
     writer = open_writer(tmp_path / "a.mp4", info(file=source))
     assert "with sound (" in writer.summary

@@ -32,10 +32,10 @@ from torch_utils.onnx_export import (
     time_per_image,
     to_onnx,
 )
-from utils.detect.onnx_detector import OnnxDetector
+from utils.detect.onnx_detector import CUDA_REMEDY, OnnxDetector
 from utils.detect.onnx_file import SUFFIX, OnnxMetadata, is_onnx
 from utils.detect.torch_detector import TorchDetector
-from utils.errors import DataError, UserError
+from utils.errors import DataError, UserError, requires_package
 from utils.files import write_atomically
 from utils.images.image_files import list_images, read_image
 from utils.labels.data_config import load_data_config
@@ -54,6 +54,8 @@ def main(options: ExportOptions) -> None:
     """Export, verify, and only then write the file."""
     setup_logging()
     path = _output_path(options.out)
+    with requires_package("onnxruntime", "the verification of the exported file", remedy=CUDA_REMEDY):
+        import onnxruntime  # noqa: F401 - before the export, which takes minutes
     device = pick_device(options.device)
     checkpoint = load_checkpoint(Path(options.weights)) if options.weights else None
     opened = open_detector(checkpoint, options.model)

@@ -16,6 +16,7 @@ from utils.errors import UserError, requires_package
 from utils.loading.batch import Batch
 from utils.loading.size_rule import Canvas, SizeRule
 
+CUDA_REMEDY = "onnxruntime-gpu for NVIDIA GPUs"
 TENSORRT, CUDA, CPU = "TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"
 _INPUTS = {"images": "tensor(uint8)", "sizes": "tensor(int64)"}
 _OUTPUTS = {"boxes": "tensor(float)", "scores": "tensor(float)", "labels": "tensor(int64)"}
@@ -130,7 +131,7 @@ def _session(
     path: Path, content: bytes, device: torch.device, *, require_device: bool, tensorrt: bool
 ) -> tuple[Any, str]:
     """Open an InferenceSession; return it and the name of the provider that runs it."""
-    with requires_package("onnxruntime", str(path)):
+    with requires_package("onnxruntime", str(path), remedy=CUDA_REMEDY):
         import onnxruntime
 
     if tensorrt and device.type != "cuda":

@@ -35,8 +35,9 @@ class ByteTracker:
 
     def __init__(self, threshold: float | np.ndarray, fps: float, buffer: float) -> None:
         with requires_package("trackers", "--tracker bytetrack"):
-            from supervision import Detections as SupervisionDetections
             from trackers import ByteTrackTracker
+        with requires_package("supervision", "--tracker bytetrack"):
+            from supervision import Detections as SupervisionDetections
 
         def create(label: int) -> ByteTrackTracker:
             high = float(threshold[label] if isinstance(threshold, np.ndarray) else threshold)

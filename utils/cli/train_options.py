@@ -60,7 +60,7 @@ class DataOptions(LabelOptions):
         "--model",
         default="fasterrcnn_resnet50_fpn_v2",
         metavar="NAME",
-        help="README.md lists the names; timm/NAME and torchvision/NAME for any other backbone",
+        help="docs/models.md lists the names; timm/NAME and torchvision/NAME for any other backbone",
     )
     weights: str | None = flag(
         "-w", "--weights", metavar="PTH", help="checkpoint to start from, or with --resume-training to go on with"
@@ -258,7 +258,7 @@ class AugmentationOptions(Options):
         "--aug",
         default="default",
         choices=tuple(POLICIES),
-        help="what happens to training images, see README.md; the flags below change parts of it",
+        help="what happens to training images, see docs/training.md; the flags below change parts of it",
     )
     flip: Fraction | None = flag(
         "--flip", metavar="P", help="probability of a left-right flip; 0 where left and right differ"

@@ -1,4 +1,4 @@
-"""A data set's YAML file as a checked, typed DataConfig. README.md explains every key to users."""
+"""A data set's YAML file as a checked, typed DataConfig. docs/datasets.md explains every key to users."""
 
 import os
 import unicodedata

@@ -1,3 +1,3 @@
 """The project's version; CHANGELOG.md says what is in it."""
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"

@@ -19,6 +19,7 @@ NEEDED = ("models", "utils", "torch_utils", "data_configs", "example_test_data",
 TASKS = dict(re.findall(r"^\| ([^|]+) \| `(python [^`]+)` \|$", README, re.MULTILINE))
 SMALLER = {"--imgsz 240": "--imgsz 64", "--epochs 8": "--epochs 1"}  # of the trainings; all else runs as it is written
 RESUMED = {"--epochs 9": "--epochs 2"}
+RESULTS = ("outputs/check.html", "outputs/compare.html", "weights/demo.onnx", "data/demo_coco/data_config.yaml")
 SECTIONS = (
     "Get started", "Updates", "Model names", "Set-up", "Custom weights", "Train on a custom dataset",
     "Distributed training", "Inference", "Evaluation", "Export to ONNX", "List of all flags", "Tutorials",

@@ -17,7 +17,11 @@ README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 NEEDED = ("models", "utils", "torch_utils", "data_configs", "example_test_data", "examples", "*.py")
 TASKS = dict(re.findall(r"^\| ([^|]+) \| `(python [^`]+)` \|$", README, re.MULTILINE))
-SMALLER = {"--imgsz 240": "--imgsz 64", "--epochs 8": "--epochs 1"}  # of the trainings; all else runs as it is written
+SMALLER = {  # of the trainings; all else runs as it is written
+    "--imgsz 240": "--imgsz 32",
+    "--epochs 8": "--epochs 1 --train-sample 0 --workers 0",
+    "--rois-per-image 128 --proposals 200": "--rois-per-image 16 --proposals 50",
+}
 RESUMED = {"--epochs 9": "--epochs 2"}
 RESULTS = ("outputs/check.html", "outputs/compare.html", "weights/demo.onnx", "data/demo_coco/data_config.yaml")
 SECTIONS = (
@@ -92,6 +96,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(folder: Path, command: str) -> str:
+    """What a command of the README prints, in a folder."""
     for text, smaller in (RESUMED if "--resume" in command else SMALLER).items():
         command = command.replace(text, smaller)
     program, *words = command.split()

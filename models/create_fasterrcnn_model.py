@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from models.headers import read_header, text_table, update_readme
+from models.headers import read_header, text_table, update_page
 from models.rcnn.errors import ModelError, WeightsNotHereError
 
 if TYPE_CHECKING:
@@ -196,17 +196,17 @@ def create_from_checkpoint(
 
 
 def main() -> None:
-    """Print the table of models; with --readme write it into README.md."""
+    """Print the table of models; with --docs write it into docs/models.md."""
     parser = argparse.ArgumentParser("python -m models.create_fasterrcnn_model", description=main.__doc__)
-    parser.add_argument("--readme", action="store_true", help="write the table into README.md")
+    parser.add_argument("--docs", "--readme", action="store_true", help="write the table into docs/models.md")
     headers = [read_header(name) for name in create_model]
-    if parser.parse_args().readme:
-        update_readme(Path(__file__).parent.parent / "README.md", headers)
+    if parser.parse_args().docs:
+        update_page(Path(__file__).parent.parent / "docs" / "models.md", headers)
         return
     print(text_table(headers))
     print(
-        "\nand timm/NAME, torchvision/NAME: a feature pyramid on any of their nets. Parameters at 21 classes; GFLOPs\n"
-        "(a multiplication with an addition) of an image of 640 x 640 px; strides of the maps that have anchors."
+        "\nAlso timm/NAME and torchvision/NAME: a feature pyramid on any of their networks. Parameters at 21 classes;\n"
+        "GFLOPs (multiply-adds) of one image of 640 x 640 px; strides of the feature maps that have anchors."
     )
 
 

@@ -103,8 +103,8 @@ PUBLISHED = BuildOptions()  # a start from published weights
 RANDOM = BuildOptions(norm="batch", freeze=0)  # norms without statistics must not be frozen, nor random layers
 
 
-def start(pretrained: bool) -> BuildOptions:
-    """Options where the caller gives none: everything is trained where nothing is loaded."""
+def default_options(pretrained: bool) -> BuildOptions:
+    """Options of a start from published weights, or from random ones, where everything is trained."""
     return PUBLISHED if pretrained else BuildOptions(freeze=0)
 
 

@@ -2,8 +2,9 @@ import pytest
 import torch
 from torch import nn
 
+from models.building.backbone_spec import BackboneSpec
 from models.building.build_options import PUBLISHED, RANDOM, BuildOptions
-from models.building.builder import BackboneSpec, build_fasterrcnn, set_anchors, stages_of
+from models.building.builder import build_fasterrcnn, set_anchors, stages_of
 from models.create_fasterrcnn_model import create_from_checkpoint, create_model
 from models.rcnn.errors import ModelError
 from tests.models.building.test_builder import batch_of

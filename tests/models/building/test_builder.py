@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import nn
 
+from models.building.backbone_spec import BackboneSpec
 from models.building.build_options import PUBLISHED, RANDOM, BuildOptions
-from models.building.builder import BackboneSpec, build_fasterrcnn
+from models.building.builder import build_fasterrcnn
 from models.building.norms import UncountedBatchNorm2d, with_synchronized_batchnorm
 from models.create_fasterrcnn_model import create_model
 from models.rcnn.errors import ModelError

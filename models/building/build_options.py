@@ -100,12 +100,12 @@ class BuildOptions:
 
 
 PUBLISHED = BuildOptions()  # a start from published weights
-RANDOM = BuildOptions(norm="batch", freeze=0)  # norms without statistics must not be frozen, nor random layers
+RANDOM = BuildOptions(norm="batch", freeze=0)  # a start from random weights: no layer or norm may be frozen
 
 
 def default_options(pretrained: bool) -> BuildOptions:
-    """Options of a start from published weights, or from random ones, where everything is trained."""
-    return PUBLISHED if pretrained else BuildOptions(freeze=0)
+    """PUBLISHED where published weights are loaded, RANDOM where nothing is: for create_model and train.py alike."""
+    return PUBLISHED if pretrained else RANDOM
 
 
 def _is_number(value: object) -> bool:

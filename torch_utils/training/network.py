@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.building.build_options import PUBLISHED, RANDOM
+from models.building.build_options import default_options
 from models.building.builder import set_anchors
 from models.building.norms import with_synchronized_batchnorm
 from models.create_fasterrcnn_model import create_from_checkpoint, create_model
@@ -25,13 +25,13 @@ from utils.labels.index import LabelIndex
 
 def make_model(options: TrainOptions, checkpoint: Mapping[str, Any] | None, num_classes: int) -> FasterRCNN:
     """The model of --model, or of the checkpoint: with its weights, and with a new box predictor for other classes."""
-    wishes = options.network()
+    requested = options.network()
     if options.resume_training:
-        return create_from_checkpoint(checkpoint, **wishes)
+        return create_from_checkpoint(checkpoint, **requested)
     if checkpoint is not None:
-        return create_from_checkpoint(checkpoint, num_classes=num_classes, **wishes)
-    start = replace(PUBLISHED if options.pretrained else RANDOM, **wishes)
-    return create_model[options.model](num_classes, pretrained=options.pretrained, options=start)
+        return create_from_checkpoint(checkpoint, num_classes=num_classes, **requested)
+    build_options = replace(default_options(options.pretrained), **requested)
+    return create_model[options.model](num_classes, pretrained=options.pretrained, options=build_options)
 
 
 def fit_anchors(model: FasterRCNN, options: TrainOptions, boxes: np.ndarray) -> str:

@@ -105,11 +105,9 @@ def test_a_file_of_version_1_builds_trains_and_opens(project: Path) -> None:
     done = run(project, code)
     assert done.returncode == 0, done.stderr
     warnings = done.stderr.strip().splitlines()
-    assert "WARNING models.builder is now models.building.builder: change the import in your backbone file" in warnings
-    assert (
-        "WARNING models.resnet is now models.backbones.torchvision_nets: change the import in your backbone file"
-        in (warnings)
-    )
+    for former, today in (("builder", "building.builder"), ("resnet", "backbones.torchvision_nets")):
+        message = f"models.{former} is now models.{today}: change the import in your backbone file"
+        assert f"WARNING {message}" in warnings
     assert len(warnings) == 8
 
 
@@ -131,7 +129,8 @@ def test_a_file_of_the_predecessor_gives_its_detector_and_cannot_be_trained(proj
 def test_a_file_of_neither_form_is_refused(project: Path) -> None:
     done = run(project, "create_model['fasterrcnn_empty']")
     assert done.stderr.strip().splitlines()[-1] == (
-        "models.rcnn.errors.ModelError: models/fasterrcnn_empty.py lacks SPEC or backbone(): see docs/custom_backbone.md"
+        "models.rcnn.errors.ModelError: models/fasterrcnn_empty.py lacks SPEC or backbone(): "
+        "see docs/custom_backbone.md"
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from torch import Tensor, nn
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from models.building.backbone_spec import ANCHOR_SIZES, ASPECT_RATIOS, BackboneSpec, Stages
 from models.building.build_options import BuildOptions, default_options
@@ -14,7 +15,16 @@ from models.rcnn.anchors import Float32Anchors
 from models.rcnn.detector import FasterRCNN
 from models.rcnn.errors import ModelError
 from models.rcnn.layers import ClassAgnosticPredictor, Float32Predictor, Float32RPNHead, LinearHead
+from models.rcnn.roi_heads import BatchedRoIHeads
 from models.rcnn.roi_pool import RoIPool
+from models.rcnn.rpn import BatchedRPN
+
+_TRANSFORM = {  # torchvision's defaults; mean and standard deviation of ImageNet, RGB in 0..1
+    "min_size": 800,
+    "max_size": 1333,
+    "image_mean": [0.485, 0.456, 0.406],
+    "image_std": [0.229, 0.224, 0.225],
+}
 
 
 class ModelDefinition(Protocol):
@@ -123,19 +133,32 @@ def build_fasterrcnn(
     make_head = spec.head or LinearHead
     make_predictor = ClassAgnosticPredictor if options.class_agnostic else Float32Predictor
     backbone.out_channels = spec.out_channels
-    detector = FasterRCNN(
-        backbone,
-        rpn_anchor_generator=anchors,
-        rpn_head=Float32RPNHead(spec.out_channels, anchors.num_anchors_per_location()[0], conv_depth=spec.rpn_convs),
-        box_roi_pool=RoIPool({str(i): stride for i, stride in enumerate(spec.strides)}),
-        box_head=make_head(spec.out_channels, width),
-        box_predictor=make_predictor(width, num_classes),
-        **{**(spec.detector or {}), **options.torchvision_arguments(), **torchvision_options},
+    arguments = {**(spec.detector or {}), **options.torchvision_arguments(), **torchvision_options}
+    # The order of the layers is that in which they draw random numbers.
+    rpn = BatchedRPN(
+        anchors,
+        Float32RPNHead(spec.out_channels, anchors.num_anchors_per_location()[0], conv_depth=spec.rpn_convs),
+        **_pop_prefixed(arguments, "rpn_"),
     )
-    detector.spec, detector.build_options = spec, options
-    detector.use_torchvision_ops = options.detector == "torchvision"
-    _freeze(detector)
-    return detector
+    roi_heads = BatchedRoIHeads(
+        RoIPool({str(i): stride for i, stride in enumerate(spec.strides)}),
+        make_head(spec.out_channels, width),
+        make_predictor(width, num_classes),
+        **_pop_prefixed(arguments, "box_"),
+        **_pop_prefixed(arguments, "bbox_"),
+    )
+    stages, frozen_modules = _freeze(backbone, spec, options)
+    return FasterRCNN(
+        backbone,
+        rpn,
+        roi_heads,
+        GeneralizedRCNNTransform(**_TRANSFORM | {key: value for key, value in arguments.items() if value is not None}),
+        spec=spec,
+        build_options=options,
+        stages=stages,
+        frozen_modules=frozen_modules,
+        use_torchvision_ops=options.detector == "torchvision",
+    )
 
 
 def set_anchors(detector: FasterRCNN, sizes: Sequence[float], ratios: Sequence[float]) -> None:
@@ -168,9 +191,18 @@ def stages_of(spec: BackboneSpec, backbone: nn.Module) -> Stages:
     return tuple(stages)
 
 
-def _freeze(detector: FasterRCNN) -> None:
-    """Leave the first stages, and batch norms that are to stay as they are, out of the training."""
-    spec, options, backbone = detector.spec, detector.build_options, detector.backbone
+def _pop_prefixed(arguments: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """Remove the arguments whose names have a prefix, and return them without it."""
+    names = [name for name in arguments if name.startswith(prefix)]
+    return {name.removeprefix(prefix): arguments.pop(name) for name in names}
+
+
+def _freeze(backbone: nn.Module, spec: BackboneSpec, options: BuildOptions) -> tuple[Stages, tuple[str, ...]]:
+    """Freeze the first stages of the backbone, and its batch norms where the options or the spec require it.
+
+    Returns:
+        All stages, and the names of the modules that stay in eval mode; names within the detector.
+    """
     stages = stages_of(spec, backbone)
     count = spec.frozen_stages if options.freeze is None else options.freeze
     if count > len(stages):
@@ -188,8 +220,8 @@ def _freeze(detector: FasterRCNN) -> None:
             backbone.get_submodule(name).requires_grad_(False)
         kept += norms
     kept += [name for name, module in backbone.named_modules() if _is_frozen(module)]
-    detector.stages = tuple(tuple(f"backbone.{prefix}" for prefix in stage) for stage in stages)
-    detector.frozen_modules = tuple(dict.fromkeys(f"backbone.{name}".rstrip(".") for name in kept))
+    frozen_modules = tuple(dict.fromkeys(f"backbone.{name}".rstrip(".") for name in kept))
+    return tuple(tuple(f"backbone.{prefix}" for prefix in stage) for stage in stages), frozen_modules
 
 
 def _is_frozen(module: nn.Module) -> bool:

@@ -14,7 +14,7 @@ from models.building.builder import set_anchors
 from models.building.norms import with_synchronized_batchnorm
 from models.create_fasterrcnn_model import create_from_checkpoint, create_model
 from models.rcnn.detector import FasterRCNN
-from models.rcnn.losses import ClassifierLoss, set_classifier_loss
+from models.rcnn.losses import ClassifierLoss
 from torch_utils.distributed import Processes
 from torch_utils.training.sampling import class_weights
 from utils.cli.train_options import TrainOptions
@@ -52,7 +52,7 @@ def weigh_classes(model: FasterRCNN, options: TrainOptions, index: LabelIndex) -
     weights = class_weights(index) if options.class_weights == "balanced" else None
     if weights is not None or options.focal_loss:
         tensor = None if weights is None else torch.from_numpy(weights)
-        set_classifier_loss(model, ClassifierLoss(tensor, options.focal_loss or 0.0))
+        model.set_classifier_loss(ClassifierLoss(tensor, options.focal_loss or 0.0))
     if weights is None:
         return []
     words = (f"{name} {weight:.3g}" for name, weight in zip(index.classes[1:], weights[1:], strict=True))

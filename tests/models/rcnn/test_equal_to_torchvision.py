@@ -12,7 +12,7 @@ from models.create_fasterrcnn_model import create_model
 from models.rcnn import sampling
 from models.rcnn.detector import FasterRCNN
 from models.rcnn.errors import ModelError
-from models.rcnn.losses import ClassifierLoss, set_classifier_loss
+from models.rcnn.losses import ClassifierLoss
 from models.rcnn.reference import as_torchvision, float_images, targets_of
 from models.rcnn.sampling import fixed_priorities, sampled
 from utils.loading.batch import Batch, collate
@@ -100,7 +100,7 @@ def test_detections_with_fixed_shapes_are_torchvisions(name: str, classes: int, 
     assert (found > 0) == (threshold < 1)
 
 
-@pytest.mark.parametrize("fixed", [False, True])
+@pytest.mark.parametrize("static_shapes", [False, True])
 def test_options_of_proposals_and_detections_hold(static_shapes: bool) -> None:
     options = BuildOptions(proposals=7, detections=3, rpn_nms=0.3, nms=0.2, class_agnostic=True)
     model = lively(PYRAMID, 4, options=options, box_score_thresh=0.02)
@@ -108,7 +108,7 @@ def test_options_of_proposals_and_detections_hold(static_shapes: bool) -> None:
     assert 0 < compare_detections(model, [0] * 2, tolerance=1e-5 if static_shapes else 0.0) <= 6
 
 
-@pytest.mark.parametrize("fixed", [False, True])
+@pytest.mark.parametrize("static_shapes", [False, True])
 def test_lists_of_images_give_torchvisions_detections(static_shapes: bool) -> None:
     model = lively(PYRAMID, 4, box_score_thresh=0.02, **LEAST)
     model.use_static_shapes(static_shapes)
@@ -153,7 +153,7 @@ def with_same_samples(model: FasterRCNN, monkeypatch: pytest.MonkeyPatch, object
         proposed.append(proposals.lists())
         return sample_proposals(proposals, *others)
 
-    monkeypatch.setattr(model.roi_heads, "lesson", watched)
+    monkeypatch.setattr(model.roi_heads, "sample_proposals", watched)
     twin = as_torchvision(model)
     twin.rpn.fg_bg_sampler = Same(twin.rpn.fg_bg_sampler, [0] * len(objects), seen)
     twin.roi_heads.fg_bg_sampler = Same(twin.roi_heads.fg_bg_sampler, objects, seen)
@@ -177,7 +177,7 @@ def make_smooth(head: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
                 setattr(part, name, nn.SiLU())
 
 
-@pytest.mark.parametrize("fixed", [False, True])
+@pytest.mark.parametrize("static_shapes", [False, True])
 @pytest.mark.parametrize("objects", [[3], [0], [4, 0, 9]])
 @pytest.mark.parametrize("name", MODELS)
 def test_losses_and_gradients_are_torchvisions(
@@ -243,6 +243,6 @@ def test_torchvisions_code_is_selected_by_a_build_option() -> None:
         for key, value in plain.detect_and_measure(batch)[1].items():
             assert torch.equal(losses[key], value)
     with pytest.raises(ModelError, match="no class weights and no focal loss: drop one"):
-        set_classifier_loss(model, ClassifierLoss(None, 2.0))
+        model.set_classifier_loss(ClassifierLoss(None, 2.0))
     with pytest.raises(ModelError, match="detector is 'mine', expected one of fast, torchvision"):
         BuildOptions(detector="mine")

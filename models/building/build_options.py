@@ -7,6 +7,7 @@ from typing import Any
 
 from models.rcnn.errors import ModelError
 
+# utils/cli/train_options.py declares these two for --help, which must not import models; a test keeps them equal.
 NORMS = ("own", "frozen", "batch", "group")
 DETECTORS = ("fast", "torchvision")
 _LEAST = {"freeze": 0, "rois_per_image": 1, "proposals": 1, "head_width": 1, "detections": 1}  # whole numbers

@@ -98,7 +98,7 @@ def test_triton_that_does_not_work_is_told_once_and_left_alone(
         calls.append(given)
         raise RuntimeError("Failed to find C compiler. Please specify via CC environment variable.\nmore")
 
-    monkeypatch.setattr(kernel, "suppress", fail)
+    monkeypatch.setattr(kernel, "batched_nms_triton", fail)
     ours._works.cache_clear()
     assert [ours._triton(count, torch.device("cpu")) for count in (10, 20, 10**6)] == [None] * 3
     ours._works.cache_clear()
@@ -112,7 +112,7 @@ def test_triton_that_does_not_work_is_told_once_and_left_alone(
 KERNEL = """
 import torch
 from models.rcnn.nms import rounded_down
-from models.rcnn.nms_triton import suppress
+from models.rcnn.nms_triton import batched_nms_triton
 from tests.models.rcnn.test_nms import chain, crowded, expected
 
 cases = [crowded(40, 3), (chain(33)[None], torch.ones(1, 33, dtype=torch.bool)), crowded(1, 2)]
@@ -120,10 +120,10 @@ cases.append((torch.zeros(2, 6, 4), torch.ones(2, 6, dtype=torch.bool)))
 many = crowded(150, 3)  # of three tiles to a side, and in some there is nothing
 many[1][1, 70:] = many[1][2, :130] = False
 cases += [crowded(65, 1), (chain(150)[None], torch.ones(1, 150, dtype=torch.bool)), many]
-for boxes, there in cases:
+for boxes, valid in cases:
     for threshold in (0.3, 0.7):
-        kept = suppress(boxes, there, rounded_down(threshold))
-        assert torch.equal(kept, expected(boxes, there, threshold)), (boxes.shape, threshold)
+        kept = batched_nms_triton(boxes, valid, rounded_down(threshold))
+        assert torch.equal(kept, expected(boxes, valid, threshold)), (boxes.shape, threshold)
 print("equal")
 """
 

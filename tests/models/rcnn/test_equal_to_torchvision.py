@@ -12,7 +12,7 @@ from models.create_fasterrcnn_model import create_model
 from models.rcnn import sampling
 from models.rcnn.detector import FasterRCNN
 from models.rcnn.errors import ModelError
-from models.rcnn.losses import ClassifierLoss, set_classifier_loss
+from models.rcnn.losses import ClassifierLoss
 from models.rcnn.reference import as_torchvision, float_images, targets_of
 from models.rcnn.sampling import fixed_priorities, sampled
 from utils.loading.batch import Batch, collate
@@ -243,6 +243,6 @@ def test_torchvisions_code_is_selected_by_a_build_option() -> None:
         for key, value in plain.detect_and_measure(batch)[1].items():
             assert torch.equal(losses[key], value)
     with pytest.raises(ModelError, match="no class weights and no focal loss: drop one"):
-        set_classifier_loss(model, ClassifierLoss(None, 2.0))
+        model.set_classifier_loss(ClassifierLoss(None, 2.0))
     with pytest.raises(ModelError, match="detector is 'mine', expected one of fast, torchvision"):
         BuildOptions(detector="mine")

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from models.building.builder import ANCHOR_SIZES, ASPECT_RATIOS
+from models.building.backbone_spec import ANCHOR_SIZES, ASPECT_RATIOS
 from tests.conftest import HANG
 from tests.utils.data_tools.test_check import GOOD, SAMPLES, SIZE, Folder, voc
 from utils.data_tools.charts import AxisScale, heat_map, histogram, integer_scale, octave_scale

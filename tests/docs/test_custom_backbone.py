@@ -29,7 +29,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 @pytest.mark.parametrize("block", re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL), ids=["mynet", "mypyramid"])
 def test_the_commands_of_the_page_run(project: Path, block: str) -> None:
     printed = ""

@@ -107,7 +107,7 @@ def run(folder: Path, command: str) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 def test_the_commands_of_the_tasks_run_in_order(project: Path) -> None:
     for command in TASKS.values():
         printed = run(project, command)

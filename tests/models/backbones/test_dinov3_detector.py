@@ -7,14 +7,13 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import MultiScaleRoIAlign
 
-import models.building.pretrained
 from models.backbones.dinov3 import WEIGHTS, WEIGHTS_PAGE, build
 from models.building.build_options import RANDOM, BuildOptions
 from models.create_fasterrcnn_model import create_from_checkpoint, create_model
 from models.rcnn.errors import ModelError, WeightsNotHereError
-from tests.models.backbones.test_dinov3 import randomized
-from tests.models.building.test_builder import batch_of
-from tests.models.test_create_fasterrcnn_model import checkpoint_of
+from tests.conftest import full_among
+from tests.support.batches import batch_of
+from tests.support.networks import checkpoint_of, randomized_dinov3
 
 PARAMETERS = {  # name: (today's layout, the predecessor's), at 21 classes
     "convnext_tiny": (45_147_352, 72_880_404),
@@ -43,21 +42,13 @@ def create(name: str, classes: int = 3, **options) -> nn.Module:
     return create_model[detector_name(name)](classes, **options)
 
 
-@pytest.fixture
-def weights_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty weights/, and no cache beside it."""
-    monkeypatch.setattr(models.building.pretrained, "WEIGHTS_FOLDER", tmp_path)
-    monkeypatch.setattr(models.building.pretrained, "get_dir", lambda: str(tmp_path / "hub"))
-    return tmp_path
-
-
 @pytest.fixture(scope="module")
 def old_models() -> dict[str, nn.Module]:
     """Of each kind one in the layout of the predecessor, with weights that matter, in eval mode."""
     torch.manual_seed(0)
     found = {name: create(name, pretrained=False, layout="legacy").eval() for name in KINDS}
     for model in found.values():
-        randomized(model.backbone.body)
+        randomized_dinov3(model.backbone.body)
     return found
 
 
@@ -113,10 +104,10 @@ def test_maps_are_as_declared(name: str) -> None:
     assert model.rpn.anchor_generator.num_anchors_per_location() == [3 if "multifeat" not in name else 15] * len(maps)
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", full_among(KINDS, KINDS[1:]))
 def test_a_start_from_the_official_file_trains_what_is_new(name: str, weights_folder: Path) -> None:
     torch.manual_seed(0)
-    trunk = randomized(build(network_name(name)))
+    trunk = randomized_dinov3(build(network_name(name)))
     published = trunk.state_dict()
     if name == "convnext_tiny_multifeat":  # a file may have the last norm, which has two names, once
         published = {key: value for key, value in published.items() if not key.startswith("norms.3.")}
@@ -132,7 +123,7 @@ def test_a_start_from_the_official_file_trains_what_is_new(name: str, weights_fo
         assert parameter.requires_grad == (".body." not in key), key
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", full_among(KINDS, KINDS[1:]))
 @pytest.mark.parametrize("layout", ["pyramid", "legacy"])
 def test_unfrozen_every_parameter_gets_a_gradient(name: str, layout: str) -> None:
     options = BuildOptions(freeze=0, activation_checkpointing=True)
@@ -184,7 +175,7 @@ def test_a_checkpoint_of_todays_layout_needs_no_weights_file(weights_folder: Pat
         assert again.spec == module.SPEC
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", full_among(KINDS, KINDS[1:]))
 def test_old_files_load_in_their_layout_and_detect_the_same(old_models, name: str) -> None:
     old = old_models[name]
     state = in_an_old_file(old.state_dict(), "backbone.backbone_model.")

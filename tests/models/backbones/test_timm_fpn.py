@@ -10,9 +10,9 @@ from models.building.build_options import RANDOM, BuildOptions
 from models.building.norms import batch_norms
 from models.create_fasterrcnn_model import create_model
 from models.rcnn.errors import ModelError, WeightsNotHereError
-from tests.conftest import heavy_among
-from tests.models.backbones.test_torchvision_fpn import check_declarations, weights_folder  # noqa: F401
-from tests.models.building.test_builder import batch_of
+from tests.conftest import full_among
+from tests.support.batches import batch_of
+from tests.support.networks import check_declarations
 
 timm = pytest.importorskip("timm")
 safetensors = pytest.importorskip("safetensors.torch")
@@ -41,9 +41,13 @@ TESTED = {  # a small net of each way in which nets give maps, and the strides o
 
 
 LARGE = {  # seconds of CPU time each
-    "csatv2", "efficientvit_m0", "inception_v3", "mvitv2_tiny", "tresnet_m", "vit_small_patch14_dinov2",
-    "vit_small_patch32_224", "xcit_nano_12_p16_224",
+    "csatv2", "efficientvim_m1", "efficientvit_m0", "inception_v3", "mobilevitv2_050", "mvitv2_tiny", "rexnet_100",
+    "swin_tiny_patch4_window7_224", "tresnet_m", "vit_small_patch14_dinov2", "vit_small_patch32_224",
+    "xcit_nano_12_p16_224",
 }  # fmt: skip
+
+
+TRAINED = ("mobilenetv3_small_050", "convnext_atto", "test_mambaout", "vit_tiny_patch16_224")
 
 
 def on_meta(name: str, **options):
@@ -51,7 +55,7 @@ def on_meta(name: str, **options):
         return create_model[f"timm/{name}"](3, pretrained=False, **options)
 
 
-@pytest.mark.parametrize("name", heavy_among(TESTED, LARGE))
+@pytest.mark.parametrize("name", full_among(TESTED, LARGE))
 def test_a_net_gives_what_is_declared(name: str) -> None:
     model = on_meta(name)
     assert model.spec.levels == TESTED[name]
@@ -62,11 +66,10 @@ def test_a_net_gives_what_is_declared(name: str) -> None:
 
 
 def _smallest_of_each_module() -> list[str]:
-    found = []
+    usable, smallest = set(timm_names()), []
     for module in timm.list_modules():
-        some = [name for name in timm.list_models(module=module) if name in timm_names()]
-        found += sorted(some, key=len)[:1]
-    return found
+        smallest += sorted((name for name in timm.list_models(module=module) if name in usable), key=len)[:1]
+    return smallest
 
 
 @pytest.mark.slow
@@ -82,7 +85,7 @@ def test_every_net_that_is_not_listed_is_refused(name: str) -> None:
         on_meta(name)
 
 
-@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "convnext_atto", "test_mambaout", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize("name", full_among(TRAINED, TRAINED[1:]))
 def test_trains_detects_and_is_saved(name: str) -> None:
     torch.manual_seed(0)
     model = create_model[f"timm/{name}"](3, pretrained=False, options=RANDOM).train()
@@ -207,6 +210,7 @@ def test_without_timm_only_its_nets_are_missing(monkeypatch: pytest.MonkeyPatch)
     create_model["torchvision/squeezenet1_1"](3, pretrained=False)
 
 
+@pytest.mark.full
 def test_images_are_normalized_as_the_net_was_trained() -> None:
     """With and without weights alike: a checkpoint must detect the same either way."""
     for name in ("resnet18", "vit_tiny_patch16_224"):
@@ -228,7 +232,7 @@ class TestWeights:
         return state
 
     @pytest.mark.parametrize("name", ["test_resnet", "test_resnet.r160_in1k", "test_efficientnet", "test_convnext"])
-    def test_from_the_folder(self, weights_folder: Path, name: str) -> None:  # noqa: F811
+    def test_from_the_folder(self, weights_folder: Path, name: str) -> None:
         state = self.save(weights_folder, name)
         own = create_model[f"timm/{name}"](3).backbone.body.state_dict()
         flat = {
@@ -236,7 +240,8 @@ class TestWeights:
         }  # timm writes stages_0 where a net had stages.0
         assert all(torch.equal(value, flat[k.replace(".", "_")]) for k, value in own.items())
 
-    def test_a_plain_net_with_patches_of_another_size(self, weights_folder: Path) -> None:  # noqa: F811
+    @pytest.mark.full
+    def test_a_plain_net_with_patches_of_another_size(self, weights_folder: Path) -> None:
         name = "vit_small_patch14_dinov2"
         state = self.save(weights_folder, name)
         own = create_model[f"timm/{name}"](3).backbone.net.model.state_dict()
@@ -244,7 +249,7 @@ class TestWeights:
         assert torch.equal(own["blocks.3.mlp.fc1.weight"], state["blocks.3.mlp.fc1.weight"])
         assert own["pos_embed"].shape[1] == 1 + math.prod(2 * (518 // 16,))
 
-    def test_from_the_cache_of_the_hub(self, weights_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    def test_from_the_cache_of_the_hub(self, weights_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         state = self.save(weights_folder, "test_resnet")
         file = next(weights_folder.iterdir()).rename(weights_folder / "elsewhere.safetensors")
         asked = []
@@ -253,7 +258,7 @@ class TestWeights:
         assert torch.equal(own["conv1.0.weight"], state["conv1.0.weight"])
         assert asked == [("timm/test_resnet.r160_in1k", "model.safetensors")]
 
-    def test_without_network(self, weights_folder: Path) -> None:  # noqa: F811
+    def test_without_network(self, weights_folder: Path) -> None:
         with pytest.raises(WeightsNotHereError) as error:
             create_model["timm/resnet18.a1_in1k"](3)
         for part in (
@@ -263,7 +268,7 @@ class TestWeights:
         ):
             assert part in str(error.value)
 
-    def test_of_nets_that_are_not_on_the_hub(self, weights_folder: Path) -> None:  # noqa: F811
+    def test_of_nets_that_are_not_on_the_hub(self, weights_folder: Path) -> None:
         with pytest.raises(WeightsNotHereError, match=r"seresnet18-4bb0ce65\.pth .*https://github.com/"):
             create_model["timm/legacy_seresnet18"](3)
         state = timm.create_model("legacy_seresnet18").state_dict()
@@ -282,7 +287,7 @@ class TestWeights:
             ({"layer2.0.conv1.weight": torch.ones(1, 2, 3, 3)}, r"size mismatch for layer2\.0\.conv1\.weight"),
         ],
     )
-    def test_that_do_not_fit(self, weights_folder: Path, changes, message: str) -> None:  # noqa: F811
+    def test_that_do_not_fit(self, weights_folder: Path, changes, message: str) -> None:
         """Fault of timm: it says nothing of what a file lacks."""
         self.save(weights_folder, "test_resnet", **changes)
         with pytest.raises(
@@ -290,17 +295,18 @@ class TestWeights:
         ):
             create_model["timm/test_resnet"](3)
 
-    def test_that_are_damaged(self, weights_folder: Path) -> None:  # noqa: F811
+    def test_that_are_damaged(self, weights_folder: Path) -> None:
         (weights_folder / "test_resnet.r160_in1k.safetensors").write_bytes(b"half")
         with pytest.raises(ModelError, match=r"test_resnet\.r160_in1k\.safetensors: "):
             create_model["timm/test_resnet"](3)
 
-    def test_that_would_run_code(self, weights_folder: Path) -> None:  # noqa: F811
+    def test_that_would_run_code(self, weights_folder: Path) -> None:
         torch.save({"conv1.weight": Path}, weights_folder / "seresnet18-4bb0ce65.pth")
         with pytest.raises(ModelError, match=r"seresnet18-4bb0ce65\.pth: not a weights file, or damaged"):
             create_model["timm/legacy_seresnet18"](3)
 
 
+@pytest.mark.full
 def test_a_neck_in_the_place_of_the_last_norm_gives_the_channels() -> None:
     """Fault: SAM's ViTs end in a neck of 256 channels, and the pyramid on them expected 768."""
     with torch.device("meta"):

@@ -7,8 +7,8 @@ from models.building.build_options import DETECTORS, NORMS, PUBLISHED, RANDOM, B
 from models.building.builder import build_fasterrcnn, set_anchors, stages_of
 from models.create_fasterrcnn_model import create_from_checkpoint, create_model
 from models.rcnn.errors import ModelError
-from tests.models.building.test_builder import batch_of
-from tests.models.test_create_fasterrcnn_model import NANO, checkpoint_of
+from tests.support.batches import batch_of
+from tests.support.networks import NANO, checkpoint_of
 from utils.cli import train_options
 
 

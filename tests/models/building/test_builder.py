@@ -1,6 +1,5 @@
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,8 +11,8 @@ from models.building.builder import build_fasterrcnn
 from models.building.norms import UncountedBatchNorm2d, with_synchronized_batchnorm
 from models.create_fasterrcnn_model import create_model
 from models.rcnn.errors import ModelError
-from utils.loading.batch import Batch, collate
-from utils.loading.sample import Sample
+from tests.conftest import full_among
+from tests.support.batches import batch_of
 
 TRAINED = (  # one of each kind; test_every_model.py has all
     "fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2", "fasterrcnn_mobilenetv3_large_320_fpn",
@@ -22,25 +21,7 @@ TRAINED = (  # one of each kind; test_every_model.py has all
 )  # fmt: skip
 
 
-def batch_of(boxes: list[int], size: tuple[int, int] = (96, 128)) -> Batch:
-    """One image for each number of boxes."""
-    rng = np.random.default_rng(0)
-    samples = []
-    for i, count in enumerate(boxes):
-        corners = rng.uniform(0, 60, (count, 2))
-        samples.append(
-            Sample(
-                rng.integers(0, 256, (*size, 3), dtype=np.uint8),
-                size,
-                i,
-                np.concatenate([corners, corners + rng.uniform(8, 30, (count, 2))], 1).astype(np.float32),
-                rng.integers(1, 3, count),
-            )
-        )
-    return collate(samples)
-
-
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", full_among(TRAINED, TRAINED[:2]))
 def test_every_kind_of_model_trains_and_detects(name: str) -> None:
     """Build, train step, images without objects, eval."""
     torch.manual_seed(0)
@@ -114,7 +95,7 @@ def test_batch_norm_without_a_counter_is_batch_norm() -> None:
     assert "num_batches_tracked" not in own.state_dict()
 
 
-@pytest.mark.parametrize("name", ["fasterrcnn_resnet50_fpn_v2", "fasterrcnn_mobilenetv3_large_320_fpn"])
+@pytest.mark.parametrize("name", full_among(TRAINED[1:3], TRAINED[1:2]))
 def test_synchronized_batch_norm_trains_and_keeps_the_keys(name: str) -> None:
     """Fault: torch's SyncBatchNorm asserts a counter of batches, which half of the models have not."""
     model = create_model[name](3, pretrained=False, options=RANDOM)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from models.building.build_options import RANDOM
 from models.create_fasterrcnn_model import create_model
 from models.rcnn.losses import ClassifierLoss
-from tests.torch_utils.training.test_update import batch_of
+from tests.support.toy_training import toy_batch
 
 LOGITS = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(50) % 3
@@ -42,7 +42,7 @@ def test_a_detector_trains_with_it_and_keeps_its_keys(weights: torch.Tensor | No
     losses = []
     for model in (plain, other):
         torch.manual_seed(0)
-        losses.append(model.train()(batch_of(1, 2)))
+        losses.append(model.train()(toy_batch(1, 2)))
     for name in ("loss_box_reg", "loss_objectness", "loss_rpn_box_reg"):
         assert torch.equal(losses[0][name], losses[1][name])
     if weights is None:
@@ -53,5 +53,5 @@ def test_a_detector_trains_with_it_and_keeps_its_keys(weights: torch.Tensor | No
     for model in (plain, other):
         model.eval()
     with torch.inference_mode():
-        found = [model(batch_of(1))[0] for model in (plain, other)]
+        found = [model(toy_batch(1))[0] for model in (plain, other)]
     assert all(torch.equal(found[0][key], found[1][key]) for key in found[0])

@@ -30,7 +30,7 @@ def of_ours(name: str, images: int, *, train: bool) -> OpCounter:
     """Of the second step, as the first computes the anchors; detection up to its block of boxes on the device."""
     model = create_model[name](CLASSES, pretrained=False, options=RANDOM).to(META)
     no_autocast = mock.patch.object(torch, "autocast", return_value=contextlib.nullcontext())
-    with no_autocast, mock.patch.object(roi_heads, "detections_of", _nothing):  # meta has neither
+    with no_autocast, mock.patch.object(roi_heads, "unpad_detections", _nothing):  # meta has neither
         counted(model, images, META, train=train)
         return counted(model, images, META, train=train)
 

@@ -129,7 +129,7 @@ class Training:
         optimizer, schedule = make_optimizer(model, "SGD", lr), Schedule(lr, len(self._loader), 20)
         processes = Processes(precision.device)
         self._updater = Updater(model, optimizer, schedule, precision, processes)
-        self._watch = NonFiniteGuard(index, processes, limit=0, hint="")
+        self._guard = NonFiniteGuard(index, processes, limit=0, hint="")
 
     @property
     def data_wait_seconds(self) -> float:
@@ -142,8 +142,8 @@ class Training:
 
     def ours(self) -> None:
         """See Workload."""
-        train_one_epoch(self.model, self._updater, self._loader, self._batches.epoch, watch=self._watch)
-        self._batches.go_to(self._batches.epoch + 1)
+        train_one_epoch(self.model, self._updater, self._loader, self._batches.epoch, guard=self._guard)
+        self._batches.set_epoch(self._batches.epoch + 1)
 
     def close(self) -> None:
         """See Workload."""

@@ -21,7 +21,7 @@ import torch
 from benchmarks.common.serial import NAMES, decoded, detected_and_drawn, detectors
 from utils.detect.detector import Detector
 from utils.video.annotators import DetectionAnnotator
-from utils.video.pipeline import Report, VideoPipeline
+from utils.video.pipeline import PipelineReport, VideoPipeline
 from utils.video.sources import open_video
 from utils.video.writers import CODECS, open_writer
 
@@ -41,14 +41,14 @@ def serial(path: Path, out: Path, detector: Detector, size: int) -> float:
     return frames / (time.perf_counter() - started)
 
 
-def pipelined(path: Path, out: Path, detector: Detector, codec: str, batch: int) -> Report:
+def pipelined(path: Path, out: Path, detector: Detector, codec: str, batch: int) -> PipelineReport:
     """Process the video with our pipeline."""
     source = open_video(str(path))
     writer = open_writer(out, source.info, codec=codec)
     return report_of(VideoPipeline(source, detector, DetectionAnnotator(NAMES), writer, batch=batch))
 
 
-def report_of(pipeline: VideoPipeline) -> Report:
+def report_of(pipeline: VideoPipeline) -> PipelineReport:
     """Run the pipeline to its end and return its report; raises the error that stopped it."""
     with pipeline:
         pipeline.wait()
@@ -95,7 +95,7 @@ def main() -> None:
             rates: list[float] = []
             cpu: dict[str, list[float]] = {way: [] for way in ("serial", *CODECS)}  # ms a frame
             frames = open_video(str(path)).info.length
-            reports: dict[str, list[Report]] = {codec: [] for codec in CODECS}
+            reports: dict[str, list[PipelineReport]] = {codec: [] for codec in CODECS}
             for _ in range(options.rounds):
                 started = time.process_time()
                 rates.append(serial(path, out, detector, options.imgsz))
@@ -110,7 +110,7 @@ def main() -> None:
                 middle = sorted(several, key=lambda report: report.rate)[len(several) // 2]
                 times, of_cpu = middle.rate / one, median(cpu[codec])
                 print(f"  ours, {codec}: {middle.rate:.0f}, {times:.2f} times, {of_cpu:.2f} ms of CPU")
-                print(f"    {middle.words()}")
+                print(f"    {middle.summary()}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import full_among
 from tests.support.broken_samples import COCO, LABEL_TYPES, OF_TYPE, ROW, broken_folder
 from tests.support.training_runs import FAST, run_folder
-from utils.data_tools.check import DROPPED, KINDS, MENDED, STOPS
+from utils.data_tools.check import DROPPED, EFFECT_NAMES, KINDS, REPAIRED, STOPS
 from utils.labels.data_config import load_data_config
 from utils.labels.index import open_index
 
@@ -35,15 +35,16 @@ def test_check_names_and_mends_every_sample(tmp_path: Path, run: Callable, label
     arguments = ("--label-type", label_type, "--limit", 999)
     done = run("datasets.py", "check", "--data", folder.yaml, *arguments)
     assert done.returncode == 2
-    assert done.stderr.endswith("a training would not start: see the faults above that stop it\n")
+    assert done.stderr.endswith("training would not start: see the problems above that stop it\n")
     assert unnamed(label_type, done.stdout, tuple(KINDS.values())) == set()
-    assert f"{STOPS}: " in done.stdout
+    assert f"{EFFECT_NAMES[STOPS]}: " in done.stdout
 
     fixing = run("datasets.py", "check", "--data", folder.yaml, *arguments, "--fix", "copy")
     assert fixing.returncode == 0, fixing.stderr
     done = run("datasets.py", "check", "--data", "copy/data_config.yaml", *arguments)
     assert done.returncode == 0, done.stderr
-    assert not re.search(rf"^  ({STOPS}|{DROPPED}|{MENDED}):", done.stdout, re.MULTILINE)
+    effects = "|".join(EFFECT_NAMES[effect] for effect in (STOPS, DROPPED, REPAIRED))
+    assert not re.search(rf"^  ({effects}):", done.stdout, re.MULTILINE)
 
 
 @pytest.mark.parametrize("label_type", full_among(LABEL_TYPES, LABEL_TYPES[1:]))
@@ -55,7 +56,7 @@ def test_training_goes_on_and_names_what_it_leaves_out(tmp_path: Path, run: Call
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     faults = (run_folder(tmp_path, "broken") / "data_faults.txt").read_text()
-    assert unnamed(label_type, done.stdout + faults, (STOPS, DROPPED, MENDED)) == FOR_THE_CHECK
+    assert unnamed(label_type, done.stdout + faults, (STOPS, DROPPED, REPAIRED)) == FOR_THE_CHECK
     for split, purpose in (("train", "training"), ("valid", "validation")):
         index = open_index(load_data_config(folder.yaml), split, label_type, drop_unknown=True)
         assert f"Number of {purpose} samples: {len(index)}\n  {len(index.boxes)} boxes" in done.stdout

@@ -441,9 +441,9 @@ def test_check_as_a_script(make_data, run, tmp_path: Path) -> None:
     data.rewrite(CLASSES=["__background__", "red", "gren"])
     done = run("datasets.py", "check", "--data", data.yaml, "--json", "check.json")
     assert done.returncode == 2
-    assert "which CLASSES lacks; did you mean 'gren'?" in done.stdout
+    assert "which is not in CLASSES; did you mean 'gren'?" in done.stdout
     assert "train_0.jpg: cannot be read as an image" in done.stdout
-    assert done.stderr == f"error: {data.yaml}: a training would not start: see the faults above that stop it\n"
+    assert done.stderr == f"error: {data.yaml}: training would not start: see the problems above that stop it\n"
     assert "train_0.jpg" in (tmp_path / "check.json").read_text()
 
 

@@ -83,7 +83,7 @@ def test_a_predecessors_file_gets_a_warning_about_its_size(trained, run, tmp_pat
     torch.save({k: checkpoint[k] for k in ("model_name", "model_state_dict", "data")}, tmp_path / "old.pth")
     done = run("eval.py", "--data", data.yaml, "--weights", tmp_path / "old.pth", "--device", "cpu", "-j", 0)
     assert done.returncode == 0, done.stderr
-    assert "old.pth does not say its training size, which --imgsz would; using 800 px" in done.stdout
+    assert "old.pth does not store its training size: using 800 px" in done.stdout
 
 
 def test_the_test_split_is_used_where_there_is_one(trained, run) -> None:
@@ -115,7 +115,7 @@ def test_everything_is_written(trained, run, tmp_path: Path) -> None:
     written = metrics(tmp_path / "out")
     threshold = written["best_threshold"]
     assert 0 <= threshold <= 1
-    assert f"Best threshold of the score, by mean F1: {threshold:.3f}" in done.stdout
+    assert f"Best score threshold, by mean F1: {threshold:.3f}" in done.stdout
     assert written["voc"]["year"] == 2007
     assert f"VOC 2007 mAP, IoU 0.50: {written['voc']['mean']:.4f}" in done.stdout
     with contextlib.redirect_stdout(io.StringIO()):
@@ -193,4 +193,4 @@ def test_mistakes_are_one_line(trained, run, tmp_path: Path) -> None:
         assert len(done.stderr.strip().splitlines()) == 1
     data.rewrite(CLASSES=["__background__", "red", "green", "blue"], NC=4)
     done = run("eval.py", "--data", data.yaml, "--weights", weights, "--device", "cpu")
-    assert (done.returncode, "CLASSES has blue, which the model does not know" in done.stderr) == (2, True)
+    assert (done.returncode, "CLASSES has blue, which the model does not have" in done.stderr) == (2, True)

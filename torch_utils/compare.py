@@ -1,4 +1,4 @@
-"""Put training runs side by side: the best epochs, losses, options that differ, curves.
+"""Compare training runs: best epochs, losses, differing options, curves.
 
 python -m torch_utils.compare outputs/training/res_1 outputs/training/res_2 --html compare.html
 """
@@ -7,12 +7,12 @@ from utils.cli.options import CompareOptions
 from utils.cli.script import parse_command_line, run_main
 
 if __name__ == "__main__":  # before the heavy imports: --help and mistyped flags answer at once
-    OPTIONS = parse_command_line(CompareOptions, "Put training runs side by side.")
+    OPTIONS = parse_command_line(CompareOptions, "Compare training runs side by side.")
 
 import logging
 from pathlib import Path
 
-from torch_utils.runs.comparison import compare
+from torch_utils.runs.comparison import compare_runs
 from torch_utils.runs.run_history import read_run
 from utils.errors import UserError
 from utils.files import write_atomically, write_text
@@ -23,12 +23,12 @@ log = logging.getLogger("compare")
 
 
 def main(options: CompareOptions) -> None:
-    """Print a table; write the page and the pictures that are wished for."""
+    """Print a table of the runs; write the HTML page and the curves if requested."""
     setup_logging()
     html = Path(options.html) if options.html else None
     if html is not None and (html.is_dir() or not html.parent.is_dir()):
-        raise UserError(f"--html {html}: expected a file name in a folder that exists")
-    comparison = compare({folder: read_run(Path(folder)) for folder in options.runs})
+        raise UserError(f"--html {html}: expected a file name in an existing folder")
+    comparison = compare_runs({folder: read_run(Path(folder)) for folder in options.runs})
     log.info("\n".join(comparison.lines()))
     if html is None and options.output is None:
         return

@@ -3,21 +3,19 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
 from torch_utils.distributed import Processes, all_gather, broadcast_from_main, share_buffers
-from torch_utils.evaluation.coco_eval import CocoMetrics, coco_metrics
+from torch_utils.evaluation.result import Evaluation, check_any_decoded, timed_metrics
 from torch_utils.training.epoch_record import EpochRecord
 from torch_utils.training.non_finite import NonFiniteGuard
 from torch_utils.training.precision import Precision
 from torch_utils.training.training_state import LOSS_TERMS, EpochProgress
 from torch_utils.training.update import Updater
 from utils.detect.detections import Detections
-from utils.errors import UserError
 from utils.labels.index import LabelIndex
 from utils.loading.batch import Batch
 from utils.loading.loader import Loader
@@ -94,15 +92,6 @@ def train_one_epoch(
     return record.progress()
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """What a pass over a split found."""
-
-    metrics: CocoMetrics
-    detections: Mapping[int, Detections]  # image number in the index -> detections, in original pixels
-    losses: Mapping[str, float] | None = None  # LOSS_TERMS, means over the images, where they were asked for
-
-
 @torch.inference_mode()
 def evaluate(
     model: nn.Module,
@@ -170,20 +159,6 @@ def evaluate(
     else:
         log.info("IoU metric: bbox\n%s", metrics.table())
     return Evaluation(metrics, detections, means)
-
-
-def check_any_decoded(detections: Mapping[int, Detections], index: LabelIndex) -> None:
-    """UserError unless there is an image that detections are of."""
-    if not detections:
-        raise UserError(f"{index.folder}: none of the {len(index)} images can be decoded")
-
-
-def timed_metrics(index: LabelIndex, detections: Mapping[int, Detections], title: str) -> CocoMetrics:
-    """COCO's numbers, and a line about the seconds that they took."""
-    started = time.perf_counter()
-    metrics = coco_metrics(index, detections)
-    log.info("%s  evaluator_time: %.4f", title, time.perf_counter() - started)
-    return metrics
 
 
 def _mean_losses(parts: Sequence[Mapping[int, Sequence[float]]]) -> dict[str, float]:

@@ -3,8 +3,8 @@
 python -m benchmarks.onnx.models                            all of the registry, about an hour on one core
 python -m benchmarks.onnx.models timm/resnet18 --dynamic
 
-Weights are random (benchmarks/common/lively.py), in float32, and detections are those of inference.py. "alone" counts
-boxes without a match of the same class within 0.05 px and 0.001 of score.
+Weights are random (benchmarks/common/lively.py), in float32, and detections are those of inference.py. "unmatched"
+counts boxes without a match of the same class within 0.05 px and 0.001 of score.
 """
 
 import argparse
@@ -19,7 +19,16 @@ from benchmarks.common.lively import CANVAS, CLASSES, lively, picture, picture_a
 from models.create_fasterrcnn_model import create_model
 from models.rcnn.detector import FasterRCNN
 from models.rcnn.errors import ModelError
-from torch_utils.onnx_export import EXACT, HALF, Difference, compare, content_of, operators, seconds, to_onnx
+from torch_utils.onnx_export import (
+    EXACT,
+    HALF,
+    Difference,
+    compare_detections,
+    count_operators,
+    serialize_onnx,
+    time_per_image,
+    to_onnx,
+)
 from utils.detect.onnx_detector import OnnxDetector
 from utils.detect.onnx_file import OnnxMetadata
 from utils.detect.torch_detector import TorchDetector
@@ -50,15 +59,15 @@ class Pair:
         self.half = half
         size = (rule.height, rule.width) if isinstance(rule, Canvas) else None
         proto = to_onnx(model, size, batch=batch, half=half)
-        self.nodes = operators(proto).total()
-        self.content = content_of(proto, metadata(name, rule, batch=batch, half=half))
+        self.nodes = count_operators(proto).total()
+        self.content = serialize_onnx(proto, metadata(name, rule, batch=batch, half=half))
         self.onnx = OnnxDetector(Path(name), _CPU, content=self.content)
         self.torch = TorchDetector(model, self.onnx.info, _CPU)
 
     def difference(self) -> Difference:
         """Difference on the photograph and on its rotated copy."""
         tolerance = HALF if self.half else EXACT
-        return compare(self.torch, self.onnx, picture_and_rotated(), tolerance, padded=False)
+        return compare_detections(self.torch, self.onnx, picture_and_rotated(), tolerance, padded=False)
 
 
 def row_of(name: str, rule: Canvas | SizeRule) -> str:
@@ -68,9 +77,9 @@ def row_of(name: str, rule: Canvas | SizeRule) -> str:
     except ModelError as error:
         return f"| {name} | {error} |"
     difference = pair.difference()
-    torch_seconds, onnx_seconds = seconds(pair.torch, pair.onnx, picture())
+    torch_seconds, onnx_seconds = time_per_image(pair.torch, pair.onnx, picture())
     return (
-        f"| {name} | {pair.nodes} | {len(pair.content) / 1e6:.1f} | {difference.boxes} | {difference.alone} "
+        f"| {name} | {pair.nodes} | {len(pair.content) / 1e6:.1f} | {difference.boxes} | {difference.unmatched} "
         f"| {difference.box:.2g} | {difference.score:.1g} | {onnx_seconds / torch_seconds:.2f} |"
     )
 
@@ -87,7 +96,9 @@ def main() -> None:
     print(
         f"{versions}, images {size}, {time.strftime('%Y-%m-%d')}; time is that of the file, as a share of PyTorch's\n"
     )
-    print("| model | nodes | MB | boxes | alone | px apart | score apart | time |\n|---|---|---|---|---|---|---|---|")
+    print(
+        "| model | nodes | MB | boxes | unmatched | px apart | score apart | time |\n|---|---|---|---|---|---|---|---|"
+    )
     for name in options.names or sorted({*create_model, *LIBRARIES}):
         print(row_of(name, rule), flush=True)
         gc.collect()

@@ -207,33 +207,33 @@ class Sample(NamedTuple):
 
     def names(self, problem: Problem) -> bool:
         """Return True if it is the problem to report, for this sample or for the whole COCO json."""
-        of_all = problem.place.endswith(".json") and problem.kind == ROW
-        mine = of_all or any(map(self.owns, (problem.name or Path(problem.place).name, problem.what)))
-        return mine and problem.kind == self.kind and self.words in problem.what
+        of_all = problem.path.endswith(".json") and problem.kind == ROW
+        mine = of_all or any(map(self.owns, (problem.name or Path(problem.path).name, problem.detail)))
+        return mine and problem.kind == self.kind and self.words in problem.detail
 
     def mended(self) -> int:
         """Boxes of the sample in a repaired copy."""
         return self.boxes if self.kept is None else self.kept
 
 
-IMAGE, LABEL = "images that cannot be read", "label files that cannot be read"
-ROW, PART = "entries of label files that make no sense", "entries of label files read in part"
-COPY, NEAR = "images that are there twice", "images that look the same"
+IMAGE, LABEL = "unreadable images", "unreadable label files"
+ROW, PART = "invalid entries of label files", "partly invalid entries of label files"
+COPY, NEAR = "duplicate images", "near-duplicate images"
 LEAK, NEAR_LEAK = (
-    "images that another split has too (leakage)",
-    "images that look like one of another split (leakage)",
+    "duplicate images across splits (leakage)",
+    "near-duplicate images across splits (leakage)",
 )
 EXIF, DEEP, ALPHA = (
     "images that EXIF turns",
     "images of more than 8 bits a channel",
     "images with transparency or a palette",
 )
-CLASS, NUMBER = "label files with a class that CLASSES lacks", "label files with a class number that CLASSES lacks"
-NO_IMAGE, NO_LABELS = "labels without image", "images without labels, taken as without objects"
-NOT_LISTED = "images that COCO's json does not list"
-SHARED, SIZES = "images that share one label file", "image sizes in label files that are not the image's"
-NO_AREA, OUTSIDE, CLIPPED = "boxes without area", "boxes outside their image", "boxes that leave their image"
-NO_NUMBERS, REVERSED, TWICE = "boxes that are no numbers", "boxes with reversed corners", "boxes that are there twice"
+CLASS, NUMBER = "label files with a class missing from CLASSES", "label files with a class number outside CLASSES"
+NO_IMAGE, NO_LABELS = "labels without an image", "images without labels, used as images without objects"
+NOT_LISTED = "images not listed in the COCO JSON file"
+SHARED, SIZES = "images that share a label file", "wrong image sizes in label files"
+NO_AREA, OUTSIDE, CLIPPED = "boxes without area", "boxes outside their image", "boxes that extend beyond their image"
+NO_NUMBERS, REVERSED, TWICE = "boxes with NaN or infinite coordinates", "boxes with reversed corners", "duplicate boxes"
 
 IMAGES: dict[str, Sample] = {
     "empty image": Sample(lambda f: f.pair("a").write_bytes(b""), "a.jpg", IMAGE, "", 0),
@@ -274,7 +274,7 @@ IMAGES: dict[str, Sample] = {
         lambda f: f.sound("a8.webp", save_all=True, append_images=[Image.fromarray(picture(999))]),
         "a8.webp", "images of several frames", "2, the first is read"),
     "other format": Sample(
-        lambda f: f.image("b1.gif"), "b1.gif", "image files of a format that is not read", "save it as", 0),
+        lambda f: f.image("b1.gif"), "b1.gif", "image files of an unsupported format", "save it as", 0),
     "copy": Sample(lambda f: shutil.copy(f.pair("b2"), f.pair("b3")), "b3.jpg", COPY, "the same as b2.jpg", kept=0),
     "re-compressed": Sample(
         lambda f: save_again(f.pair("b4"), f.pair("b5"), quality=60), "b5.jpg", NEAR, "the same as b4.jpg"),
@@ -315,9 +315,9 @@ BOXES: dict[str, Sample] = {
     "infinite": Sample(lambda f: f.pair("t2", ("red", 1, 9, "inf", 20)), "t2.", NO_NUMBERS, "box 2"),
     "too large a number": Sample(lambda f: f.pair("t3", ("red", 1, 9, "1e999", 20)), "t3.", NO_NUMBERS, "box 2"),
     "twice": Sample(
-        lambda f: f.pair("u", ("red", 10, 10.4, 40, 40)), "u.", TWICE, "2 is box 1", 2, kept=1),
+        lambda f: f.pair("u", ("red", 10, 10.4, 40, 40)), "u.", TWICE, "2 is equal to box 1", 2, kept=1),
     "thrice": Sample(
-        lambda f: f.pair("u2", *2 * [("red", *GOOD)]), "u2.", TWICE, "box 3 is box 1", 3, kept=1),
+        lambda f: f.pair("u2", *2 * [("red", *GOOD)]), "u2.", TWICE, "box 3 is equal to box 1", 3, kept=1),
     "the same of another class": Sample(lambda f: f.pair("u3", ("green", *GOOD)), "u3.", "", "", 2),
     "up to the border": Sample(lambda f: f.pair("u4", ("green", 1, 1, 128, 96)), "u4.", "", "", 2),
     "a pixel over the border": Sample(lambda f: f.pair("u5", ("green", 0, 0, 129, 97)), "u5.", "", "", 2),
@@ -326,25 +326,26 @@ BOXES: dict[str, Sample] = {
 # With a size in them, VOC and COCO.
 SIZED: dict[str, Sample] = {
     **{f"exif {n} as stored": Sample(
-        lambda f, n=n: f.sound(f"y{n}.jpg", exif=exif(n)), f"y{n}.jpg", EXIF, f"orientation {n}: boxes are those of")
+        lambda f, n=n: f.sound(f"y{n}.jpg", exif=exif(n)), f"y{n}.jpg", EXIF,
+        f"orientation {n}: boxes refer to the stored")
        for n in (5, 6, 7, 8)},
     "exif in png as stored": Sample(
         lambda f: f.sound("z2.png", exif=exif(8)), "z2.png", EXIF, "8: boxes refer to the stored"),
     "exif in webp as stored": Sample(
-        lambda f: f.sound("z7.webp", exif=exif(5)), "z7.webp", EXIF, "of the stored picture"),
+        lambda f: f.sound("z7.webp", exif=exif(5)), "z7.webp", EXIF, "refer to the stored image"),
     "other size": Sample(lambda f: f.pair("n", size=(96, 100)), "n.", SIZES, "100x96, n.jpg is 128x96"),
     "other size in a folder": Sample(
         lambda f: f.pair("n3/nn", size=(96, 100)), "nn.", SIZES, "100x96, n3/nn.jpg is 128x96"),
     "no size in the labels": Sample(lambda f: f.pair("n4", size=None), "n4.", ""),
     "size of zero": Sample(lambda f: f.pair("n5", size=(0, 0)), "n5.", ""),
     "unknown class": Sample(
-        lambda f: f.pair("o", *2 * [(REED, *GOOD)]), "o.", CLASS, "2 of 'reed'; did you mean 'red'?"),
+        lambda f: f.pair("o", *2 * [(REED, *GOOD)]), "o.", CLASS, "2 boxes of 'reed'; did you mean 'red'?"),
 }  # fmt: skip
 
 # With a label file for each image, Pascal VOC and YOLO.
 FILES: dict[str, Sample] = {
     "one stem, two suffixes": Sample(
-        lambda f: (f.pair("l"), f.image("l.png")), "l.png", SHARED, " is that of", 2),
+        lambda f: (f.pair("l"), f.image("l.png")), "l.png", SHARED, " also belongs to ", 2),
 }  # fmt: skip
 
 PASCAL: dict[str, Sample] = {
@@ -358,7 +359,7 @@ PASCAL: dict[str, Sample] = {
         lambda f: (f.pair("i").write_bytes(b""), f.label("i.xml", "")), "i.xml", LABEL, "not valid XML", 0),
     "no image for labels": Sample(lambda f: f.label("k.xml"), "k.xml", NO_IMAGE, "", 0),
     "two label files": Sample(
-        lambda f: (f.pair("m"), f.label("m.XML")), "m.", "label files of an image that has another", "only the other"),
+        lambda f: (f.pair("m"), f.label("m.XML")), "m.", "second label files of an image", "only the other"),
     "no corner": Sample(lambda f: f.pair("v", ("red", 1, 2, 3)), "v.xml", ROW, "object 2 (red) has no bndbox of four"),
     "words for corners": Sample(
         lambda f: f.pair("w", ("red", "a", 2, 3, 4)), "w.xml", ROW, "no bndbox of four numbers"),
@@ -401,8 +402,8 @@ DARKNET: dict[str, Sample] = {
     "copy in another folder": Sample(
         lambda f: shutil.copy(f.pair("n1/same"), f.pair("n2/same")), "same.jpg", COPY, "the same as n1/same.jpg", 2,
         kept=1),
-    "class number too high": Sample(_rows("o", "7 .5 .5 .1 .1\n"), "o.", NUMBER, "1 of class 7"),
-    "class number of NC": Sample(_rows("o2", "2 .5 .5 .1 .1\n"), "o2.", NUMBER, "1 of class 2"),
+    "class number too high": Sample(_rows("o", "7 .5 .5 .1 .1\n"), "o.", NUMBER, "1 box of class 7"),
+    "class number of NC": Sample(_rows("o2", "2 .5 .5 .1 .1\n"), "o2.", NUMBER, "1 box of class 2"),
     "negative class": Sample(_rows("o3", "-1 .5 .5 .1 .1\n"), "o3.", ROW, "line 2 has class -1"),
     "half a class": Sample(_rows("o4", "1.5 .5 .5 .1 .1\n"), "o4.", ROW, "line 2 has class 1.5"),
     "class with a point": Sample(_rows("o5", "1.0 .5 .5 .1 .1\n"), "o5.", "", "", 2),
@@ -422,7 +423,7 @@ DARKNET: dict[str, Sample] = {
     "empty label file": Sample(_rows("vc", b""), "vc.", "", "", 0),
     "no image for labels": Sample(lambda f: f.label("k.txt", yolo(("red", *GOOD))), "k.txt", NO_IMAGE, "", 0),
     "two label files": Sample(
-        lambda f: (f.pair("m"), f.label("m.TXT", "")), "m.", "label files of an image that has another", "",
+        lambda f: (f.pair("m"), f.label("m.TXT", "")), "m.", "second label files of an image", "",
         0, kept=0),
     "one pixel wide": Sample(lambda f: f.pair("xm", ("red", 10, 10, 10.5, 11)), "xm.", "", "", 2),
 }  # fmt: skip
@@ -440,10 +441,10 @@ def _twice(folder: Folder) -> None:
 
 BOX2 = {"bbox": (50, 50, 90, 90)}
 JSON: dict[str, Sample] = {
-    "unknown category": Sample(_json("ca.jpg", {"category_id": 99}), "ca.", CLASS, "1 of category 99"),
-    "no category": Sample(_json("cb.jpg", {"category_id": None}), "cb.", CLASS, "1 of category None"),
+    "unknown category": Sample(_json("ca.jpg", {"category_id": 99}), "ca.", CLASS, "1 box of category 99"),
+    "no category": Sample(_json("cb.jpg", {"category_id": None}), "cb.", CLASS, "1 box of category None"),
     "category that CLASSES lacks": Sample(
-        _json("cc.jpg", {"category_id": number_of(PINK)}), "cc.", CLASS, "1 of 'pink'"),
+        _json("cc.jpg", {"category_id": number_of(PINK)}), "cc.", CLASS, "1 box of 'pink'"),
     "box in words": Sample(_json("cd.jpg", {"raw": ["1", "2", "3", "4"]}), "cd.", ROW, "has no bbox of four numbers"),
     "box as text": Sample(_json("ce.jpg", {"raw": "1 2 3 4"}), "ce.", ROW, "has no bbox of four numbers"),
     "box of three": Sample(_json("cf.jpg", {"raw": [1, 2, 3]}), "cf.", ROW, "has no bbox of four numbers"),

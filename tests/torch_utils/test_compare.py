@@ -25,7 +25,7 @@ def test_table_page_and_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "mAP, IoU 0.50:0.95" in printed
     assert "one" in printed
     assert f"The page is {tmp_path / 'c.html'}" in printed
-    assert "2 runs side by side" in (tmp_path / "c.html").read_text()
+    assert "Comparison of 2 runs" in (tmp_path / "c.html").read_text()
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
         f"compare_{name}.png"
         for name in ("map", "map_05", "train_loss", "loss_cls", "loss_bbox_reg", "loss_obj", "loss_rpn_bbox")
@@ -36,9 +36,9 @@ def test_table_page_and_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_mistakes(tmp_path: Path) -> None:
     run = write_run(tmp_path / "a")
     for path in (tmp_path, tmp_path / "none" / "c.html"):
-        with pytest.raises(UserError, match="expected a file name in a folder that exists"):
+        with pytest.raises(UserError, match="expected a file name in an existing folder"):
             run_main(run, "--html", path)
-    with pytest.raises(DataError, match="there is no such folder"):
+    with pytest.raises(DataError, match="no such folder"):
         run_main(run, tmp_path / "b")
 
 

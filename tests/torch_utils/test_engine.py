@@ -16,7 +16,8 @@ from tests.conftest import write_data_set
 from tests.support.processes import run_two
 from tests.support.toy_training import INDEX, ReadyBatches, Toy, make_updater, toy_batch, train
 from torch_utils.distributed import Processes
-from torch_utils.engine import Evaluation, evaluate
+from torch_utils.engine import evaluate
+from torch_utils.evaluation.result import Evaluation
 from torch_utils.training.precision import Precision
 from torch_utils.training.training_state import LOSS_TERMS
 from utils.errors import UserError

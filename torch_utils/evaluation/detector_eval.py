@@ -1,4 +1,4 @@
-"""Measuring whatever detects: a pass over a split through the interface of utils/detect/detector.py."""
+"""Evaluation of any detector (PyTorch, ONNX, sliced) through the interface of utils/detect/detector.py."""
 
 import logging
 import time
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from torch_utils.engine import Evaluation, check_any_decoded, timed_metrics
+from torch_utils.evaluation.result import Evaluation, check_any_decoded, timed_metrics
 from utils.detect.detections import Detections
 from utils.detect.detector import Detector
 from utils.images.image_files import DamagedImageError
@@ -17,20 +17,21 @@ from utils.machine import cores, explain_out_of_memory
 from utils.prefetch import prefetched
 from utils.progress import StepMeter
 
-_AHEAD = 2  # batches that threads prepare while one is detected in
+_AHEAD = 2  # batches that threads prepare during detection
 _TITLE = "Test:"
 log = logging.getLogger(__name__)
 
 
 class _Prepared(NamedTuple):
     number: int  # of the image in the index
-    image: Any  # what the detector needs of it; None: it cannot be decoded
+    image: Any  # output of Detector.prepare; None if the image cannot be decoded
 
 
 class _Batches:
-    """Prepared images of an index, in its order, `size` at a time.
+    """Prepared images of an index, in its order, in batches of `size`.
 
-    data_wait_seconds: s that iterations have waited for images to be prepared.
+    Attributes:
+        data_wait_seconds: time that iterations have waited for prepared images.
     """
 
     def __init__(self, detector: Detector, index: LabelIndex, size: int, threads: int) -> None:
@@ -60,12 +61,14 @@ class _Batches:
 def evaluate_detector(
     detector: Detector, index: LabelIndex, *, batch_size: int, workers: int, new_labels: np.ndarray | None = None
 ) -> Evaluation:
-    """As torch_utils/engine.py's `evaluate`, in one process: detect in every image and compare with the index's boxes.
+    """Run a detector on every image of an index and compute COCO metrics, in one process.
+
+    `evaluate` of torch_utils/engine.py does the same for a network and batches of a loader.
 
     Args:
-        batch_size: images that the detector gets at a time.
-        workers: threads that decode and prepare them, at most one a core.
-        new_labels: the detector's label -> the index's label, negative for none; without it they are the same.
+        batch_size: images per call of the detector.
+        workers: threads that decode and prepare images; at most one per core is used.
+        new_labels: detector's label -> index's label, negative to drop it; None if they are the same.
 
     Raises:
         UserError: no image can be decoded.
@@ -75,11 +78,11 @@ def evaluate_detector(
     model_time = 0.0
     for batch in meter:
         started = time.perf_counter()
-        good = [image for image in batch if image.image is not None]
+        decoded = [prepared for prepared in batch if prepared.image is not None]
         with explain_out_of_memory(f"evaluation, step {meter.step}", "lower --batch or --imgsz"):
-            found = detector.detect([image.image for image in good]) if good else []
-        for image, of_image in zip(good, found, strict=True):
-            detections[image.number] = of_image if new_labels is None else of_image.relabeled(new_labels)
+            outputs = detector.detect([prepared.image for prepared in decoded]) if decoded else []
+        for prepared, output in zip(decoded, outputs, strict=True):
+            detections[prepared.number] = output if new_labels is None else output.relabeled(new_labels)
         model_time += time.perf_counter() - started
         if meter.due():
             meter.show({"model_time": f"{model_time / (meter.step + 1):.4f}"})

@@ -1,4 +1,4 @@
-"""What an evaluation writes: numbers, curves, confusion matrix, worst images, and a page with all of it."""
+"""Output files of an evaluation: metrics, plots, worst images, HTML report, COCO results."""
 
 import json
 from collections.abc import Mapping
@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from torch_utils.evaluation.analysis import DetectionAnalysis
 from torch_utils.evaluation.coco_eval import CocoMetrics
-from torch_utils.evaluation.detection_analysis import analyse
+from torch_utils.evaluation.detection_analysis import DetectionAnalysis, analyze_detections
 from torch_utils.evaluation.eval_pictures import contact_sheet, error_picture, error_title
 from torch_utils.evaluation.eval_plots import PLOTS
 from torch_utils.evaluation.eval_report import EvalReport
@@ -32,23 +31,26 @@ def write_evaluation(
     info: Mapping[str, str] | None = None,
     numbers: Mapping[str, object] | None = None,
 ) -> DetectionAnalysis:
-    """Write metrics.json, the PNG curves and the confusion matrix, worst_images.jpg and report.html.
+    """Write metrics.json, the PNG curves and confusion matrix, worst_images.jpg and report.html.
 
-    Any thread may call it. Each file is whole or not there, and those of an earlier call are replaced.
+    Safe to call from any thread. Each file is written atomically and replaces that of an earlier call.
 
     Args:
-        detections: image number in the index -> what was found there.
-        metrics: of these detections.
-        analysis: of these detections, where there is one already.
+        detections: image number in the index -> detections.
+        metrics: COCO metrics of these detections.
+        analysis: analysis of these detections; None to compute it.
         title: of the page.
-        facts: what was evaluated on what, for the page: name -> value.
-        numbers: more entries for metrics.json.
+        info: name -> value for the page, such as the model, its weights and the data.
+        numbers: additional entries for metrics.json.
+
+    Returns:
+        The analysis.
 
     Raises:
         DataError: an image can no longer be read.
         OSError: a file cannot be written.
     """
-    analysis = analysis or analyse(index, detections)
+    analysis = analysis or analyze_detections(index, detections)
     content = {**metrics.as_dict(), **analysis.as_dict(), **(numbers or {})}
     write_text(folder / METRICS, json.dumps(content, indent=1))
     plots = {name: draw(analysis) for name, draw in PLOTS.items()}
@@ -68,36 +70,37 @@ def write_evaluation(
 
 
 def write_coco_results(path: Path, index: LabelIndex, detections: Mapping[int, Detections]) -> None:
-    """Write detections as a COCO results file, and the ground truth that it belongs to beside it.
+    """Write detections as a COCO results file, and the matching ground truth beside it.
 
-    pycocotools reads both (`COCO(truth_file(path))`, then `loadRes(path)`) and comes to the numbers of coco_metrics.
-    Image ids are the images' numbers in the index from 1, category ids the classes' places in CLASSES.
+    pycocotools reads both (`COCO(ground_truth_file(path))`, then `loadRes(path)`) and computes the numbers of
+    coco_metrics. Image ids are image numbers in the index + 1; category ids are positions in CLASSES. The ground truth
+    has no boxes of images without an entry in `detections`, which could not be decoded.
     """
     rows = [
         {"image_id": image + 1, "category_id": label, "bbox": [x1, y1, x2 - x1, y2 - y1], "score": score}
-        for image, found in sorted(detections.items())
+        for image, in_image in sorted(detections.items())
         for (x1, y1, x2, y2), label, score in zip(
-            found.boxes.tolist(), found.labels.tolist(), found.scores.tolist(), strict=True
+            in_image.boxes.tolist(), in_image.labels.tolist(), in_image.scores.tolist(), strict=True
         )
     ]
-    counts = np.isin(index.image_of_box(), list(detections))  # an image that could not be decoded has nothing to find
-    kept = np.bincount(index.image_of_box()[counts], minlength=len(index))
+    evaluated = np.isin(index.image_of_box(), list(detections))
+    counts = np.bincount(index.image_of_box()[evaluated], minlength=len(index))
     truth = replace(
         index,
-        offsets=np.concatenate([[0], np.cumsum(kept)]),
-        boxes=index.boxes[counts],
-        labels=index.labels[counts],
-        ignored=index.ignored[counts],
+        offsets=np.concatenate([[0], np.cumsum(counts)]),
+        boxes=index.boxes[evaluated],
+        labels=index.labels[evaluated],
+        ignored=index.ignored[evaluated],
     )
-    write_coco(truth_file(path), truth)
+    write_coco(ground_truth_file(path), truth)
     write_text(path, json.dumps(rows))
 
 
-def truth_file(results: Path) -> Path:
-    """The ground truth of a results file: results.json -> results_truth.json."""
+def ground_truth_file(results: Path) -> Path:
+    """Path of a results file's ground truth: results.json -> results_truth.json."""
     return results.with_name(f"{results.stem}_truth.json")
 
 
 def _write_bytes(path: Path, data: bytes) -> None:
-    """Write a file, whole or not at all."""
+    """Write a file atomically."""
     write_atomically(path, lambda file: file.write(data))

@@ -1,4 +1,4 @@
-"""How good tracks are: HOTA, IDF1 and MOTA, by the definitions of TrackEval, whose numbers these are.
+"""Tracking metrics HOTA, IDF1 and MOTA, as defined and computed by TrackEval.
 
 HOTA: Luiten et al. 2020, https://arxiv.org/abs/2009.07736; IDF1: Ristani et al. 2016, https://arxiv.org/abs/1609.01775;
 MOTA: Bernardin and Stiefelhagen 2008, https://doi.org/10.1155/2008/246309
@@ -11,57 +11,62 @@ import numpy as np
 
 from utils.tracking.tracks import Tracks, pairwise_iou
 
-_ALPHAS = np.arange(0.05, 0.99, 0.05)  # least IoU of a match, over which HOTA is averaged
+_ALPHAS = np.arange(0.05, 0.99, 0.05)  # IoU thresholds of a match; HOTA is their mean
 _MATCH_IOU = 0.5  # of MOTA and IDF1
 _EPSILON = np.finfo(float).eps
-_KEEP = 1000  # what it is worth to a match of MOTA that the frame before had it: more than any IoU
+_CONTINUITY = 1000  # added in MOTA to the IoU of a match that the previous frame had; outweighs any IoU
 
 
 @dataclass(frozen=True)
 class TrackingScores:
-    """Fractions of 1, but for the counts; MOTA may be below 0."""
+    """Scores as fractions, and counts; MOTA may be negative."""
 
     hota: float
-    detection: float  # DetA: how well objects are found
-    association: float  # AssA: how well their boxes are linked
+    detection: float  # DetA
+    association: float  # AssA
     idf1: float
     mota: float
-    id_switches: int  # an object goes on under another id
+    id_switches: int  # changes of the id of a tracked object
     misses: int  # labeled boxes without a track
     false_alarms: int  # tracked boxes without a label
 
 
 @dataclass(frozen=True)
 class _Frame:
-    true: np.ndarray  # (N,) index of the object
-    found: np.ndarray  # (M,) index of the track
-    iou: np.ndarray  # (N, M), 0 between classes
+    objects: np.ndarray  # (N,) index of each labeled object
+    tracks: np.ndarray  # (M,) index of each track
+    iou: np.ndarray  # (N, M), 0 between different classes
 
 
-def score_tracks(truth: Sequence[Sequence[Tracks]], found: Sequence[Sequence[Tracks]]) -> TrackingScores:
-    """Scores over videos, each a sequence of frames; a track matches an object of its own class only.
+def score_tracks(truth: Sequence[Sequence[Tracks]], tracks: Sequence[Sequence[Tracks]]) -> TrackingScores:
+    """Score tracks over videos, each a sequence of frames; a track matches only objects of its class.
 
-    Objects and tracks of different videos are different, whatever their ids are.
+    Ids are local to their video: equal ids in different videos are different objects.
+
+    Args:
+        truth: labeled objects.
+        tracks: output of the tracker, as many videos and frames as `truth`.
 
     Raises:
-        ValueError: the two have not as many videos, or a video not as many frames.
+        ValueError: the numbers of videos, or of frames in a video, differ.
     """
-    true_index: dict[tuple[int, int, int], int] = {}
-    found_index: dict[tuple[int, int, int], int] = {}
+    object_index: dict[tuple[int, int, int], int] = {}
+    track_index: dict[tuple[int, int, int], int] = {}
     frames = []
-    for video, (true_frames, found_frames) in enumerate(zip(truth, found, strict=True)):
-        for one, other in zip(true_frames, found_frames, strict=True):
-            iou = np.where(one.labels[:, None] == other.labels[None], pairwise_iou(one.boxes, other.boxes), 0.0)
-            frames.append(_Frame(_indices(video, one, true_index), _indices(video, other, found_index), iou))
-    objects, tracks = len(true_index), len(found_index)
-    detection, association = _hota(frames, objects, tracks)
-    misses, false_alarms, switches = _clear(frames, objects)
-    true_boxes, found_boxes = sum(len(frame.true) for frame in frames), sum(len(frame.found) for frame in frames)
+    for video, (true_frames, track_frames) in enumerate(zip(truth, tracks, strict=True)):
+        for labeled, tracked in zip(true_frames, track_frames, strict=True):
+            same_class = labeled.labels[:, None] == tracked.labels[None]
+            iou = np.where(same_class, pairwise_iou(labeled.boxes, tracked.boxes), 0.0)
+            frames.append(_Frame(_indices(video, labeled, object_index), _indices(video, tracked, track_index), iou))
+    num_objects, num_tracks = len(object_index), len(track_index)
+    detection, association = _hota(frames, num_objects, num_tracks)
+    misses, false_alarms, switches = _clear_mot(frames, num_objects)
+    true_boxes, tracked_boxes = sum(len(frame.objects) for frame in frames), sum(len(frame.tracks) for frame in frames)
     return TrackingScores(
         hota=float(np.sqrt(detection * association).mean()),
         detection=float(detection.mean()),
         association=float(association.mean()),
-        idf1=_identity(frames, objects, tracks) / max(1.0, 0.5 * (true_boxes + found_boxes)),
+        idf1=_identity_matches(frames, num_objects, num_tracks) / max(1.0, 0.5 * (true_boxes + tracked_boxes)),
         mota=1 - (misses + false_alarms + switches) / max(1, true_boxes),
         id_switches=switches,
         misses=misses,
@@ -70,73 +75,73 @@ def score_tracks(truth: Sequence[Sequence[Tracks]], found: Sequence[Sequence[Tra
 
 
 def _indices(video: int, tracks: Tracks, known: dict[tuple[int, int, int], int]) -> np.ndarray:
-    """Each object's place in `known`, which grows by the new ones."""
+    """(N,) index of each track's video, class and id in `known`; new ones are added to it."""
     keys = zip([video] * len(tracks), tracks.labels.tolist(), tracks.ids.tolist(), strict=True)
     return np.array([known.setdefault(key, len(known)) for key in keys], np.int64)
 
 
-def _lengths(frames: Sequence[_Frame], objects: int, tracks: int) -> tuple[np.ndarray, np.ndarray]:
-    """Frames of each object (objects, 1) and of each track (1, tracks)."""
-    true, found = np.zeros((objects, 1)), np.zeros((1, tracks))
+def _lengths(frames: Sequence[_Frame], num_objects: int, num_tracks: int) -> tuple[np.ndarray, np.ndarray]:
+    """Number of frames of each object (num_objects, 1) and of each track (1, num_tracks)."""
+    object_length, track_length = np.zeros((num_objects, 1)), np.zeros((1, num_tracks))
     for frame in frames:
-        true[frame.true] += 1
-        found[0, frame.found] += 1
-    return true, found
+        object_length[frame.objects] += 1
+        track_length[0, frame.tracks] += 1
+    return object_length, track_length
 
 
-def _hota(frames: Sequence[_Frame], objects: int, tracks: int) -> tuple[np.ndarray, np.ndarray]:
-    """DetA and AssA at each of _ALPHAS. Matches maximize how well the whole tracks overlap, not the boxes alone."""
+def _hota(frames: Sequence[_Frame], num_objects: int, num_tracks: int) -> tuple[np.ndarray, np.ndarray]:
+    """(A,) DetA and AssA at each of _ALPHAS. Matching maximizes IoU times the alignment of the whole tracks."""
     from scipy.optimize import linear_sum_assignment
 
-    together = np.zeros((objects, tracks))
+    overlap = np.zeros((num_objects, num_tracks))
     for frame in frames:
-        either = frame.iou.sum(0)[None] + frame.iou.sum(1)[:, None] - frame.iou
-        share = np.divide(frame.iou, either, out=np.zeros_like(frame.iou), where=either > _EPSILON)
-        together[frame.true[:, None], frame.found[None]] += share
-    true_length, found_length = _lengths(frames, objects, tracks)
-    alignment = together / (true_length + found_length - together)
+        union = frame.iou.sum(0)[None] + frame.iou.sum(1)[:, None] - frame.iou
+        share = np.divide(frame.iou, union, out=np.zeros_like(frame.iou), where=union > _EPSILON)
+        overlap[frame.objects[:, None], frame.tracks[None]] += share
+    object_length, track_length = _lengths(frames, num_objects, num_tracks)
+    alignment = overlap / (object_length + track_length - overlap)
 
-    matches = np.zeros((len(_ALPHAS), objects, tracks))
+    matches = np.zeros((len(_ALPHAS), num_objects, num_tracks))
     boxes = 0
     for frame in frames:
-        boxes += len(frame.true) + len(frame.found)
-        rows, columns = linear_sum_assignment(-alignment[frame.true[:, None], frame.found[None]] * frame.iou)
+        boxes += len(frame.objects) + len(frame.tracks)
+        rows, columns = linear_sum_assignment(-alignment[frame.objects[:, None], frame.tracks[None]] * frame.iou)
         matched = frame.iou[rows, columns] >= _ALPHAS[:, None] - _EPSILON
-        matches[:, frame.true[rows], frame.found[columns]] += matched
+        matches[:, frame.objects[rows], frame.tracks[columns]] += matched
     hits = matches.sum((1, 2))
-    shared = matches / np.maximum(1, true_length + found_length - matches)
+    shared = matches / np.maximum(1, object_length + track_length - matches)
     return hits / np.maximum(1, boxes - hits), (matches * shared).sum((1, 2)) / np.maximum(1, hits)
 
 
-def _identity(frames: Sequence[_Frame], objects: int, tracks: int) -> float:
-    """Boxes that agree under the best one-to-one naming of objects by tracks."""
+def _identity_matches(frames: Sequence[_Frame], num_objects: int, num_tracks: int) -> float:
+    """IDTP: number of boxes that agree under the best one-to-one assignment of tracks to objects."""
     from scipy.optimize import linear_sum_assignment
 
-    agree = np.zeros((objects, tracks))
+    agreement = np.zeros((num_objects, num_tracks))
     for frame in frames:
-        agree[frame.true[:, None], frame.found[None]] += frame.iou >= _MATCH_IOU
-    return float(agree[linear_sum_assignment(-agree)].sum())
+        agreement[frame.objects[:, None], frame.tracks[None]] += frame.iou >= _MATCH_IOU
+    return float(agreement[linear_sum_assignment(-agreement)].sum())
 
 
-def _clear(frames: Sequence[_Frame], objects: int) -> tuple[int, int, int]:
-    """Misses, false alarms and id switches. A frame first keeps the matches of the frame before, then maximizes IoU."""
+def _clear_mot(frames: Sequence[_Frame], num_objects: int) -> tuple[int, int, int]:
+    """Misses, false alarms and id switches. Matching prefers the pairs of the previous frame, then maximizes IoU."""
     from scipy.optimize import linear_sum_assignment
 
-    last = np.full(objects, -1)  # track that an object was last matched to
-    before = np.full(objects, -1)  # the same, in the latest frame with both objects and tracks
+    last = np.full(num_objects, -1)  # the track that each object was last matched to
+    previous = np.full(num_objects, -1)  # the same, in the latest frame that has both objects and tracks
     misses = false_alarms = switches = 0
     for frame in frames:
         rows = columns = np.empty(0, np.int64)
-        if len(frame.true) and len(frame.found):
-            worth = _KEEP * (before[frame.true][:, None] == frame.found[None]) + frame.iou
-            worth[frame.iou < _MATCH_IOU - _EPSILON] = 0
-            rows, columns = linear_sum_assignment(-worth)
-            matched = worth[rows, columns] > _EPSILON
+        if len(frame.objects) and len(frame.tracks):
+            weights = _CONTINUITY * (previous[frame.objects][:, None] == frame.tracks[None]) + frame.iou
+            weights[frame.iou < _MATCH_IOU - _EPSILON] = 0
+            rows, columns = linear_sum_assignment(-weights)
+            matched = weights[rows, columns] > _EPSILON
             rows, columns = rows[matched], columns[matched]
-            true, found = frame.true[rows], frame.found[columns]
-            switches += int(((last[true] >= 0) & (last[true] != found)).sum())
-            before[:] = -1
-            before[true] = last[true] = found
-        misses += len(frame.true) - len(rows)
-        false_alarms += len(frame.found) - len(rows)
+            objects, tracks = frame.objects[rows], frame.tracks[columns]
+            switches += int(((last[objects] >= 0) & (last[objects] != tracks)).sum())
+            previous[:] = -1
+            previous[objects] = last[objects] = tracks
+        misses += len(frame.objects) - len(rows)
+        false_alarms += len(frame.tracks) - len(rows)
     return misses, false_alarms, switches

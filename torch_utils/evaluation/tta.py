@@ -1,4 +1,4 @@
-"""Test-time augmentation: one answer from six looks at an image."""
+"""Test-time augmentation: detections merged over three scales and horizontal flips."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,10 +14,11 @@ from utils.loading.size_rule import padded
 _SCALES = (0.8, 1.0, 1.2)
 
 
-class SixViews(nn.Module):
-    """A detector in eval mode that sees each image at 0.8, 1 and 1.2 times its network size, and mirrored.
+class TTADetector(nn.Module):
+    """Wrapper that runs a detector in eval mode on six views of each image and merges the results.
 
-    What all views found goes through the NMS of each class; the detector's own IoU and number of detections hold.
+    The views have 0.8, 1 and 1.2 times the network size, each also flipped horizontally. Class-wise NMS merges their
+    detections, with the detector's own IoU threshold and maximum number of detections.
     """
 
     def __init__(self, detector: nn.Module) -> None:
@@ -25,28 +26,28 @@ class SixViews(nn.Module):
         self.detector = detector
 
     def forward(self, batch: Batch) -> list[dict[str, Tensor]]:
-        """Per image a dict of boxes, labels and scores, as the detector has it."""
+        """Per image a dict of boxes, labels and scores, in the detector's format."""
         views = []
         for scale in _SCALES:
-            view = _scaled(batch, scale)
+            view = _rescale(batch, scale)
             views.append(self.detector(view))
-            mirrored = self.detector(_mirrored(view))
-            views.append([_mirrored_back(one, width) for one, (_, width) in zip(mirrored, _sizes(batch), strict=True)])
-        return [self._merged(of_image) for of_image in zip(*views, strict=True)]
+            flipped = self.detector(_flip(view))
+            views.append([_unflip(output, width) for output, (_, width) in zip(flipped, _sizes(batch), strict=True)])
+        return [self._merge(outputs) for outputs in zip(*views, strict=True)]
 
-    def _merged(self, views: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    def _merge(self, outputs: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         heads = self.detector.roi_heads
-        together = {key: torch.cat([view[key] for view in views]) for key in ("boxes", "labels", "scores")}
-        kept = batched_nms(together["boxes"], together["scores"], together["labels"], heads.nms_thresh)
-        return {key: values[kept[: heads.detections_per_img]] for key, values in together.items()}
+        merged = {key: torch.cat([output[key] for output in outputs]) for key in ("boxes", "labels", "scores")}
+        kept = batched_nms(merged["boxes"], merged["scores"], merged["labels"], heads.nms_thresh)
+        return {key: values[kept[: heads.detections_per_img]] for key, values in merged.items()}
 
 
 def _sizes(batch: Batch) -> list[list[int]]:
     return batch.original_sizes.tolist()
 
 
-def _scaled(batch: Batch, scale: float) -> Batch:
-    """The batch with images `scale` times as large; boxes, which only training reads, as they were."""
+def _rescale(batch: Batch, scale: float) -> Batch:
+    """The batch with its images resized by `scale`; boxes are not scaled, since only training reads them."""
     if scale == 1:
         return batch
     sizes = (batch.sizes * scale).round().long().clamp(min=1)
@@ -59,15 +60,15 @@ def _scaled(batch: Batch, scale: float) -> Batch:
     return replace(batch, images=block, sizes=sizes)
 
 
-def _mirrored(batch: Batch) -> Batch:
-    """Each image flipped left to right where it lies, its padding still to its right."""
+def _flip(batch: Batch) -> Batch:
+    """The batch with each image flipped horizontally; its padding stays on the right."""
     block = batch.images.clone()
     for slot, (height, width) in zip(block, batch.sizes.tolist(), strict=True):
         slot[:height, :width] = slot[:height, :width].flip(1)
     return replace(batch, images=block)
 
 
-def _mirrored_back(found: Mapping[str, Tensor], width: int) -> dict[str, Tensor]:
-    """Detections of a mirrored image that is `width` original pixels wide."""
-    x1, y1, x2, y2 = found["boxes"].unbind(1)
-    return {**found, "boxes": torch.stack([width - x2, y1, width - x1, y2], 1)}
+def _unflip(output: Mapping[str, Tensor], width: int) -> dict[str, Tensor]:
+    """Detections of a flipped image, mapped back; `width` is that of the original image, in px."""
+    x1, y1, x2, y2 = output["boxes"].unbind(1)
+    return {**output, "boxes": torch.stack([width - x2, y1, width - x1, y2], 1)}

@@ -1,4 +1,4 @@
-"""Runs side by side: as a text, as curves, and as one HTML page."""
+"""Comparison of training runs as a text table, as curves, and as an HTML page."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -11,15 +11,15 @@ import numpy as np
 
 from torch_utils.runs.run_history import RunHistory
 from utils.text import counted, printable
-from utils.visualize.html import table, text
+from utils.visualize.html import html_table, html_text
 from utils.visualize.pages import figure, page
-from utils.visualize.plots import legend_beside, new_figure, png, shown
+from utils.visualize.plots import figure_png, legend_beside, new_figure, plot_label
 
-_OF_A_COMMAND = ("name", "project_dir", "weights", "resume_training")  # options that say nothing about the result
-_CURVES = {  # file name -> history key, label, whether more is better
+_IGNORED_OPTIONS = ("name", "project_dir", "weights", "resume_training")  # these do not influence the result
+_CURVES = {  # file name -> history key, label, higher is better
     "compare_map.png": ("map", "mAP, IoU 0.50:0.95", True),
     "compare_map_05.png": ("map_05", "mAP, IoU 0.50", True),
-    "compare_train_map.png": ("train_map", "mAP of a sample of the training images", True),
+    "compare_train_map.png": ("train_map", "mAP on a sample of the training images", True),
     "compare_val_loss.png": ("val_loss", "validation loss", False),
     "compare_train_loss.png": ("train_loss", "training loss", False),
     "compare_loss_cls.png": ("loss_classifier", "box head: classification loss", False),
@@ -27,32 +27,34 @@ _CURVES = {  # file name -> history key, label, whether more is better
     "compare_loss_obj.png": ("loss_objectness", "RPN: objectness loss", False),
     "compare_loss_rpn_bbox.png": ("loss_rpn_box_reg", "RPN: regression loss", False),
 }
-_NOTHING = "-"
-_LONGEST_VALUE = 60  # characters of an option
-_SEPARATORS, _MOST_COMMON = "_-./ ", 8  # of words in names; characters that all may have in common
-_STYLES = ("-", "--", ":", "-.")  # of lines, one for each ten runs
-_COLORS, _MARKED = 10, 50  # colors of lines; epochs up to which each has a mark
+_MISSING = "-"
+_MAX_VALUE = 60  # characters of an option's value
+_SEPARATORS = "_-./ "  # between the words of a name
+_MAX_PREFIX = 8  # characters of a common prefix that short names keep
+_STYLES = ("-", "--", ":", "-.")  # line styles, each for _COLORS runs
+_COLORS = 10
+_MAX_MARKERS = 50  # epochs up to which each has a marker
 
 
 @dataclass(frozen=True)
 class Row:
-    """A number or an option of every run; None where it is not known."""
+    """A metric or an option of every run; None where it is unknown."""
 
     name: str
     cells: tuple[str | None, ...]
-    best: frozenset[int] = frozenset()  # the runs that are best in it
+    best: frozenset[int] = frozenset()  # indices of the runs with the best value
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Of one run or more."""
+    """Comparison of one or more runs."""
 
     runs: Sequence[RunHistory]
-    names: Sequence[str]  # of them
+    names: Sequence[str]  # unique, one per run
 
     @cached_property
     def results(self) -> list[Row]:
-        """What came out."""
+        """Metrics, losses and times of the runs."""
         return [
             self._row("epochs", lambda run: len(run.epochs), "{:,}"),
             self._row("best epoch", lambda run: run.epochs[run.best], "{}"),
@@ -61,47 +63,47 @@ class Comparison:
             self._row("last mAP, IoU 0.50:0.95", lambda run: run.columns["map"][-1]),
             *(
                 self._row(f"last {label}", lambda run, key=key: run.columns[key][-1])
-                for key, label, more_is_better in _CURVES.values()
-                if not more_is_better
+                for key, label, higher_is_better in _CURVES.values()
+                if not higher_is_better
             ),
-            self._row("training of an epoch, s", lambda run: run.epoch_seconds, "{:,.0f}", best=min),
+            self._row("training time per epoch, s", lambda run: run.epoch_seconds, "{:,.0f}", best=min),
             self._row("best threshold", lambda run: run.metrics["best_threshold"]),
-            self._row("F1 there", lambda run: run.metrics["at_best_threshold"]["f1"], best=max),
+            self._row("F1 at best threshold", lambda run: run.metrics["at_best_threshold"]["f1"], best=max),
         ]
 
     @cached_property
     def options(self) -> list[Row]:
-        """The options that differ between runs that have them."""
+        """Options that differ between the runs that have them."""
         rows = []
         for name in dict.fromkeys(name for run in self.runs for name in run.options):
-            cells = tuple(_said(run.options[name]) if name in run.options else None for run in self.runs)
-            if name not in _OF_A_COMMAND and len({cell for cell in cells if cell is not None}) > 1:
+            cells = tuple(_short_value(run.options[name]) if name in run.options else None for run in self.runs)
+            if name not in _IGNORED_OPTIONS and len({cell for cell in cells if cell is not None}) > 1:
                 rows.append(Row(name, cells))
         return rows
 
     @cached_property
     def short_names(self) -> list[str]:
-        """Names without the words that all of them begin with, for where there is little room."""
+        """Names without a long common prefix, for table headings and legends."""
         if len(self.names) == 1:
             return list(self.names)
-        same = takewhile(lambda letters: len(set(letters)) == 1, zip(*self.names, strict=False))
-        common = "".join(letters[0] for letters in same)
-        begin = max(common.rfind(separator) for separator in _SEPARATORS) + 1
-        return [f"…{name[begin:]}" if begin > _MOST_COMMON else name for name in self.names]
+        prefix = takewhile(lambda letters: len(set(letters)) == 1, zip(*self.names, strict=False))
+        common = "".join(letters[0] for letters in prefix)
+        start = max(common.rfind(separator) for separator in _SEPARATORS) + 1
+        return [f"…{name[start:]}" if start > _MAX_PREFIX else name for name in self.names]
 
     def lines(self) -> list[str]:
-        """A text table; a star is at the best."""
+        """Lines of a text table; a star marks the best run of a row."""
         head = Row("", tuple(self.short_names))
         rows = [row for row in self.results if any(cell is not None for cell in row.cells)]
         width = max(len(row.name) for row in (*rows, *self.options))
         columns = [
-            max(len(row.cells[k] or _NOTHING) for row in (head, *rows, *self.options)) for k in range(len(self.runs))
+            max(len(row.cells[k] or _MISSING) for row in (head, *rows, *self.options)) for k in range(len(self.runs))
         ]
         rule = "-" * (width + sum(columns) + 4 * len(columns))
 
         def line(row: Row) -> str:
             cells = (
-                f"  {cell or _NOTHING:>{columns[k]}} {'*' if k in row.best else ' '}"
+                f"  {cell or _MISSING:>{columns[k]}} {'*' if k in row.best else ' '}"
                 for k, cell in enumerate(row.cells)
             )
             return f"{row.name:<{width}}{''.join(cells)}".rstrip()
@@ -110,26 +112,26 @@ class Comparison:
         return [rule, line(head), rule, *map(line, rows), *differing, rule]
 
     def plots(self) -> dict[str, bytes]:
-        """File name -> PNG, of the curves that any run has."""
+        """Draw the curves that any run has: file name -> PNG."""
         return {
-            file: self._plot(key, label, more_is_better)
-            for file, (key, label, more_is_better) in _CURVES.items()
+            file: self._plot(key, label, higher_is_better)
+            for file, (key, label, higher_is_better) in _CURVES.items()
             if any(not np.isnan(run.columns[key]).all() for run in self.runs)
         }
 
     def page(self, plots: Mapping[str, bytes]) -> str:
-        """The HTML, with the PNG files of plots()."""
+        """Build the HTML page; `plots` are the PNG files of plots()."""
         pictures = "".join(
             figure(data, f"{_CURVES[file][1]}, epoch by epoch", wide=file == next(iter(plots)))
             for file, data in plots.items()
         )
-        options = self._table(self.options) if self.options else "<p>None, as far as they are known.</p>"
+        options = self._table(self.options) if self.options else "<p>No known option differs.</p>"
         sections = {
-            "results": ("Results", f"<p>The best of a row is green.</p>{self._table(self.results)}"),
+            "results": ("Results", f"<p>The best value of a row is green.</p>{self._table(self.results)}"),
             "options": ("Options that differ", options),
             "curves": ("Curves", f'<div class="plots">{pictures}</div>'),
         }
-        return page(f"{counted(len(self.runs), 'run')} side by side", sections)
+        return page(f"Comparison of {counted(len(self.runs), 'run')}", sections)
 
     def _row(
         self,
@@ -147,42 +149,41 @@ class Comparison:
 
     def _table(self, rows: Sequence[Row]) -> str:
         def cell(row: Row, k: int) -> str:
-            words = "&ndash;" if row.cells[k] is None else text(row.cells[k])
-            return f'<span class="fine">{words}</span>' if k in row.best else words
+            content = "&ndash;" if row.cells[k] is None else html_text(row.cells[k])
+            return f'<span class="fine">{content}</span>' if k in row.best else content
 
-        there = [row for row in rows if any(cell is not None for cell in row.cells)]
-        head = ["", *(f'<span class="file">{text(name, 60)}</span>' for name in self.names)]
-        return table(
-            head, [[text(row.name), *(cell(row, k) for k in range(len(self.runs)))] for row in there], kind="numbers"
-        )
+        known = [row for row in rows if any(cell is not None for cell in row.cells)]
+        head = ["", *(f'<span class="file">{html_text(name, 60)}</span>' for name in self.names)]
+        cells = [[html_text(row.name), *(cell(row, k) for k in range(len(self.runs)))] for row in known]
+        return html_table(head, cells, kind="numbers")
 
-    def _plot(self, key: str, label: str, more_is_better: bool) -> bytes:
+    def _plot(self, key: str, label: str, higher_is_better: bool) -> bytes:
         canvas = new_figure(14.5 if key == "map" else 8.5, 5.4)
         axes = canvas.add_subplot()
         for number, (run, name) in enumerate(zip(self.runs, self.short_names, strict=True)):
             values = run.columns[key]
             known = values[~np.isnan(values)]
-            told = f"{known.max() if more_is_better else known[-1]:.4f}" if len(known) else f"   {_NOTHING}   "
+            value = f"{known.max() if higher_is_better else known[-1]:.4f}" if len(known) else f"   {_MISSING}   "
             axes.plot(
-                run.epochs, values, label=f"{told}  {shown(name)}", color=f"C{number % _COLORS}", lw=2,
-                ls=_STYLES[number // _COLORS % len(_STYLES)], marker="o" if len(values) <= _MARKED else "", ms=4,
+                run.epochs, values, label=f"{value}  {plot_label(name)}", color=f"C{number % _COLORS}", lw=2,
+                ls=_STYLES[number // _COLORS % len(_STYLES)], marker="o" if len(values) <= _MAX_MARKERS else "", ms=4,
             )  # fmt: skip
         axes.set(xlabel="epoch", ylabel=label)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
-        legend_beside(axes, "highest" if more_is_better else "last")
-        return png(canvas)
+        legend_beside(axes, "highest" if higher_is_better else "last")
+        return figure_png(canvas)
 
 
-def compare(runs: Mapping[str, RunHistory]) -> Comparison:
-    """Of runs by the path of their folder; where names of folders are not unique, the paths tell them apart."""
+def compare_runs(runs: Mapping[str, RunHistory]) -> Comparison:
+    """Compare runs, given by the path of their folder; runs whose folder names are equal are named by their path."""
     names = [run.name for run in runs.values()]
     unique = [name if names.count(name) == 1 else path for path, name in zip(runs, names, strict=True)]
     return Comparison(list(runs.values()), [printable(name) for name in unique])
 
 
 def _value(run: RunHistory, value_of: Callable[[RunHistory], Any]) -> float | int | None:
-    """None where the run does not say it, or says something else."""
+    """The number that `value_of` returns; None if it is missing, not a number, or not finite."""
     try:
         value = value_of(run)
     except (LookupError, TypeError):
@@ -191,6 +192,6 @@ def _value(run: RunHistory, value_of: Callable[[RunHistory], Any]) -> float | in
     return value if is_number and math.isfinite(value) else None
 
 
-def _said(value: Any) -> str:
-    words = printable(str(value))
-    return words if len(words) <= _LONGEST_VALUE else f"{words[: _LONGEST_VALUE - 1]}…"
+def _short_value(value: Any) -> str:
+    text = printable(str(value))
+    return text if len(text) <= _MAX_VALUE else f"{text[: _MAX_VALUE - 1]}…"

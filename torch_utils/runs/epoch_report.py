@@ -12,11 +12,10 @@ from torch import nn
 
 from torch_utils.checkpoint import load_checkpoint
 from torch_utils.distributed import Processes, broadcast_from_main
-from torch_utils.engine import Evaluation
-from torch_utils.evaluation.analysis import DetectionAnalysis
-from torch_utils.evaluation.detection_analysis import analyse
+from torch_utils.evaluation.detection_analysis import DetectionAnalysis, analyze_detections
 from torch_utils.evaluation.eval_plots import PLOTS
 from torch_utils.evaluation.evaluation_files import METRICS, REPORT, WORST_IMAGES, write_evaluation
+from torch_utils.evaluation.result import Evaluation
 from torch_utils.runs.training_log import WrittenReport
 from utils.errors import UserError
 from utils.labels.index import LabelIndex
@@ -38,7 +37,7 @@ class EpochReport:
     @cached_property
     def analysis(self) -> DetectionAnalysis:
         """Made where it is first asked for."""
-        return analyse(self.index, self.found.detections)
+        return analyze_detections(self.index, self.found.detections)
 
     def thresholds(self) -> dict[str, Any]:
         """Entries of best_model.pth."""

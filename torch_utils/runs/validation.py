@@ -6,7 +6,8 @@ from functools import partial
 
 from models.rcnn.detector import FasterRCNN
 from torch_utils.distributed import share_faults
-from torch_utils.engine import Evaluation, evaluate
+from torch_utils.engine import evaluate
+from torch_utils.evaluation.result import Evaluation
 from torch_utils.runs.epoch_report import EpochReport, best_without_report
 from torch_utils.runs.run import BEST, Run
 from torch_utils.training.training_state import EpochProgress

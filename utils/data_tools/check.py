@@ -1,4 +1,4 @@
-"""The check of a data set: everything that is wrong with it, found in one go, and what a training does about it."""
+"""Check of a data set: all problems in one pass, each with its effect on a training."""
 
 import os
 import statistics
@@ -20,83 +20,97 @@ from utils.labels.data_config import SPLITS, DataConfig, Split
 from utils.labels.index import SplitContent, SplitFiles, class_hints, find_split, read_files
 from utils.labels.readers import READERS, UNKNOWN
 from utils.progress import progress_bar
+from utils.text import counted
 
-STOPS, DROPPED, MENDED, NOTHING = "stops", "dropped", "mended", "nothing"
+STOPS, DROPPED, REPAIRED, KEPT = "stops", "dropped", "mended", "nothing"  # "effect" of a problem in the JSON
+EFFECT_NAMES: Mapping[str, str] = {  # in texts
+    STOPS: "stops training", DROPPED: "dropped", REPAIRED: "repaired", KEPT: "kept as is",
+}  # fmt: skip
 
 BAD_SPLIT = "splits that cannot be opened"
-BAD_IMAGE = "images that cannot be read"
-BAD_LABELS = "label files that cannot be read"
-CLASS = "label files with a class that CLASSES lacks"
-NUMBER = "label files with a class number that CLASSES lacks"
-CLASS_DROPPED = "label files with boxes of a class that CLASSES lacks"  # with --drop-unknown
-ROW_DROPPED = "entries of label files that make no sense"
-ROW_MENDED = "entries of label files read in part"
-NO_IMAGE = "labels without image"
-NOT_THERE = "listed images that are not there"
-NOT_LISTED = "images that COCO's json does not list"
-FORMAT = "image files of a format that is not read"
-COPY_ACROSS = "images that another split has too (leakage)"
-NEAR_ACROSS = "images that look like one of another split (leakage)"
-SIZE = "image sizes in label files that are not the image's"
-SHARED = "images that share one label file"
-TWO_LABELS = "label files of an image that has another"
-NO_LABELS = "images without labels, taken as without objects"
-REPEATED = "boxes that are there twice"
-COPY = "images that are there twice"
-NEAR = "images that look the same"
+BAD_IMAGE = "unreadable images"
+BAD_LABELS = "unreadable label files"
+UNKNOWN_CLASS = "label files with a class missing from CLASSES"
+UNKNOWN_NUMBER = "label files with a class number outside CLASSES"
+UNKNOWN_DROPPED = "label files with boxes of a class missing from CLASSES"  # with --drop-unknown
+ROW_DROPPED = "invalid entries of label files"
+ROW_REPAIRED = "partly invalid entries of label files"
+NO_IMAGE = "labels without an image"
+NOT_FOUND = "listed images that do not exist"
+NOT_LISTED = "images not listed in the COCO JSON file"
+UNSUPPORTED_FORMAT = "image files of an unsupported format"
+DUPLICATE_ACROSS = "duplicate images across splits (leakage)"
+NEAR_ACROSS = "near-duplicate images across splits (leakage)"
+WRONG_SIZE = "wrong image sizes in label files"
+SHARED_LABELS = "images that share a label file"
+SECOND_LABELS = "second label files of an image"
+NO_LABELS = "images without labels, used as images without objects"
+DUPLICATE_BOX = "duplicate boxes"
+DUPLICATE_IMAGE = "duplicate images"
+NEAR_DUPLICATE = "near-duplicate images"
 BOXES = {
-    NOT_FINITE: "boxes that are no numbers",
+    NOT_FINITE: "boxes with NaN or infinite coordinates",
     NO_AREA: "boxes without area",
     OUTSIDE: "boxes outside their image",
     SWAPPED: "boxes with reversed corners",
-    CLIPPED: "boxes that leave their image",
+    CLIPPED: "boxes that extend beyond their image",
 }
-KINDS: Mapping[str, str] = {  # kind -> what a training does about it; most serious first
-    **dict.fromkeys((BAD_SPLIT, CLASS, NUMBER), STOPS),
-    **dict.fromkeys((BAD_IMAGE, BAD_LABELS, CLASS_DROPPED), DROPPED),
+KINDS: Mapping[str, str] = {  # kind of problem -> its effect on a training; most serious first
+    **dict.fromkeys((BAD_SPLIT, UNKNOWN_CLASS, UNKNOWN_NUMBER), STOPS),
+    **dict.fromkeys((BAD_IMAGE, BAD_LABELS, UNKNOWN_DROPPED), DROPPED),
     **dict.fromkeys((BOXES[NOT_FINITE], BOXES[NO_AREA], BOXES[OUTSIDE], ROW_DROPPED), DROPPED),
-    **dict.fromkeys((NO_IMAGE, NOT_THERE, NOT_LISTED, FORMAT), DROPPED),
-    **dict.fromkeys((BOXES[SWAPPED], BOXES[CLIPPED], ROW_MENDED), MENDED),
-    **dict.fromkeys((COPY_ACROSS, NEAR_ACROSS, SIZE, SHARED, TWO_LABELS, NO_LABELS, REPEATED), NOTHING),
-    **dict.fromkeys((COPY, NEAR, EXIF, SIXTEEN_BITS, GRAY, CMYK, ALPHA, FRAMES, HUGE), NOTHING),
+    **dict.fromkeys((NO_IMAGE, NOT_FOUND, NOT_LISTED, UNSUPPORTED_FORMAT), DROPPED),
+    **dict.fromkeys((BOXES[SWAPPED], BOXES[CLIPPED], ROW_REPAIRED), REPAIRED),
+    **dict.fromkeys((DUPLICATE_ACROSS, NEAR_ACROSS, WRONG_SIZE, SHARED_LABELS, SECOND_LABELS, NO_LABELS), KEPT),
+    **dict.fromkeys((DUPLICATE_BOX, DUPLICATE_IMAGE, NEAR_DUPLICATE), KEPT),
+    **dict.fromkeys((EXIF, SIXTEEN_BITS, GRAY, CMYK, ALPHA, FRAMES, HUGE), KEPT),
 }
-_TRAINED_ON = ("train", "valid")  # a training opens these
+UNKNOWN_CLASS_KINDS = (UNKNOWN_CLASS, UNKNOWN_NUMBER, UNKNOWN_DROPPED)
+LEAKAGE_KINDS = (DUPLICATE_ACROSS, NEAR_ACROSS)
+_TRAINED_ON = ("train", "valid")  # splits that a training opens
 _OTHER_FORMATS = frozenset({".avif", ".dng", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jxl", ".psd", ".tga"})
 
 
 class Problem(NamedTuple):
-    """Something wrong, or worth to know, in one place."""
+    """One finding of the check, in one file."""
 
     split: str
     kind: str  # one of KINDS
-    place: str  # path of the image, label file or list
-    what: str  # "" where the kind says all
-    name: str = ""  # the place below the split's folder, "" for its last part
+    path: str  # of the image, label file or list
+    detail: str  # "" if the kind says it all
+    name: str = ""  # path below the split's folder, "" to show the file name only
 
     @property
     def effect(self) -> str:
-        """What a training does about it: STOPS, DROPPED, MENDED or NOTHING."""
+        """Effect on a training: STOPS, DROPPED, REPAIRED or KEPT."""
         return KINDS[self.kind]
 
+    def as_dict(self) -> dict[str, str]:
+        """Plain values for JSON."""
+        return {
+            "split": self.split, "kind": self.kind, "place": self.path, "what": self.detail, "name": self.name,
+            "effect": self.effect,
+        }  # fmt: skip
+
     def __str__(self) -> str:
-        return ": ".join(filter(None, (self.name or Path(self.place).name, self.what)))
+        return ": ".join(filter(None, (self.name or Path(self.path).name, self.detail)))
 
 
 @dataclass(frozen=True)
 class SplitSummary:
-    """The numbers of one split as a training would use it."""
+    """Statistics of one split as a training would use it."""
 
-    images: int  # that can be read, with their labels
+    images: int  # readable, with readable labels
     boxes: int
     boxes_per_class: dict[str, int]
-    boxes_per_image: dict[str, float]  # least, mean, median, most; empty without images
-    without_objects: int  # images
-    unknown_classes: dict[str, int]  # class that CLASSES lacks, as written -> its boxes
+    boxes_per_image: dict[str, float]  # least, mean, median, most; empty if there are no images
+    without_objects: int  # number of images
+    unknown_classes: dict[str, int]  # class missing from CLASSES, as written -> number of boxes
     image_folder: str
     labels: str
 
     def lines(self, name: str) -> list[str]:
-        """As text."""
+        """Lines of text, beginning with the split's `name`."""
         per_class = ", ".join(f"{key} {count}" for key, count in self.boxes_per_class.items())
         lines = [
             f"{name}: {self.images} images, {self.boxes} boxes ({per_class}); "
@@ -111,65 +125,65 @@ class SplitSummary:
 
 @dataclass(frozen=True)
 class DataCheck:
-    """What the check of a data set found."""
+    """Result of the check of a data set."""
 
     data: str  # path of the YAML
     label_type: str
     classes: tuple[str, ...]
     splits: dict[str, SplitSummary]
     problems: list[Problem]  # by split, most serious first
-    readings: Mapping[str, SplitContent] = field(repr=False)  # what was read, for pictures of it
+    readings: Mapping[str, SplitContent] = field(repr=False)  # labels as read, for the pictures of the report
 
     @property
     def stops(self) -> bool:
-        """Whether a training would refuse to start."""
+        """True if a training would refuse to start."""
         return any(problem.effect == STOPS and problem.split in _TRAINED_ON for problem in self.problems)
 
     def lines(self, limit: int | None = 20) -> list[str]:
-        """Text to print: every kind of problem with its count and the first `limit` places (None: all of them)."""
-        found: dict[str, dict[str, list[Problem]]] = {name: defaultdict(list) for name in self.splits}
+        """Lines of text: every kind of problem with its count and the first `limit` files (None: all of them)."""
+        by_kind: dict[str, dict[str, list[Problem]]] = {name: defaultdict(list) for name in self.splits}
         for problem in self.problems:
-            found[problem.split][problem.kind].append(problem)
+            by_kind[problem.split][problem.kind].append(problem)
         lines = []
         for name, summary in self.splits.items():
             lines.extend(summary.lines(name))
             lines.extend(self._lines_of_classes(summary))
-            for kind, problems in found[name].items():
-                lines.append(f"  {KINDS[kind]}: {len(problems)} {kind}")
-                shown = problems[:limit]
-                lines.extend(f"    {problem}" for problem in shown)
-                if len(shown) < len(problems):
-                    lines.append(f"    and {len(problems) - len(shown)} more")
+            for kind, problems in by_kind[name].items():
+                lines.append(f"  {EFFECT_NAMES[KINDS[kind]]}: {len(problems)} {kind}")
+                listed = problems[:limit]
+                lines.extend(f"    {problem}" for problem in listed)
+                if len(listed) < len(problems):
+                    lines.append(f"    and {len(problems) - len(listed)} more")
         return lines
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything, as plain values that JSON knows."""
+        """The whole result as plain values for JSON."""
         return {
             "data": self.data,
             "label_type": self.label_type,
             "classes": list(self.classes),
             "stops": self.stops,
             "splits": {name: asdict(summary) for name, summary in self.splits.items()},
-            "problems": [{**problem._asdict(), "effect": problem.effect} for problem in self.problems],
+            "problems": [problem.as_dict() for problem in self.problems],
         }
 
     def _lines_of_classes(self, summary: SplitSummary) -> Iterator[str]:
         hints = class_hints(summary.unknown_classes, self.classes)
         for name, count in summary.unknown_classes.items():
-            yield f"  {count} boxes of {name}, which CLASSES lacks{hints[name]}"
+            yield f"  {count} boxes of {name}, which is not in CLASSES{hints[name]}"
 
 
 def check_data(
     config: DataConfig, label_type: str, *, drop_unknown: bool = False, near_duplicates: bool = True
 ) -> DataCheck:
-    """Go through every split of a data set, whatever is wrong with it.
+    """Check every split of a data set; problems never end the check.
 
-    Labels and headers are read as a training reads them.
+    Labels and image headers are read as in training.
 
     Args:
-        drop_unknown: the training would leave out boxes of classes that CLASSES lacks, see open_index.
-        near_duplicates: decode every image too, reduced: that finds copies, also across splits, and images that a
-            training cannot decode.
+        drop_unknown: assume that training drops boxes of classes missing from CLASSES, see open_index.
+        near_duplicates: also decode every image at reduced size, to find near duplicates within and across splits and
+            images that cannot be decoded.
     """
     summaries, readings, problems = {}, {}, []
     for name in SPLITS:
@@ -178,51 +192,56 @@ def check_data(
         files, faults = _find(config, name, label_type)
         problems += [Problem(name, BAD_SPLIT, str(config.path), fault) for fault in faults]
         reading = readings[name] = read_files(files, f"Reading {name} labels")
-        mended, keep, box_problems = reading.repaired_boxes()
+        repaired, keep, box_problems = reading.repaired_boxes()
         summaries[name] = _summary(config, name, reading, keep)
         if name in config.splits:
-            place = _Places(name, config.splits[name], label_type)
-            problems += _file_problems(place, reading)
-            problems += _class_problems(place, reading, config.classes, drop_unknown=drop_unknown)
-            problems += _box_problems(place, reading, config.classes, box_problems)
-            problems += _repeated(place, reading, mended, keep & (reading.labels != UNKNOWN))
-            problems += _image_problems(place, reading)
-    places = {name: _Places(name, config.splits[name], label_type) for name in readings if name in config.splits}
-    problems += _shared_labels(places, readings)
-    problems += _copies(places, readings, near_duplicates)
+            factory = _ProblemFactory(name, config.splits[name], label_type)
+            problems += _file_problems(factory, reading)
+            problems += _class_problems(factory, reading, config.classes, drop_unknown=drop_unknown)
+            problems += _box_problems(factory, reading, config.classes, box_problems)
+            problems += _duplicate_boxes(factory, reading, repaired, keep & (reading.labels != UNKNOWN))
+            problems += _image_problems(factory, reading)
+    factories = {
+        name: _ProblemFactory(name, config.splits[name], label_type) for name in readings if name in config.splits
+    }
+    problems += _shared_labels(factories, readings)
+    problems += _duplicate_images(factories, readings, near_duplicates)
     rank = {key: number for number, key in enumerate((*SPLITS, *KINDS))}
-    problems.sort(key=lambda problem: (rank[problem.split], rank[problem.kind], problem.place))
+    problems.sort(key=lambda problem: (rank[problem.split], rank[problem.kind], problem.path))
     return DataCheck(str(config.path), label_type, config.classes[1:], summaries, problems, readings)
 
 
-class _Places(NamedTuple):
-    """Names the files of one split."""
+class _ProblemFactory(NamedTuple):
+    """Constructor of the problems of one split, which completes the paths of files."""
 
     split: str
     folders: Split
     label_type: str
 
-    def of_labels(self, kind: str, name: str, what: str = "") -> Problem:
-        """Of the label file of this name, or in COCO's json of this image."""
+    def label_file(self, kind: str, name: str, detail: str = "") -> Problem:
+        """Problem of a label file, or of an image's entry in a COCO JSON file."""
         labels = self.folders.labels
         folder = labels.parent if labels.is_file() else labels
-        return Problem(self.split, kind, f"{folder}/{name}", what, name)
+        return Problem(self.split, kind, f"{folder}/{name}", detail, name)
 
-    def of_image(self, kind: str, name: str, what: str = "") -> Problem:
-        """Of the image of this name."""
-        return Problem(self.split, kind, str(self.folders.images / name), what, name)
+    def image(self, kind: str, name: str, detail: str = "") -> Problem:
+        """Problem of an image file."""
+        return Problem(self.split, kind, str(self.folders.images / name), detail, name)
 
-    def of_all_labels(self, kind: str, what: str) -> Problem:
-        """Of the labels as a whole."""
-        return Problem(self.split, kind, str(self.folders.labels), what)
+    def labels(self, kind: str, detail: str) -> Problem:
+        """Problem of the label folder, or of the COCO JSON file."""
+        return Problem(self.split, kind, str(self.folders.labels), detail)
 
 
 def _find(config: DataConfig, name: str, label_type: str) -> tuple[SplitFiles, list[str]]:
-    """The files of a split, and what is wrong; with a bad list all images count, with bad labels they have none."""
+    """The files of a split, and the errors on opening it.
+
+    If the list of images is bad, all images of the folder are used; if the labels are bad, the images have none.
+    """
     faults: dict[str, None] = {}  # an ordered set
     split = config.splits.get(name)
-    for tried in dict.fromkeys((split, replace(split, list=None) if split else None)):
-        splits = {**config.splits, name: tried} if tried else config.splits
+    for attempt in dict.fromkeys((split, replace(split, list=None) if split else None)):
+        splits = {**config.splits, name: attempt} if attempt else config.splits
         try:
             return find_split(replace(config, splits=splits), name, label_type), list(faults)
         except (DataError, OSError) as error:
@@ -245,7 +264,7 @@ def _summary(config: DataConfig, name: str, reading: SplitContent, keep: np.ndar
         images=len(reading.images),
         boxes=int(keep.sum()),
         boxes_per_class=dict(list(zip(config.classes, per_class, strict=True))[1:]),
-        boxes_per_image={key: float(of(per_image)) for key, of in statistic.items()} if per_image else {},
+        boxes_per_image={key: float(function(per_image)) for key, function in statistic.items()} if per_image else {},
         without_objects=per_image.count(0),
         unknown_classes={key: len(images) for key, images in reading.unknown.items()},
         image_folder=str(split.images) if split else "",
@@ -253,134 +272,145 @@ def _summary(config: DataConfig, name: str, reading: SplitContent, keep: np.ndar
     )
 
 
-def _file_problems(place: _Places, reading: SplitContent) -> Iterator[Problem]:
-    """What is wrong with whole files, and entries of label files."""
+def _file_problems(factory: _ProblemFactory, reading: SplitContent) -> Iterator[Problem]:
+    """Problems of whole files and of entries of label files."""
     files, names = reading.files, reading.label_names
     for image, label_name, message in reading.unreadable:
-        what = message.removeprefix(f"{place.folders.labels / label_name if label_name else image}:")
-        what = f"line {what}" if what[:1].isdigit() else what.strip()
+        detail = message.removeprefix(f"{factory.folders.labels / label_name if label_name else image}:")
+        detail = f"line {detail}" if detail[:1].isdigit() else detail.strip()
         if label_name:
-            yield place.of_labels(BAD_LABELS, label_name, what)
+            yield factory.label_file(BAD_LABELS, label_name, detail)
         else:
-            yield place.of_image(BAD_IMAGE, image.relative_to(files.images.folder).as_posix(), what)
+            yield factory.image(BAD_IMAGE, image.relative_to(files.images.folder).as_posix(), detail)
     for note in files.labels.notes if files.labels else ():
-        yield place.of_all_labels(ROW_DROPPED, note)
+        yield factory.labels(ROW_DROPPED, note)
     for image, note in reading.notes:
-        yield place.of_labels(ROW_DROPPED if note.endswith("dropped") else ROW_MENDED, names[image], note)
-    for name in files.labels_without_image:  # of files in a folder, or of images in COCO's json
-        is_file = place.label_type in READERS
-        yield place.of_labels(NO_IMAGE, name) if is_file else place.of_all_labels(NO_IMAGE, name)
+        yield factory.label_file(ROW_DROPPED if note.endswith("dropped") else ROW_REPAIRED, names[image], note)
+    for name in files.labels_without_image:  # label files of a folder, or images listed in a COCO JSON file
+        is_file = factory.label_type in READERS
+        yield factory.label_file(NO_IMAGE, name) if is_file else factory.labels(NO_IMAGE, name)
     for entry in files.missing_images:
-        yield Problem(place.split, NOT_THERE, *entry.split(": ", 1))
+        yield Problem(factory.split, NOT_FOUND, *entry.split(": ", 1))
     for name in files.unlisted_images:
-        yield Problem(place.split, NOT_LISTED, str(files.images.folder / name), "", name)
+        yield Problem(factory.split, NOT_LISTED, str(files.images.folder / name), "", name)
     for image, name in enumerate(names):
         if name is None and files.labels:
-            yield place.of_image(NO_LABELS, reading.images.names[image])
+            yield factory.image(NO_LABELS, reading.images.names[image])
     for image, (height, width) in reading.claimed.items():
-        own = f"{reading.sizes[image, 1]}x{reading.sizes[image, 0]}"
-        yield place.of_labels(SIZE, names[image], f"{width}x{height}, {reading.images.names[image]} is {own}")
-    for name in find_files(files.images.folder, _is_of_another_format) if len(files.images) else ():
-        yield place.of_image(FORMAT, name, "save it as .jpg or .png")
+        actual = f"{reading.sizes[image, 1]}x{reading.sizes[image, 0]}"
+        yield factory.label_file(
+            WRONG_SIZE, names[image], f"{width}x{height}, {reading.images.names[image]} is {actual}"
+        )
+    for name in find_files(files.images.folder, _is_unsupported) if len(files.images) else ():
+        yield factory.image(UNSUPPORTED_FORMAT, name, "save it as .jpg or .png")
     for name in files.labels.duplicates if files.labels else ():
-        yield place.of_labels(TWO_LABELS, name, "only the other is read")
+        yield factory.label_file(SECOND_LABELS, name, "only the other one is read")
 
 
-def _is_of_another_format(name: str) -> bool:
+def _is_unsupported(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in _OTHER_FORMATS
 
 
 def _class_problems(
-    place: _Places, reading: SplitContent, classes: Sequence[str], *, drop_unknown: bool
+    factory: _ProblemFactory, reading: SplitContent, classes: Sequence[str], *, drop_unknown: bool
 ) -> Iterator[Problem]:
     hints = class_hints(reading.unknown, classes)
     for name, images in reading.unknown.items():
-        kind = CLASS_DROPPED if drop_unknown else NUMBER if name.startswith("class ") else CLASS
+        unknown = UNKNOWN_NUMBER if name.startswith("class ") else UNKNOWN_CLASS
+        kind = UNKNOWN_DROPPED if drop_unknown else unknown
         for image, count in Counter(images).items():
-            yield place.of_labels(kind, reading.label_names[image], f"{count} of {name}{hints[name]}")
+            detail = f"{counted(count, 'box', 'boxes')} of {name}{hints[name]}"
+            yield factory.label_file(kind, reading.label_names[image], detail)
 
 
 def _box_problems(
-    place: _Places, reading: SplitContent, classes: Sequence[str], problems: np.ndarray
+    factory: _ProblemFactory, reading: SplitContent, classes: Sequence[str], problems: np.ndarray
 ) -> Iterator[Problem]:
-    """One for every box that is mended or dropped."""
+    """One problem for every box that is repaired or dropped."""
     for box in np.flatnonzero(problems != "").tolist():
         label, corners = int(reading.labels[box]), " ".join(f"{corner:g}" for corner in reading.boxes[box])
         name = "" if label == UNKNOWN else f"{classes[label]} "
-        yield _of_box(place, reading, BOXES[problems[box]], box, f" ({name}{corners})")
+        yield _box_problem(factory, reading, BOXES[problems[box]], box, f" ({name}{corners})")
 
 
-def _repeated(place: _Places, reading: SplitContent, boxes: np.ndarray, wanted: np.ndarray) -> Iterator[Problem]:
+def _duplicate_boxes(
+    factory: _ProblemFactory, reading: SplitContent, boxes: np.ndarray, wanted: np.ndarray
+) -> Iterator[Problem]:
     rows = np.flatnonzero(wanted)
     twins = repeated_boxes(reading.image_of_box[rows], reading.labels[rows], boxes[rows])
     for other in np.flatnonzero(twins >= 0).tolist():
         first = _number_in_image(reading, int(rows[twins[other]]))
-        yield _of_box(place, reading, REPEATED, int(rows[other]), f" is box {first} again")
+        yield _box_problem(factory, reading, DUPLICATE_BOX, int(rows[other]), f" is equal to box {first}")
 
 
-def _of_box(place: _Places, reading: SplitContent, kind: str, box: int, what: str) -> Problem:
+def _box_problem(factory: _ProblemFactory, reading: SplitContent, kind: str, box: int, detail: str) -> Problem:
     name = reading.label_names[reading.image_of_box[box]]
-    return place.of_labels(kind, name, f"box {_number_in_image(reading, box)}{what}")
+    return factory.label_file(kind, name, f"box {_number_in_image(reading, box)}{detail}")
 
 
 def _number_in_image(reading: SplitContent, box: int) -> int:
-    """From 1, among the boxes that its label file has."""
+    """Number of a box in its label file, from 1."""
     return box - int(np.searchsorted(reading.image_of_box, reading.image_of_box[box])) + 1
 
 
-def _image_problems(place: _Places, reading: SplitContent) -> Iterator[Problem]:
-    for image, path in enumerate(progress_bar(reading.images, f"Looking at {place.split} images")):
-        for kind, what in image_notes(path, as_stored=bool(reading.as_stored[image])):
-            yield place.of_image(kind, reading.images.names[image], what)
+def _image_problems(factory: _ProblemFactory, reading: SplitContent) -> Iterator[Problem]:
+    for image, path in enumerate(progress_bar(reading.images, f"Checking {factory.split} images")):
+        for kind, detail in image_notes(path, as_stored=bool(reading.as_stored[image])):
+            yield factory.image(kind, reading.images.names[image], detail)
 
 
-def _shared_labels(places: Mapping[str, _Places], readings: Mapping[str, SplitContent]) -> Iterator[Problem]:
-    """Images of one stem, within a split or in two whose labels are in one folder."""
+def _shared_labels(factories: Mapping[str, _ProblemFactory], readings: Mapping[str, SplitContent]) -> Iterator[Problem]:
+    """Images with equal stems, in one split or in two splits that share a label folder."""
     first: dict[tuple[Path, str], Path] = {}
-    for name, place in places.items():
-        labels, reading = place.folders.labels.resolve(), readings[name]
+    for name, factory in factories.items():
+        labels, reading = factory.folders.labels.resolve(), readings[name]
         for image, path, label_name in zip(reading.images.names, reading.images, reading.label_names, strict=True):
             if label_name is not None:
                 other = first.setdefault((labels, label_name), path)
                 if other != path:
-                    yield place.of_image(SHARED, image, f"{label_name} is that of {other} too")
+                    yield factory.image(SHARED_LABELS, image, f"{label_name} also belongs to {other}")
 
 
-def _copies(places: Mapping[str, _Places], readings: Mapping[str, SplitContent], near: bool) -> Iterator[Problem]:
-    """Images that are there more than once, each named once a split that has it before; and what cannot be decoded."""
-    paths = [path for name in places for path in readings[name].images]
-    found_at = [(name, image) for name in places for image in range(len(readings[name].images))]
+def _duplicate_images(
+    factories: Mapping[str, _ProblemFactory], readings: Mapping[str, SplitContent], near: bool
+) -> Iterator[Problem]:
+    """Duplicate and, if `near`, near-duplicate images, and images that cannot be decoded.
+
+    A duplicate is reported once for each split with an earlier copy.
+    """
+    paths = [path for name in factories for path in readings[name].images]
+    locations = [(name, image) for name in factories for image in range(len(readings[name].images))]
 
     def problem(first: int, second: int, across: str, within: str) -> Problem:
-        (other, twin), (name, image) = found_at[first], found_at[second]
-        kind, where = (within, "") if name == other else (across, f" of {other}")
+        (other, twin), (name, image) = locations[first], locations[second]
+        kind, suffix = (within, "") if name == other else (across, f" of {other}")
         twin_name = readings[other].images.names[twin]
-        return places[name].of_image(kind, readings[name].images.names[image], f"the same as {twin_name}{where}")
+        return factories[name].image(kind, readings[name].images.names[image], f"the same as {twin_name}{suffix}")
 
-    content = np.arange(len(paths))  # the same number for the same bytes
+    content = np.arange(len(paths))  # equal numbers for equal bytes
     for group in same_bytes(paths):
         first_in: dict[str, int] = {}
         for second in group:
             content[second] = group[0]
-            yield from (problem(first, second, COPY_ACROSS, COPY) for first in first_in.values())
-            first_in.setdefault(found_at[second][0], second)
+            yield from (problem(first, second, DUPLICATE_ACROSS, DUPLICATE_IMAGE) for first in first_in.values())
+            first_in.setdefault(locations[second][0], second)
     if not near or not paths:
         return
-    found = fingerprints(paths, np.concatenate([readings[name].sizes for name in places]))
-    pairs = near_pairs(found)
+    prints = fingerprints(paths, np.concatenate([readings[name].sizes for name in factories]))
+    pairs = near_pairs(prints)
     pairs = pairs[content[pairs[:, 0]] != content[pairs[:, 1]]]
-    number_of = np.repeat(np.arange(len(places)), [len(readings[name].images) for name in places])
-    once = np.unique(pairs[:, 1] * len(places) + number_of[pairs[:, 0]], return_index=True)[1]
+    number_of = np.repeat(np.arange(len(factories)), [len(readings[name].images) for name in factories])
+    once = np.unique(pairs[:, 1] * len(factories) + number_of[pairs[:, 0]], return_index=True)[1]
     for first, second in pairs[once].tolist():
-        yield problem(first, second, NEAR_ACROSS, NEAR)
-    for number in np.flatnonzero(~found.decoded).tolist():
-        name, image = found_at[number]
-        yield from _undecodable(places[name], readings[name].images.names[image], paths[number])
+        yield problem(first, second, NEAR_ACROSS, NEAR_DUPLICATE)
+    for number in np.flatnonzero(~prints.decoded).tolist():
+        name, image = locations[number]
+        yield from _undecodable(factories[name], readings[name].images.names[image], paths[number])
 
 
-def _undecodable(place: _Places, name: str, path: Path) -> Iterator[Problem]:
-    """What a training would say of an image that could not be decoded, reduced."""
+def _undecodable(factory: _ProblemFactory, name: str, path: Path) -> Iterator[Problem]:
+    """The problem of an image that could not be decoded at reduced size, with the error of training."""
     try:
         read_image(path)
     except DataError as error:
-        yield place.of_image(BAD_IMAGE, name, str(error).removeprefix(f"{path}: "))
+        yield factory.image(BAD_IMAGE, name, str(error).removeprefix(f"{path}: "))

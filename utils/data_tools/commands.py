@@ -8,7 +8,7 @@ from utils.cli.options import CheckOptions, ConvertOptions
 from utils.data_tools.check import check_data
 from utils.data_tools.convert import check_new_folder, convert
 from utils.data_tools.demo import make_demo
-from utils.data_tools.repair import mend_data
+from utils.data_tools.repair import repair_data
 from utils.data_tools.report import write_report
 from utils.errors import DataError
 from utils.files import write_text
@@ -21,7 +21,7 @@ log = logging.getLogger("datasets")
 
 
 def convert_command(options: ConvertOptions) -> None:
-    """Write a data set in another label format: images copied, labels written anew."""
+    """Write a data set in another label format; images are copied."""
     setup_logging()
     config = load_data_config(options.data)
     if config.generate is not None:
@@ -31,7 +31,7 @@ def convert_command(options: ConvertOptions) -> None:
 
 
 def check_command(options: CheckOptions) -> None:
-    """Say what is wrong with a data set, and what a training does about it; exit code 2 if none would start."""
+    """Report the problems of a data set and their effect on training; exit code 2 if it would not start."""
     setup_logging()
     config = load_data_config(options.data)
     for file in filter(None, (options.json, options.html)):
@@ -45,12 +45,12 @@ def check_command(options: CheckOptions) -> None:
         log.info(line)
     if options.json is not None:
         write_text(Path(options.json), json.dumps(checked.as_dict(), indent=1))
-        log.info("All of it is in %s", options.json)
+        log.info("The full list is in %s", options.json)
     if options.html is not None:
         write_report(Path(options.html), checked, SizeRule(options.imgsz), limit=options.limit)
         log.info("The page is %s", options.html)
     if options.fix is not None:
-        path = mend_data(config, checked, Path(options.fix))
-        log.info("The mended data set is %s: --data %s --label-type %s", path.parent, path, options.label_type)
+        path = repair_data(config, checked, Path(options.fix))
+        log.info("The repaired data set is %s: --data %s --label-type %s", path.parent, path, options.label_type)
     elif checked.stops:
-        raise DataError(f"{options.data}: a training would not start: see the faults above that stop it")
+        raise DataError(f"{options.data}: training would not start: see the problems above that stop it")

@@ -1,4 +1,4 @@
-"""A mended copy of a data set: without what a training would leave out, and with what it would mend, mended."""
+"""Repaired copy of a data set: without the data that training drops, and with the repairs that training makes."""
 
 import logging
 from collections import Counter, defaultdict
@@ -19,75 +19,75 @@ from utils.labels.boxes import CLIPPED, NO_AREA, NOT_FINITE, OUTSIDE, SWAPPED, r
 from utils.labels.data_config import DataConfig
 from utils.labels.index import LabelIndex, open_index
 
-LEFT_OUT, MENDED, AS_BEFORE = "left out", "mended", "as before"
-DONE: Mapping[str, str] = {  # kind of problem -> what the copy does about it
-    **dict.fromkeys((kinds.BAD_IMAGE, kinds.BAD_LABELS, kinds.CLASS, kinds.NUMBER, kinds.CLASS_DROPPED), LEFT_OUT),
+LEFT_OUT, REPAIRED, UNCHANGED = "left out", "repaired", "unchanged"
+ACTIONS: Mapping[str, str] = {  # kind of problem -> its treatment in the copy
+    **dict.fromkeys((kinds.BAD_IMAGE, kinds.BAD_LABELS, *kinds.UNKNOWN_CLASS_KINDS), LEFT_OUT),
     **dict.fromkeys((kinds.BOXES[NOT_FINITE], kinds.BOXES[NO_AREA], kinds.BOXES[OUTSIDE]), LEFT_OUT),
-    **dict.fromkeys((kinds.ROW_DROPPED, kinds.NO_IMAGE, kinds.NOT_THERE), LEFT_OUT),
-    **dict.fromkeys((kinds.NOT_LISTED, kinds.FORMAT), LEFT_OUT),
-    **dict.fromkeys((kinds.TWO_LABELS, kinds.REPEATED, kinds.COPY), LEFT_OUT),
-    **dict.fromkeys((kinds.BOXES[SWAPPED], kinds.BOXES[CLIPPED], kinds.ROW_MENDED, kinds.SIZE), MENDED),
-    **dict.fromkeys((kinds.SHARED, kinds.NO_LABELS), MENDED),
-    **dict.fromkeys((kinds.NEAR_ACROSS, kinds.NEAR, EXIF, SIXTEEN_BITS, GRAY, CMYK, ALPHA, FRAMES, HUGE), AS_BEFORE),
+    **dict.fromkeys((kinds.ROW_DROPPED, kinds.NO_IMAGE, kinds.NOT_FOUND), LEFT_OUT),
+    **dict.fromkeys((kinds.NOT_LISTED, kinds.UNSUPPORTED_FORMAT), LEFT_OUT),
+    **dict.fromkeys((kinds.SECOND_LABELS, kinds.DUPLICATE_BOX, kinds.DUPLICATE_IMAGE), LEFT_OUT),
+    **dict.fromkeys((kinds.BOXES[SWAPPED], kinds.BOXES[CLIPPED], kinds.ROW_REPAIRED, kinds.WRONG_SIZE), REPAIRED),
+    **dict.fromkeys((kinds.SHARED_LABELS, kinds.NO_LABELS), REPAIRED),
+    **dict.fromkeys((kinds.NEAR_ACROSS, kinds.NEAR_DUPLICATE), UNCHANGED),
+    **dict.fromkeys((EXIF, SIXTEEN_BITS, GRAY, CMYK, ALPHA, FRAMES, HUGE), UNCHANGED),
 }
-_CLASSES = dict.fromkeys(  # kinds that count label files, of which some boxes alone are left out
-    (kinds.CLASS, kinds.NUMBER, kinds.CLASS_DROPPED), "label files' boxes of classes that CLASSES lacks"
-)
+_PARTLY_LEFT_OUT = "label files' boxes of classes missing from CLASSES"  # the files themselves stay
 _LEAKED = "images of train that valid or test has too, byte for byte"
 _LEAKED_ELSEWHERE = "images that valid and test both have"
 _TURNED = "EXIF orientations that the boxes do not follow"
 log = logging.getLogger(__name__)
 
 
-def mend_data(config: DataConfig, checked: DataCheck, folder: Path) -> Path:
-    """Write the copy, in the same label format, and log what was done.
+def repair_data(config: DataConfig, checked: DataCheck, folder: Path) -> Path:
+    """Write a repaired copy of a data set in the same label format, and log the changes.
 
-    It has the images that can be decoded, each with a label file of its own, and the boxes that a training would use,
-    each once. Of images that are the same byte for byte, a split has one, that with the most boxes, and train none
-    that valid or test has: theirs stay, so that results remain comparable.
+    The copy has all images that can be decoded, each with its own label file, and all training boxes, without
+    duplicates. Of byte-identical images, each split keeps the one with most boxes. train keeps none that valid or test
+    has: those stay where they are, so that results remain comparable.
 
     Args:
-        checked: the check of it, with near duplicates.
-        folder: see check_new_folder in utils/data_tools/convert.py.
+        checked: result of the check, with near duplicates.
+        folder: a new folder, see check_new_folder in utils/data_tools/convert.py.
 
     Returns:
-        The path of the YAML.
+        Path of the copy's YAML file.
 
     Raises:
-        DataError: a split cannot be opened, or nothing of it is left.
+        DataError: a split cannot be opened, or would be empty.
         UserError: see write_splits.
     """
-    unreadable = {problem.place for problem in checked.problems if problem.kind == kinds.BAD_IMAGE}
-    indexes, done = {}, Counter(_done(checked))
+    unreadable = {problem.path for problem in checked.problems if problem.kind == kinds.BAD_IMAGE}
+    indexes, changes = {}, Counter(_changes(checked))
     for name in config.splits:
         index = open_index(config, name, checked.label_type, drop_unknown=True)
         decoded = np.array([str(path) not in unreadable for path in index.files])
         indexes[name] = _selected(index, decoded, np.ones(len(index.boxes), bool))
-    wanted = _without_copies(indexes, done)
-    mended = {name: _selected(index, wanted[name], _once(index)) for name, index in indexes.items()}
-    for name, index in mended.items():
+    kept = _without_duplicates(indexes, changes)
+    repaired = {name: _selected(index, kept[name], _unique_boxes(index)) for name, index in indexes.items()}
+    for name, index in repaired.items():
         if not len(index):
-            raise DataError(f"{config.path}: no image of {name} would be left: see what was found above")
-    path = write_splits(config, mended, checked.label_type, folder)
-    turned = sum(int(index.as_stored.sum()) for index in mended.values())
-    done[MENDED, _TURNED] = turned
-    done[AS_BEFORE, EXIF] -= turned
-    _log(checked, mended, done)
+            raise DataError(f"{config.path}: no image of {name} would be left: see the problems above")
+    path = write_splits(config, repaired, checked.label_type, folder)
+    turned = sum(int(index.as_stored.sum()) for index in repaired.values())
+    changes[REPAIRED, _TURNED] = turned
+    changes[UNCHANGED, EXIF] -= turned
+    _log(checked, repaired, changes)
     return path
 
 
-def _done(checked: DataCheck) -> Iterator[tuple[str, str]]:
-    """What the copy does about every problem: one of this module's words, and the kind."""
+def _changes(checked: DataCheck) -> Iterator[tuple[str, str]]:
+    """The treatment and the kind of every problem that can be told from the check alone."""
     for problem in checked.problems:
-        if problem.kind in DONE and problem.kind != kinds.COPY:
-            yield DONE[problem.kind], _CLASSES.get(problem.kind, problem.kind)
+        if problem.kind in ACTIONS and problem.kind != kinds.DUPLICATE_IMAGE:
+            in_part = problem.kind in kinds.UNKNOWN_CLASS_KINDS
+            yield ACTIONS[problem.kind], _PARTLY_LEFT_OUT if in_part else problem.kind
 
 
 def _selected(index: LabelIndex, images: np.ndarray, boxes: np.ndarray) -> LabelIndex:
-    """The index with only some (N,) of its images, and of their boxes (M,)."""
-    owner = index.image_of_box()
-    rows = boxes & images[owner]
-    counts = np.bincount(owner[rows], minlength=len(index))[images]
+    """The index with only the images and boxes selected by (N,) and (M,) bool masks."""
+    image_of_box = index.image_of_box()
+    rows = boxes & images[image_of_box]
+    counts = np.bincount(image_of_box[rows], minlength=len(index))[images]
     return replace(
         index,
         files=FileList(index.folder, (index.files.names[i] for i in np.flatnonzero(images).tolist())),
@@ -100,46 +100,46 @@ def _selected(index: LabelIndex, images: np.ndarray, boxes: np.ndarray) -> Label
     )
 
 
-def _without_copies(indexes: Mapping[str, LabelIndex], done: Counter) -> dict[str, np.ndarray]:
-    """(N,) bool for every split: which images stay."""
-    places = [(name, i) for name, index in indexes.items() for i in range(len(index))]
-    wanted = {name: np.ones(len(index), bool) for name, index in indexes.items()}
-    for group in same_bytes([indexes[name].path(i) for name, i in places]):
-        of_split: dict[str, list[int]] = defaultdict(list)
-        for name, i in (places[number] for number in group):
-            of_split[name].append(i)
-        for name, images in of_split.items():
-            wanted[name][images] = False
-            if name == "train" and len(of_split) > 1:
-                done[LEFT_OUT, _LEAKED] += len(images)
+def _without_duplicates(indexes: Mapping[str, LabelIndex], changes: Counter) -> dict[str, np.ndarray]:
+    """(N,) bool for every split: images to keep; adds the duplicates to `changes`."""
+    locations = [(name, i) for name, index in indexes.items() for i in range(len(index))]
+    kept = {name: np.ones(len(index), bool) for name, index in indexes.items()}
+    for group in same_bytes([indexes[name].path(i) for name, i in locations]):
+        by_split: dict[str, list[int]] = defaultdict(list)
+        for name, i in (locations[number] for number in group):
+            by_split[name].append(i)
+        for name, images in by_split.items():
+            kept[name][images] = False
+            if name == "train" and len(by_split) > 1:
+                changes[LEFT_OUT, _LEAKED] += len(images)
                 continue
-            index = indexes[name]
-            wanted[name][max(images, key=lambda i: index.offsets[i + 1] - index.offsets[i])] = True
-            done[LEFT_OUT, kinds.COPY] += len(images) - 1
-        done[AS_BEFORE, _LEAKED_ELSEWHERE] += {"valid", "test"} <= of_split.keys()
-    return wanted
+            offsets = indexes[name].offsets
+            kept[name][max(images, key=lambda i, offsets=offsets: offsets[i + 1] - offsets[i])] = True
+            changes[LEFT_OUT, kinds.DUPLICATE_IMAGE] += len(images) - 1
+        changes[UNCHANGED, _LEAKED_ELSEWHERE] += {"valid", "test"} <= by_split.keys()
+    return kept
 
 
-def _once(index: LabelIndex) -> np.ndarray:
-    """(M,) bool: False for boxes that are there twice; one that training ignores gives way to one that it does not."""
-    owner, once = index.image_of_box(), np.ones(len(index.boxes), bool)
-    order = np.lexsort((index.ignored, owner))
-    twin = repeated_boxes(owner[order], index.labels[order], index.boxes[order])
-    once[order[twin >= 0]] = False
-    return once
+def _unique_boxes(index: LabelIndex) -> np.ndarray:
+    """(M,) bool: False for repetitions of a box. Of equal boxes, one that is not ignored is kept if possible."""
+    image_of_box, unique = index.image_of_box(), np.ones(len(index.boxes), bool)
+    order = np.lexsort((index.ignored, image_of_box))
+    first = repeated_boxes(image_of_box[order], index.labels[order], index.boxes[order])
+    unique[order[first >= 0]] = False
+    return unique
 
 
-def _log(checked: DataCheck, mended: Mapping[str, LabelIndex], done: Counter) -> None:
-    log.info("In the mended copy:")
-    for name, index in mended.items():
+def _log(checked: DataCheck, repaired: Mapping[str, LabelIndex], changes: Counter) -> None:
+    log.info("Repaired copy:")
+    for name, index in repaired.items():
         reading = checked.readings[name]
         images, boxes = len(reading.files.images), len(reading.boxes)
         log.info("  %s: %d of %d images, %d of %d boxes", name, len(index), images, len(index.boxes), boxes)
-    for wanted in (LEFT_OUT, MENDED, AS_BEFORE):
-        for (what, kind), count in done.items():
-            if what == wanted and count > 0:
-                log.info("  %s: %d %s", what, count, kind)
+    for action in (LEFT_OUT, REPAIRED, UNCHANGED):
+        for (treatment, kind), count in changes.items():
+            if treatment == action and count > 0:
+                log.info("  %s: %d %s", action, count, kind)
     unknown = sum((Counter(split.unknown_classes) for split in checked.splits.values()), Counter())
     if unknown:
         names = ", ".join(f"{name} ({count} boxes)" for name, count in unknown.most_common())
-        log.warning("Left out with all their boxes: %s; if CLASSES is what is wrong, correct it and mend anew", names)
+        log.warning("Left out with all their boxes: %s; if CLASSES is wrong, correct it and repair again", names)

@@ -1,4 +1,7 @@
-"""Boxes on pictures, all uint8 RGB. Functions return new images and leave their arguments alone unless they say so."""
+"""Drawing of boxes and labels on uint8 RGB images.
+
+Functions return a new image, except those that take a `canvas`, which they draw on.
+"""
 
 import colorsys
 import functools
@@ -12,14 +15,14 @@ from PIL import Image, ImageDraw, ImageFont
 
 from utils.detect.detections import Detections
 
-_GOLDEN_RATIO = 0.618034  # steps of it around the color circle keep neighboring classes apart
-_TRUTH = (255, 255, 255)
-_UNDRAWABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # control characters, line ends, halves
-_MOST_CHARACTERS = 100  # of a label
+_GOLDEN_RATIO = 0.618034  # hue step, in turns: neighboring classes get different hues
+_GROUND_TRUTH = (255, 255, 255)
+_UNDRAWABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # control characters, line ends, surrogates
+_MAX_CHARACTERS = 100  # of a label
 
 
 def class_color(label: int) -> tuple[int, int, int]:
-    """RGB of a class, always the same."""
+    """RGB color of a class, always the same."""
     hue = (0.02 + label * _GOLDEN_RATIO) % 1.0
     r, g, b = colorsys.hls_to_rgb(hue, 0.5, 0.85)
     return round(r * 255), round(g * 255), round(b * 255)
@@ -28,10 +31,10 @@ def class_color(label: int) -> tuple[int, int, int]:
 def draw_detections(
     image: np.ndarray, detections: Detections, class_names: Sequence[str], *, show_labels: bool = True
 ) -> np.ndarray:
-    """`image` with a box for every detection, and its class and score unless `show_labels` is off."""
+    """Draw a box for every detection, with its class and score if `show_labels`."""
     canvas = image.copy()
     thickness, text_size = line_sizes(canvas)
-    for box, label in zip(detections.boxes[::-1], detections.labels[::-1], strict=True):  # the best come on top
+    for box, label in zip(detections.boxes[::-1], detections.labels[::-1], strict=True):  # highest scores on top
         rectangle(canvas, box, class_color(int(label)), thickness)
     if show_labels:
         for box, score, label in zip(
@@ -42,14 +45,14 @@ def draw_detections(
     return canvas
 
 
-def draw_truth(
+def draw_ground_truth(
     image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, class_names: Sequence[str] | None = None
 ) -> np.ndarray:
-    """`image` with its labeled boxes: in class colors with names, or thin and white where no names are given."""
+    """Draw labeled boxes, (N, 4) xyxy in px: in class colors with names, or thin and white without `class_names`."""
     canvas = image.copy()
     thickness, text_size = line_sizes(canvas)
     for box, label in zip(boxes, labels, strict=True):
-        color = class_color(int(label)) if class_names else _TRUTH
+        color = class_color(int(label)) if class_names else _GROUND_TRUTH
         rectangle(canvas, box, color, thickness if class_names else max(1, thickness // 2))
         if class_names:
             tag(canvas, box, class_names[label], color, text_size)
@@ -57,7 +60,7 @@ def draw_truth(
 
 
 def grid(images: Sequence[np.ndarray], *, cell: int = 480, columns: int = 4) -> np.ndarray:
-    """The images side by side in cells of at most `cell` px, each with its aspect ratio."""
+    """Arrange images in a grid, each reduced to at most `cell` px on its longer side; aspect ratios are kept."""
     columns = min(columns, len(images))
     fitted = [_fit(image, cell) for image in images]
     rows = [fitted[start : start + columns] for start in range(0, len(fitted), columns)]
@@ -81,23 +84,24 @@ def _fit(image: np.ndarray, cell: int) -> np.ndarray:
 
 
 def line_sizes(image: np.ndarray) -> tuple[int, int]:
-    """Line thickness and text height in px that look alike on small and large images."""
+    """Line thickness and text height, in px, proportional to the image's longer side."""
     side = max(image.shape[:2])
     return max(1, round(side / 400)), max(10, round(side / 60))
 
 
 def rectangle(canvas: np.ndarray, box: np.ndarray, color: tuple[int, int, int], thickness: int) -> None:
-    """A box's outline, within it, into `canvas` itself."""
+    """Draw a box's outline on `canvas`, inside of the box."""
     x1, y1, x2, y2 = (round(float(v)) for v in box)
     cv2.rectangle(canvas, (x1, y1), (x2 - 1, y2 - 1), color, thickness)
 
 
 def tag(canvas: np.ndarray, box: np.ndarray, text: str, color: tuple[int, int, int], size: int) -> int:
-    """A filled label above the box's top left corner, or inside it without room above; into `canvas` itself.
+    """Draw a label above a box on `canvas`, or inside the box if there is no room above.
 
-    Returns its height in px.
+    Returns:
+        The height of the label in px.
     """
-    label = _label(_UNDRAWABLE.sub("?", text[:_MOST_CHARACTERS]), size, color)
+    label = _label(_UNDRAWABLE.sub("?", text[:_MAX_CHARACTERS]), size, color)
     height, width = label.shape[:2]
     x1, y1 = round(float(box[0])), round(float(box[1]))
     left = min(max(0, x1), max(0, canvas.shape[1] - width))
@@ -109,14 +113,14 @@ def tag(canvas: np.ndarray, box: np.ndarray, text: str, color: tuple[int, int, i
 
 @functools.lru_cache(maxsize=1024)
 def _label(text: str, size: int, color: tuple[int, int, int]) -> np.ndarray:
-    """(H, W, 3) uint8 RGB: the text on its color, black or white as can be read better."""
+    """(H, W, 3) uint8 RGB: black or white text, by contrast, on a background of `color`."""
     alpha = _text_mask(text, size)[..., None]
     ink = 0 if 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2] > 140 else 255  # ITU-R BT.601 luma
     return (np.array(color) * (1 - alpha) + ink * alpha).astype(np.uint8)
 
 
 def _text_mask(text: str, size: int) -> np.ndarray:
-    """(H, W) float32 ink coverage, 0..1, with a margin. OpenCV's own fonts know ASCII only."""
+    """(H, W) float32 coverage of the text, 0..1, with a margin. OpenCV's own fonts are ASCII only."""
     font = _font(size)
     left, _, right, _ = font.getbbox(text)
     ascent, descent = font.getmetrics()

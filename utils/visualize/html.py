@@ -1,26 +1,30 @@
-"""Words and numbers on an HTML page. Whatever comes from a file goes through `text` and is inert then."""
+"""HTML fragments: escaped text, percentages, tables.
+
+Everything that comes from a file must go through `html_text`, so that it cannot inject markup.
+"""
 
 import html
 import re
 from collections.abc import Iterable, Sequence
 
-# Control characters, those that turn the direction of writing, and halves of characters: they hide or forge text.
+# Control characters, bidirectional overrides and surrogates, which can hide or forge text.
 _INVISIBLE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufffe\uffff]"
 )
-_MOST = 240  # characters
+_MAX_CHARACTERS = 240
 
 
-def text(value: object, most: int = _MOST) -> str:
-    """`value` as HTML text, safe in a quoted attribute too; its middle is left out where it is longer than `most`."""
+def html_text(value: object, max_characters: int = _MAX_CHARACTERS) -> str:
+    """Escape `value` for HTML text and quoted attributes; the middle of a longer text is replaced by an ellipsis."""
     string = str(value)
-    if len(string) > most:
-        string = f"{string[: most // 3]} … {string[-(most - most // 3) :]}"
+    if len(string) > max_characters:
+        head = max_characters // 3
+        string = f"{string[:head]} … {string[head - max_characters :]}"
     return html.escape(_INVISIBLE.sub("\ufffd", string))
 
 
 def percent(part: float, whole: float) -> str:
-    """The share of `part`, to be read at a glance: neither 0% nor 100% unless it is."""
+    """Format part / whole as HTML, never rounded to 0% or 100% unless it is exactly that."""
     share = 100 * part / whole if whole else 0.0
     if 0 < share < 0.1:
         return "&lt;0.1%"
@@ -29,14 +33,14 @@ def percent(part: float, whole: float) -> str:
     return f"{share:.0f}%" if share >= 10 or share == 0 else f"{share:.1f}%"
 
 
-def listed(names: Sequence[str], most: int = 8) -> str:
-    """Names from files, as HTML: "a, b and 3 more"."""
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(f"<b>{text(name, 60)}</b>" for name in names[:most]) + more
+def html_list(names: Sequence[str], limit: int = 8) -> str:
+    """Enumerate names, escaped: "a, b and 3 more"."""
+    more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
+    return ", ".join(f"<b>{html_text(name, 60)}</b>" for name in names[:limit]) + more
 
 
-def table(head: Iterable[str], rows: Iterable[Sequence[str]], *, kind: str = "") -> str:
-    """An HTML table; cells are HTML, the first of a row is its heading."""
+def html_table(head: Iterable[str], rows: Iterable[Sequence[str]], *, kind: str = "") -> str:
+    """Build an HTML table. Cells are HTML, the first of a row is its heading; `kind` is the CSS class."""
     heading = "".join(f'<th scope="col">{cell}</th>' for cell in head)
     body = "".join(
         f'<tr><th scope="row">{row[0]}</th>{"".join(f"<td>{cell}</td>" for cell in row[1:])}</tr>\n' for row in rows

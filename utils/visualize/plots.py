@@ -1,4 +1,4 @@
-"""Curves of a training run as PNG files."""
+"""Plots: curves of a training run as PNG files, and helpers for other figures."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_LOSS_PLOTS = {  # file, by the name that users' scripts look for -> history keys of training and validation, axis label
+_LOSS_PLOTS = {  # file -> history keys of training and validation, axis label
     "train_loss_epoch.png": ("train_loss", "val_loss", "loss"),
     "train_loss_cls.png": ("loss_classifier", "val_loss_classifier", "box head: classification loss"),
     "train_loss_bbox_reg.png": ("loss_box_reg", "val_loss_box_reg", "box head: regression loss"),
@@ -22,7 +22,7 @@ _LOSS_PLOTS = {  # file, by the name that users' scripts look for -> history key
     "train_loss_rpn_bbox.png": ("loss_rpn_box_reg", "val_loss_rpn_box_reg", "RPN: regression loss"),
 }
 _DPI = 110
-_LONGEST = 24  # characters of a name in a legend
+_MAX_LABEL = 24  # characters of a name in a legend
 _SMOOTHING = 0.02  # window of the smoothed iteration loss, as a fraction of the run
 
 
@@ -32,30 +32,30 @@ class _Curve(NamedTuple):
     dashes: str = "-"
     alpha: float = 1
     width: float = 2
-    marked: bool = True  # each point, where they are few
+    marked: bool = True  # marks each point if there are few
 
 
 def plot_training(folder: Path, history: Sequence[Mapping[str, float]], iteration_losses: np.ndarray) -> None:
-    """Write map.png and the train_loss_*.png files; a curve of which the history has nothing is left out.
+    """Write map.png and the train_loss_*.png files. Curves without values in the history are left out.
 
     Args:
-        folder: where to.
-        history: one mapping an epoch, see docs/checkpoints.md.
-        iteration_losses: (N,) total loss of every step.
+        folder: output folder.
+        history: one mapping per epoch, see docs/checkpoints.md.
+        iteration_losses: (N,) total loss of each step.
     """
     epochs = np.arange(1, len(history) + 1)
 
-    def of(key: str) -> np.ndarray:
+    def values(key: str) -> np.ndarray:
         return np.array([row.get(key, np.nan) for row in history], float)
 
     for name, (training, validation, label) in _LOSS_PLOTS.items():
-        curves = {"training": _Curve(of(training)), "validation": _Curve(of(validation), "C1")}
+        curves = {"training": _Curve(values(training)), "validation": _Curve(values(validation), "C1")}
         _plot(folder / name, "epoch", label, epochs, curves)
     maps = {
-        "validation, IoU 0.50:0.95": _Curve(of("map")),
-        "validation, IoU 0.50": _Curve(of("map_05"), "C1"),
-        "train sample, IoU 0.50:0.95": _Curve(of("train_map"), "C0", "--"),
-        "train sample, IoU 0.50": _Curve(of("train_map_05"), "C1", "--"),
+        "validation, IoU 0.50:0.95": _Curve(values("map")),
+        "validation, IoU 0.50": _Curve(values("map_05"), "C1"),
+        "train sample, IoU 0.50:0.95": _Curve(values("train_map"), "C0", "--"),
+        "train sample, IoU 0.50": _Curve(values("train_map_05"), "C1", "--"),
     }
     _plot(folder / "map.png", "epoch", "mAP", epochs, maps)
     steps = {
@@ -66,7 +66,7 @@ def plot_training(folder: Path, history: Sequence[Mapping[str, float]], iteratio
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:
-    """(N,) mean of the last values; NaN where there are too few."""
+    """(N,) trailing mean over a window; NaN at the first steps, before the window is full."""
     window = max(1, int(len(values) * _SMOOTHING))
     means = np.convolve(values, np.full(window, 1 / window), mode="valid") if len(values) else values
     return np.concatenate([np.full(len(values) - len(means), np.nan), means])
@@ -86,12 +86,12 @@ def _plot(path: Path, x_label: str, y_label: str, x: np.ndarray, curves: Mapping
     axes.grid(alpha=0.3)
     if drawn:
         axes.legend(handlelength=3)
-    write_atomically(path, lambda file: file.write(png(figure)))
+    write_atomically(path, lambda file: file.write(figure_png(figure)))
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """An empty figure of so many inches, which any thread may draw."""
-    # Not pyplot: its global state belongs to one thread.
+    """Create an empty figure, in inches, that any thread may draw."""
+    # Not pyplot: its global state is not thread-safe.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -101,22 +101,22 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def legend_beside(axes: "Axes", title: str) -> None:
-    """A legend beside the axes, where it hides nothing."""
+    """Place a legend to the right of the axes, where it covers no curve."""
     axes.legend(
         title=title, loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=9, title_fontsize=9, frameon=False,
         borderaxespad=0, alignment="left",
     )  # fmt: skip
 
 
-def png(figure: "Figure") -> bytes:
-    """The figure as a file."""
+def figure_png(figure: "Figure") -> bytes:
+    """Encode a figure as PNG."""
     file = io.BytesIO()
     figure.savefig(file, dpi=_DPI)
     return file.getvalue()
 
 
-def shown(name: str) -> str:
-    """A name from a file that Matplotlib takes as it is."""
+def plot_label(name: str) -> str:
+    """Shorten a name and escape it, so that Matplotlib does not parse it as a formula."""
     name = printable(name)
-    short = name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
+    short = name if len(name) <= _MAX_LABEL else f"{name[: _MAX_LABEL - 1]}…"
     return short.replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""Windows, where there is a screen."""
+"""Image windows on the screen."""
 
 import os
 import sys
@@ -12,28 +12,33 @@ ESCAPE_KEYS = (27, ord("q"))
 
 
 def check_display(flag: str) -> None:
-    """UserError if `flag` asks for a window and there is no screen: OpenCV would abort the whole process."""
+    """Raise UserError if `flag` needs a window but there is no display, where OpenCV would abort the process."""
     if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         raise UserError(f"{flag} needs a display, and DISPLAY is not set: drop {flag} and look at the written files")
 
 
-def show(title: str, image: np.ndarray) -> bool:
-    """Show uint8 RGB until a key is pressed; False for Escape or q.
+def show_window(title: str, image: np.ndarray) -> bool:
+    """Show a uint8 RGB image until a key is pressed.
+
+    Returns:
+        False if the key is Escape or q.
 
     Raises:
-        UserError: this OpenCV was built without windows.
+        UserError: OpenCV was built without window support.
     """
     try:
         cv2.imshow(title, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
         key = cv2.waitKey(0) & 0xFF
         cv2.destroyWindow(title)
     except cv2.error:
-        raise UserError("this OpenCV has no windows (opencv-python-headless): pip install opencv-python") from None
+        raise UserError(
+            "this OpenCV has no window support (opencv-python-headless): pip install opencv-python"
+        ) from None
     return key not in ESCAPE_KEYS
 
 
 def show_with_matplotlib(title: str, image: np.ndarray) -> None:
-    """Show uint8 RGB in a matplotlib window until it is closed."""
+    """Show a uint8 RGB image in a Matplotlib window until it is closed."""
     from matplotlib import pyplot
 
     pyplot.figure(title, figsize=(12, 9))

@@ -79,7 +79,7 @@ def test_every_detector_has_its_parameters_and_freezes_its_trunk(name: str) -> N
     module = importlib.import_module(f"models.{detector_name(name)}")
     for layout, count in zip(("pyramid", "legacy"), PARAMETERS[name], strict=True):
         with torch.device("meta"):
-            model = module.create_model(21, pretrained=False, options=BuildOptions(), layout=layout)
+            model = create(name, 21, pretrained=False, options=BuildOptions(), layout=layout)
             trunk = build(network_name(name))
         assert sum(p.numel() for p in model.parameters()) == count
         frozen = {key for key, p in model.named_parameters() if not p.requires_grad}
@@ -152,7 +152,7 @@ def test_layers_are_frozen_from_the_image_on() -> None:
 def test_a_missing_file_is_named_with_the_place_to_ask_for_it(name: str, weights_folder: Path) -> None:
     with pytest.raises(WeightsNotHereError) as error:
         create(name, pretrained=True)
-    for part in (WEIGHTS[network_name(name)], "given out on request", WEIGHTS_PAGE, f"put it into {weights_folder}"):
+    for part in (WEIGHTS[network_name(name)], "request that file at", WEIGHTS_PAGE, f"put it into {weights_folder}"):
         assert part in error.value.situation
     assert "--no-pretrained" in str(error.value)
 
@@ -168,7 +168,7 @@ def test_a_checkpoint_of_todays_layout_needs_no_weights_file(weights_folder: Pat
     for name in KINDS:
         model = create(name, pretrained=False)
         module = importlib.import_module(f"models.{detector_name(name)}")
-        assert module.legacy_layout(model.state_dict()) is None
+        assert module.LEGACY.convert(model.state_dict()) is None
         again = create_from_checkpoint(checkpoint_of(model, detector_name(name)))
         assert list(again.state_dict()) == list(model.state_dict())
         assert all(torch.equal(value, model.state_dict()[key]) for key, value in again.state_dict().items())
@@ -199,7 +199,7 @@ def test_a_detector_of_an_old_file_saved_by_us_loads_again(old_models, name: str
 @pytest.mark.parametrize("name", KINDS)
 def test_the_trunk_of_an_old_file_is_found_under_any_name(old_models, name: str, prefix: str) -> None:
     expected = old_models[name].state_dict()
-    renamed = importlib.import_module(f"models.{detector_name(name)}").legacy_layout(in_an_old_file(expected, prefix))
+    renamed = importlib.import_module(f"models.{detector_name(name)}").LEGACY.convert(in_an_old_file(expected, prefix))
     assert list(renamed) == list(expected)
     assert all(torch.equal(renamed[key], expected[key]) for key in expected)
 
@@ -232,8 +232,8 @@ def test_old_convnexts_have_one_map(old_models) -> None:
 def test_files_of_other_models_are_not_taken_for_old_ones(name: str) -> None:
     module = importlib.import_module(f"models.{detector_name(name)}")
     other = dict(create_model["fasterrcnn_nano"](3, pretrained=False).state_dict())
-    assert module.legacy_layout(other) is None
-    assert module.legacy_layout({}) is None
+    assert module.LEGACY.convert(other) is None
+    assert module.LEGACY.convert({}) is None
     checkpoint = {**checkpoint_of(nn.Linear(1, 1), detector_name(name)), "model_state_dict": other}
     with pytest.raises(ModelError, match="the weights do not fit this model"):
         create_from_checkpoint(checkpoint)

@@ -9,10 +9,10 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 from models.backbones.measured_fpn import FeatureMap, MapPyramid, choose, measure
 from models.backbones.simple_feature_pyramid import ChannelLayerNorm
-from models.backbones.torchvision_fpn import create_model, names
+from models.backbones.torchvision_fpn import torchvision_names
 from models.building.build_options import RANDOM, BuildOptions
 from models.building.norms import batch_norms
-from models.create_fasterrcnn_model import create_model as registry
+from models.create_fasterrcnn_model import create_model
 from models.rcnn.errors import ModelError
 from tests.conftest import full_among
 from tests.support.batches import batch_of
@@ -38,7 +38,7 @@ LAST_OF_EACH_STRIDE = {
 
 def on_meta(name: str, **options):
     with torch.device("meta"):
-        return create_model(name, 3, pretrained=False, **options)
+        return create_model[f"torchvision/{name}"](3, pretrained=False, **options)
 
 
 @pytest.mark.parametrize("name", full_among(FAMILIES, LARGE))
@@ -49,7 +49,7 @@ def test_a_net_of_every_family_gives_what_is_declared(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(list_models(module=torchvision.models)) - set(FAMILIES)))
 def test_every_net_gives_what_is_declared_or_is_refused(name: str) -> None:
-    if name in names():
+    if name in torchvision_names():
         check_declarations(on_meta(name))
     else:
         with pytest.raises(ModelError, match="takes images of one size only"):
@@ -59,7 +59,7 @@ def test_every_net_gives_what_is_declared_or_is_refused(name: str) -> None:
 @pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", *full_among(ALSO := ["resnet18", "squeezenet1_1"], ALSO)])
 def test_trains_detects_and_is_saved(name: str) -> None:
     torch.manual_seed(0)
-    model = create_model(name, 3, pretrained=False, options=RANDOM).train()
+    model = create_model[f"torchvision/{name}"](3, pretrained=False, options=RANDOM).train()
     losses = model(batch_of([2, 0]))
     sum(losses.values()).backward()
     assert all(loss.isfinite() for loss in losses.values())
@@ -68,7 +68,7 @@ def test_trains_detects_and_is_saved(name: str) -> None:
     with torch.inference_mode():
         detections = model(batch_of([0, 1], (160, 96)))
     assert all(d["boxes"].shape == (len(d["scores"]), 4) for d in detections)
-    other = create_model(name, 3, pretrained=False, options=BuildOptions())
+    other = create_model[f"torchvision/{name}"](3, pretrained=False, options=BuildOptions())
     other.load_state_dict(model.state_dict(), strict=True)
 
 
@@ -85,7 +85,7 @@ def test_the_keys_are_torchvisions_whatever_the_options() -> None:
 
 @pytest.mark.parametrize("name", full_among(LAST_OF_EACH_STRIDE, {"densenet121", "swin_t"}))
 def test_the_pyramid_reads_the_last_map_of_each_stride(name: str) -> None:
-    model = create_model(name, 3, pretrained=False).eval()
+    model = create_model[f"torchvision/{name}"](3, pretrained=False).eval()
     net = get_model(name).eval()
     net.load_state_dict(model.backbone.body.state_dict(), strict=False)
     images = torch.rand(1, 3, 96, 128)
@@ -112,7 +112,7 @@ def test_the_trunk_can_be_exported() -> None:
 
 def test_parameters_are_counted_without_memory() -> None:
     """RegNets cannot be built on the meta device by torchvision alone."""
-    real = create_model("regnet_y_400mf", 3, pretrained=False)
+    real = create_model["torchvision/regnet_y_400mf"](3, pretrained=False)
     assert sum(p.numel() for p in on_meta("regnet_y_400mf").parameters()) == sum(p.numel() for p in real.parameters())
     assert all(p.is_meta for p in on_meta("regnet_y_400mf").parameters())
 
@@ -134,7 +134,7 @@ def test_recomputed_activations_give_the_same_gradients() -> None:
     for recompute in (False, True):
         torch.manual_seed(0)
         options = BuildOptions(norm="frozen", freeze=0, activation_checkpointing=recompute)
-        backbone = create_model("mobilenet_v3_small", 3, pretrained=False, options=options).train().backbone
+        backbone = create_model["torchvision/mobilenet_v3_small"](3, pretrained=False, options=options).train().backbone
         sum(m.square().mean() for m in backbone(torch.rand(1, 3, 64, 96)).values()).backward()
         gradients.append([p.grad for p in backbone.parameters() if p.requires_grad])
     for kept, recomputed in zip(*gradients, strict=True):
@@ -154,18 +154,18 @@ def test_recomputed_activations_give_the_same_gradients() -> None:
 )
 def test_a_net_that_cannot_be_taken(name: str, message: str) -> None:
     with pytest.raises(ModelError, match=message):
-        registry[f"torchvision/{name}"](3)
+        create_model[f"torchvision/{name}"](3)
 
 
 def test_names() -> None:
-    assert names("squeezenet*") == ["squeezenet1_0", "squeezenet1_1"]
-    assert set(FAMILIES) <= set(names())
-    assert not any(name.startswith(("vit_", "maxvit_")) for name in names())
+    assert torchvision_names("squeezenet*") == ["squeezenet1_0", "squeezenet1_1"]
+    assert set(FAMILIES) <= set(torchvision_names())
+    assert not any(name.startswith(("vit_", "maxvit_")) for name in torchvision_names())
 
 
 def test_without_network_the_message_says_what_to_do(weights_folder: Path) -> None:
     with pytest.raises(ModelError) as error:
-        create_model("shufflenet_v2_x0_5", 3)
+        create_model["torchvision/shufflenet_v2_x0_5"](3)
     for part in ("shufflenetv2_x0.5-f707e7126e.pth", "https://download", str(weights_folder), "--no-pretrained"):
         assert part in str(error.value)
 
@@ -184,7 +184,7 @@ def test_published_weights_are_loaded(weights_folder: Path, name: str, file: str
     extra = {"aux_logits": True, "init_weights": False} if name == "googlenet" else {}
     net = get_model(name, **extra)
     torch.save(net.state_dict(), weights_folder / file)
-    model = create_model(name, 3)
+    model = create_model[f"torchvision/{name}"](3)
     own = model.backbone.body.state_dict()
     assert all(torch.equal(value, net.state_dict()[key]) for key, value in own.items())
     assert {key for key in net.state_dict() if key not in own} == {
@@ -198,7 +198,7 @@ def test_old_files_of_densenets_have_dots_where_todays_have_none(weights_folder:
     old = {k.replace("norm1", "norm.1").replace("conv2.", "conv.2."): v for k, v in net.state_dict().items()}
     assert "features.denseblock1.denselayer1.norm.1.weight" in old
     torch.save(old, weights_folder / "densenet121-a639ec97.pth")
-    own = create_model("densenet121", 3).backbone.body.state_dict()
+    own = create_model["torchvision/densenet121"](3).backbone.body.state_dict()
     assert all(torch.equal(value, net.state_dict()[key]) for key, value in own.items())
 
 

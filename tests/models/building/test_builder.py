@@ -3,9 +3,11 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
 
-from models.building.build_options import PUBLISHED, RANDOM, BuildOptions
-from models.building.builder import BackboneSpec, build_fasterrcnn
+from models.building.backbone_spec import BackboneSpec
+from models.building.build_options import PUBLISHED, RANDOM, BuildOptions, default_options
+from models.building.builder import build_fasterrcnn
 from models.building.norms import UncountedBatchNorm2d, with_synchronized_batchnorm
 from models.create_fasterrcnn_model import create_model
 from models.rcnn.errors import ModelError
@@ -46,6 +48,21 @@ def test_frozen_layers_are_those_before_the_trainable_ones() -> None:
     mobilenet = create_model["fasterrcnn_mobilenetv3_large_fpn"](3, pretrained=False, options=PUBLISHED)
     frozen = {int(n.split(".")[2]) for n, p in mobilenet.named_parameters() if not p.requires_grad}
     assert frozen == set(range(7))  # torchvision's, at three trainable layers
+
+
+@pytest.mark.parametrize("name", ["fasterrcnn_resnet50_fpn", "fasterrcnn_resnet18_fpn", "fasterrcnn_nano"])
+def test_without_options_nothing_is_frozen_over_random_weights(name: str) -> None:
+    """Fault: create_model[name](3, pretrained=False) had frozen batch norms over random weights; train.py had not."""
+    torch.manual_seed(0)
+    model = create_model[name](3, pretrained=False)
+    torch.manual_seed(0)
+    trains = create_model[name](3, pretrained=False, options=default_options(False))
+    assert model.build_options == trains.build_options == RANDOM
+    assert all(torch.equal(value, trains.state_dict()[key]) for key, value in model.state_dict().items())
+    assert all(p.requires_grad for p in model.parameters())
+    assert model.frozen_modules == ()
+    assert not any(isinstance(module, FrozenBatchNorm2d) for module in model.modules())
+    assert all(module.training for module in model.train().modules())
 
 
 def test_rois_are_pooled_from_every_declared_map() -> None:

@@ -3,8 +3,9 @@ import torch
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
+from models.building.backbone_spec import BackboneSpec
 from models.building.build_options import BuildOptions
-from models.building.builder import BackboneSpec, build_fasterrcnn
+from models.building.builder import build_fasterrcnn
 from models.building.norms import batch_norms, replace_by_group_norms
 from models.create_fasterrcnn_model import create_model
 from models.rcnn.errors import ModelError

@@ -10,7 +10,7 @@ from models.rcnn import rpn
 from models.rcnn.detector import FasterRCNN
 from models.rcnn.errors import ModelError
 from models.rcnn.layers import Float32Predictor
-from models.rcnn.losses import ClassifierLoss, set_classifier_loss
+from models.rcnn.losses import ClassifierLoss
 from models.rcnn.reference import float_images, targets_of
 from tests.support.batches import batch_of
 from utils.loading.batch import collate
@@ -150,9 +150,9 @@ def test_losses_and_proposals_under_autocast_are_computed_in_float32(monkeypatch
     for owner, method in (
         (model.rpn.box_coder, "decode_single"),
         (model.rpn.box_coder, "encode_single"),
-        (model.rpn, "_kept_of_each"),
+        (model.rpn, "_nms_per_image"),
         (rpn.F, "binary_cross_entropy_with_logits"),
-        (model.roi_heads, "losses_of_each"),
+        (model.roi_heads, "losses_per_proposal"),
         (model.roi_heads.box_predictor, "forward"),
     ):
         watch(owner, method)
@@ -261,7 +261,7 @@ def test_measured_losses_are_the_trainings_where_nothing_is_left_to_chance(name:
     torch.manual_seed(0)
     model = create_model[name](3, pretrained=False, options=RANDOM).eval()
     if focal:
-        set_classifier_loss(model, ClassifierLoss(torch.tensor([1.0, 3.0, 0.5]), 2.0))
+        model.set_classifier_loss(ClassifierLoss(torch.tensor([1.0, 3.0, 0.5]), 2.0))
     for part in (model.rpn, model.roi_heads):
         part.fg_bg_sampler.batch_size_per_image = 100_000  # all
     model.rpn._post_nms_top_n = {"training": 200, "testing": 200}

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from models.building.build_options import RANDOM
 from models.create_fasterrcnn_model import create_model
-from models.rcnn.losses import ClassifierLoss, set_classifier_loss
+from models.rcnn.losses import ClassifierLoss
 from tests.support.toy_training import toy_batch
 
 LOGITS = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
@@ -37,7 +37,7 @@ def test_gradients_are_finite_where_the_classifier_is_certain(gamma: float) -> N
 def test_a_detector_trains_with_it_and_keeps_its_keys(weights: torch.Tensor | None) -> None:
     plain, other = (create_model["fasterrcnn_nano"](3, pretrained=False, options=RANDOM) for _ in range(2))
     other.load_state_dict(plain.state_dict())
-    set_classifier_loss(other, ClassifierLoss(weights, 0.0))
+    other.set_classifier_loss(ClassifierLoss(weights, 0.0))
     assert other.state_dict().keys() == plain.state_dict().keys()
     losses = []
     for model in (plain, other):

@@ -99,10 +99,10 @@ cases.append((torch.zeros(2, 6, 4), torch.ones(2, 6, dtype=torch.bool)))
 many = crowded(150, 3)  # of three tiles to a side, and in some there is nothing
 many[1][1, 70:] = many[1][2, :130] = False
 cases += [crowded(65, 1), (chain(150)[None], torch.ones(1, 150, dtype=torch.bool)), many]
-for boxes, there in cases:
+for boxes, valid in cases:
     for threshold in (0.3, 0.7):
-        kept = batched_nms_triton(boxes, there, rounded_down(threshold))
-        assert torch.equal(kept, kept_by_torchvision(boxes, there, threshold)), (boxes.shape, threshold)
+        kept = batched_nms_triton(boxes, valid, rounded_down(threshold))
+        assert torch.equal(kept, kept_by_torchvision(boxes, valid, threshold)), (boxes.shape, threshold)
 print("equal")
 """
 

@@ -9,19 +9,19 @@ from hypothesis import strategies as st
 
 from tests.conftest import examples
 from tests.support.scenes import NOTHING, detections_of, index_of, one_box, random_scene
-from torch_utils.evaluation.analysis import (
+from torch_utils.evaluation.coco_eval import coco_metrics
+from torch_utils.evaluation.detection_analysis import (
+    BACKGROUND,
     CORRECT,
-    DOUBLE,
+    DUPLICATE,
     ERRORS,
-    FALSE,
     IGNORED,
-    POOR_BOX,
+    POOR_LOCALIZATION,
     THRESHOLDS,
     WRONG_CLASS,
     DetectionAnalysis,
+    analyze_detections,
 )  # fmt: skip
-from torch_utils.evaluation.coco_eval import coco_metrics
-from torch_utils.evaluation.detection_analysis import analyse
 from utils.detect.detections import Detections
 from utils.labels.index import LabelIndex
 
@@ -67,7 +67,7 @@ def loop_confusion(index: LabelIndex, detections: dict[int, Detections], thresho
 @given(scenes)
 def test_confusion_is_the_loop_of_its_definition(scene: tuple[int, int]) -> None:
     index, detections = whole_scene(*scene)
-    analysis = analyse(index, detections)
+    analysis = analyze_detections(index, detections)
     np.testing.assert_array_equal(analysis.confusion, loop_confusion(index, detections, analysis.threshold))
 
 
@@ -75,26 +75,26 @@ def test_confusion_is_the_loop_of_its_definition(scene: tuple[int, int]) -> None
 @given(scenes)
 def test_every_box_and_every_detection_counts_once(scene: tuple[int, int]) -> None:
     index, detections = whole_scene(*scene)
-    analysis = analyse(index, detections)
+    analysis = analyze_detections(index, detections)
     boxes = np.bincount(index.labels[~index.ignored], minlength=4)[1:]
-    np.testing.assert_array_equal(analysis.boxes, boxes)
-    np.testing.assert_array_equal(analysis.found[:, CORRECT] + analysis.missed, boxes)
+    np.testing.assert_array_equal(analysis.box_counts, boxes)
+    np.testing.assert_array_equal(analysis.detection_counts[:, CORRECT] + analysis.missed, boxes)
     np.testing.assert_array_equal(analysis.confusion[1:].sum(1), boxes)
     assert analysis.confusion[0, 0] == 0
     shown = [d.labels[d.scores >= np.float32(analysis.threshold)] for d in detections.values()]
     of_class = np.bincount(np.concatenate(shown), minlength=4)[1:]
-    np.testing.assert_array_equal(analysis.found.sum(1), of_class)
+    np.testing.assert_array_equal(analysis.detection_counts.sum(1), of_class)
     assert (analysis.confusion[:, 1:].sum(0) <= of_class).all()  # those on ignored boxes are missing
     errors = sum(errors.count for errors in analysis.worst.values())
-    assert errors == analysis.found[:, list(ERRORS)].sum() + analysis.missed.sum()
+    assert errors == analysis.detection_counts[:, list(ERRORS)].sum() + analysis.missed.sum()
 
 
 @examples(40)
 @given(scenes)
 def test_curves_are_as_curves_must_be(scene: tuple[int, int]) -> None:
     index, detections = whole_scene(*scene)
-    analysis = analyse(index, detections)
-    has = analysis.counted
+    analysis = analyze_detections(index, detections)
+    has = analysis.has_boxes
     for curves in (analysis.recall, analysis.precision_at_recall):
         assert (np.diff(curves[has], axis=1) <= 1e-12).all()
         assert np.isnan(curves[~has]).all()
@@ -121,8 +121,10 @@ def test_the_order_of_images_does_not_matter(scene: tuple[int, int], random) -> 
     random.shuffle(order)
     rows = [index.rows(i) for i in order]
     shuffled = index_of([(index.boxes[r], index.labels[r], index.ignored[r]) for r in rows])
-    one, other = analyse(index, detections), analyse(shuffled, {n: detections[i] for n, i in enumerate(order)})
-    for name in ("boxes", "precision", "recall", "f1", "threshold", "class_thresholds", "confusion", "found", "missed"):
+    one = analyze_detections(index, detections)
+    other = analyze_detections(shuffled, {n: detections[i] for n, i in enumerate(order)})
+    curves, counts = ("precision", "recall", "f1"), ("box_counts", "confusion", "detection_counts", "missed")
+    for name in (*curves, *counts, "threshold", "class_thresholds"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
     assert [e.count for e in one.worst.values()] == [e.count for e in other.worst.values()]
 
@@ -144,23 +146,23 @@ A, B = (10, 10, 60, 60), (100, 100, 160, 160)
 @pytest.mark.parametrize(
     ("detection", "kind"),
     [
-        ((A, 1), DOUBLE),
+        ((A, 1), DUPLICATE),
         ((A, 2), WRONG_CLASS),
-        (((35, 10, 85, 60), 1), POOR_BOX),  # IoU 1/3
-        (((35, 10, 85, 60), 2), FALSE),
-        (((55, 10, 105, 60), 1), FALSE),  # IoU 1/19
-        (((200, 200, 220, 220), 1), FALSE),
+        (((35, 10, 85, 60), 1), POOR_LOCALIZATION),  # IoU 1/3
+        (((35, 10, 85, 60), 2), BACKGROUND),
+        (((55, 10, 105, 60), 1), BACKGROUND),  # IoU 1/19
+        (((200, 200, 220, 220), 1), BACKGROUND),
         ((B, 3), IGNORED),
-        ((B, 2), FALSE),
+        ((B, 2), BACKGROUND),
     ],
 )
 def test_kinds_of_errors(detection: tuple, kind: int) -> None:
     """Beside a correct detection of the first box, in a scene whose best threshold leaves nothing out."""
     index, detections = scene_of([(A, 1, False), (B, 3, True)], [(A, 1, 0.9), (*detection, 0.9)])
-    analysis = analyse(index, detections)
+    analysis = analyze_detections(index, detections)
     expected = np.zeros(6, int)
     expected[[CORRECT, kind]] = 1
-    np.testing.assert_array_equal(analysis.found.sum(0), expected)
+    np.testing.assert_array_equal(analysis.detection_counts.sum(0), expected)
     assert analysis.missed.sum() == 0
     errors = [image.count for image in analysis.worst.values()]
     assert errors == ([] if kind == IGNORED else [1])
@@ -168,25 +170,25 @@ def test_kinds_of_errors(detection: tuple, kind: int) -> None:
 
 def test_a_box_that_is_found_as_another_class_is_confused_and_missed() -> None:
     index, detections = scene_of([(A, 1, False), (B, 2, False)], [(B, 2, 0.9), (A, 2, 0.9)])
-    analysis = analyse(index, detections)
+    analysis = analyze_detections(index, detections)
     assert analysis.confusion[1, 2] == analysis.confusion[2, 2] == 1
     assert analysis.confusion.sum() == 2
     assert (analysis.missed == [1, 0, 0]).all()
     errors = analysis.worst[0]
     assert (errors.missed == [True, False]).all()
     assert (errors.kinds == [CORRECT, WRONG_CLASS]).all()
-    np.testing.assert_array_equal(errors.found.boxes, np.array([B, A], np.float32))
+    np.testing.assert_array_equal(errors.detections.boxes, np.array([B, A], np.float32))
 
 
 def test_what_is_found_on_ignored_boxes_is_in_no_curve() -> None:
-    analysis = analyse(*scene_of([(A, 1, False), (B, 1, True)], [(B, 1, 0.95), (B, 1, 0.92), (A, 1, 0.9)]))
+    analysis = analyze_detections(*scene_of([(A, 1, False), (B, 1, True)], [(B, 1, 0.95), (B, 1, 0.92), (A, 1, 0.9)]))
     assert analysis.precision[0, 0] == analysis.recall[0, 0] == analysis.f1[0, 0] == 1
     assert np.isnan(analysis.precision[0, 940])
 
 
 def test_the_best_threshold_is_the_middle_of_the_best_span() -> None:
     index, detections = scene_of([(A, 1, False)], [(A, 1, 0.8), (B, 1, 0.2)])
-    analysis = analyse(index, detections)
+    analysis = analyze_detections(index, detections)
     assert 0.2 < analysis.threshold == pytest.approx(0.5, abs=0.001)
     assert analysis.class_thresholds[0] == analysis.threshold
     assert np.isnan(analysis.class_thresholds[1:]).all()
@@ -197,22 +199,22 @@ def test_the_best_threshold_is_the_middle_of_the_best_span() -> None:
 
 def test_a_score_equal_to_the_threshold_counts() -> None:
     for score in (0.1, 0.3, 0.7, 1.0):  # float32(0.7) is below 0.7
-        analysis = analyse(*scene_of([(A, 1, False)], [(A, 1, score)]))
+        analysis = analyze_detections(*scene_of([(A, 1, False)], [(A, 1, score)]))
         assert analysis.recall[0, round(1000 * score)] == 1
         assert analysis.recall[0, round(1000 * score) + 1 :].sum() == 0
 
 
 def test_sizes_of_objects() -> None:
     small = (0, 0, 20, 20)
-    analysis = analyse(*scene_of([(small, 1, False), (A, 1, False)], [(A, 1, 0.9)]))
-    np.testing.assert_array_equal(analysis.boxes_of_size, [1, 1, 0])
-    np.testing.assert_allclose(analysis.precision_of_size.mean(1), [0, 1, np.nan])
+    analysis = analyze_detections(*scene_of([(small, 1, False), (A, 1, False)], [(A, 1, 0.9)]))
+    np.testing.assert_array_equal(analysis.box_counts_by_size, [1, 1, 0])
+    np.testing.assert_allclose(analysis.precision_by_size.mean(1), [0, 1, np.nan])
 
 
 def test_the_best_comes_first_whatever_the_order() -> None:
     truth = [(A, 1, False)]
-    one = analyse(*scene_of(truth, [(A, 1, 0.9), (A, 1, 0.4)]))
-    other = analyse(*scene_of(truth, [(A, 1, 0.4), (A, 1, 0.9)]))
+    one = analyze_detections(*scene_of(truth, [(A, 1, 0.9), (A, 1, 0.4)]))
+    other = analyze_detections(*scene_of(truth, [(A, 1, 0.4), (A, 1, 0.9)]))
     np.testing.assert_array_equal(one.f1, other.f1)
 
 
@@ -224,24 +226,28 @@ def check_nothing(analysis: DetectionAnalysis) -> None:
 
 def test_where_there_is_nothing() -> None:
     empty = index_of([(np.empty((0, 4)), np.empty(0), np.empty(0))])
-    check_nothing(analyse(empty, {0: NOTHING}))
-    check_nothing(analyse(one_box(ignored=True), {0: NOTHING}))
-    false = analyse(empty, detections_of(A))
+    check_nothing(analyze_detections(empty, {0: NOTHING}))
+    check_nothing(analyze_detections(one_box(ignored=True), {0: NOTHING}))
+    false = analyze_detections(empty, detections_of(A))
     check_nothing(false)
-    assert false.confusion[0, 1] == false.found[0, FALSE] == 1
-    missed = analyse(one_box(), {0: NOTHING})
+    assert false.confusion[0, 1] == false.detection_counts[0, BACKGROUND] == 1
+    missed = analyze_detections(one_box(), {0: NOTHING})
     assert missed.confusion[1, 0] == missed.missed[0] == 1
     assert missed.threshold == 0.5  # every threshold is as good
 
 
 def test_an_image_without_an_entry_does_not_count() -> None:
-    analysis = analyse(one_box(), {})
-    assert analysis.boxes.sum() == analysis.confusion.sum() == 0
+    analysis = analyze_detections(one_box(), {})
+    assert analysis.box_counts.sum() == analysis.confusion.sum() == 0
 
 
 def test_one_class_alone() -> None:
     index = replace(one_box(), classes=("__background__", "only"))
-    assert analyse(index, detections_of(A)).as_dict()["at_best_threshold"] == {"precision": 1, "recall": 1, "f1": 1}
+    assert analyze_detections(index, detections_of(A)).as_dict()["at_best_threshold"] == {
+        "precision": 1,
+        "recall": 1,
+        "f1": 1,
+    }
 
 
 def test_thresholds_are_thousandths() -> None:

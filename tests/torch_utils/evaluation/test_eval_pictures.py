@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.support.scenes import index_of
-from torch_utils.evaluation.analysis import CORRECT, FALSE, ImageErrors
+from torch_utils.evaluation.detection_analysis import BACKGROUND, CORRECT, ImageErrors
 from torch_utils.evaluation.eval_pictures import contact_sheet, error_picture, error_title
 from utils.detect.detections import Detections
 from utils.images.file_lists import FileList
@@ -16,7 +16,7 @@ from utils.labels.index import LabelIndex
 BOXES = np.array([[10, 10, 40, 30], [50, 20, 80, 50]], np.float32)
 ERRORS = ImageErrors(
     Detections(BOXES, np.array([0.9, 0.8], np.float32), np.array([1, 2])),
-    np.array([CORRECT, FALSE]),
+    np.array([CORRECT, BACKGROUND]),
     np.array([False, True]),
 )
 
@@ -30,7 +30,7 @@ def index_with(folder: Path, height: int, width: int, scale: float = 1, name: st
 @pytest.mark.parametrize(("height", "width", "scale"), [(60, 100, 1), (600, 1000, 10), (2000, 300, 1)])
 def test_any_size_gives_two_pictures_side_by_side(tmp_path: Path, height: int, width: int, scale: float) -> None:
     index = index_with(tmp_path, height, width, scale)
-    errors = replace(ERRORS, found=replace(ERRORS.found, boxes=BOXES * scale))
+    errors = replace(ERRORS, detections=replace(ERRORS.detections, boxes=BOXES * scale))
     picture = error_picture(index, 0, errors)
     assert max(picture.shape[0], picture.shape[1] / 2) == pytest.approx(560, abs=6)
     half = picture.shape[1] // 2
@@ -49,9 +49,9 @@ def test_boxes_lie_where_they_belong(tmp_path: Path) -> None:
 
 
 def test_titles_say_what_is_wrong(tmp_path: Path) -> None:
-    assert error_title(index_with(tmp_path, 60, 100), 0, ERRORS) == "a.png: 1 missed, 1 false"
+    assert error_title(index_with(tmp_path, 60, 100), 0, ERRORS) == "a.png: 1 missed, 1 background"
     long = error_title(index_with(tmp_path, 60, 100, name="n" * 90 + ".png"), 0, ERRORS)
-    assert long == f"…{'n' * 43}.png: 1 missed, 1 false"
+    assert long == f"…{'n' * 43}.png: 1 missed, 1 background"
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])

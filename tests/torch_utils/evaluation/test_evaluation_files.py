@@ -15,8 +15,8 @@ from pycocotools.coco import COCO
 from tests.conftest import full_among
 from tests.support.scenes import NOTHING, detections_of, index_of, one_box, scene_with_images, with_pictures
 from torch_utils.evaluation.coco_eval import coco_metrics
-from torch_utils.evaluation.detection_analysis import analyse
-from torch_utils.evaluation.evaluation_files import truth_file, write_coco_results, write_evaluation
+from torch_utils.evaluation.detection_analysis import analyze_detections
+from torch_utils.evaluation.evaluation_files import ground_truth_file, write_coco_results, write_evaluation
 from utils.detect.detections import Detections
 
 FILES = {
@@ -50,9 +50,16 @@ def test_the_page_needs_nothing_else(tmp_path: Path) -> None:
     assert "default-src 'none'" in page
     assert "&lt;T&gt;" in page
     assert "&lt;m&gt;" in page
-    for words in ("COCO's numbers", "class 1", "precision over recall", "confusion matrix", "poor box", "Worst images"):
+    for words in (
+        "COCO metrics",
+        "class 1",
+        "precision over recall",
+        "confusion matrix",
+        "poor localization",
+        "Worst images",
+    ):
         assert words in page
-    assert len(re.findall("data:image/jpeg", page)) == len(analyse(index, detections).worst)
+    assert len(re.findall("data:image/jpeg", page)) == len(analyze_detections(index, detections).worst)
 
 
 def test_names_from_files_do_no_harm(tmp_path: Path) -> None:
@@ -64,7 +71,7 @@ def test_names_from_files_do_no_harm(tmp_path: Path) -> None:
     page = (tmp_path / "report.html").read_text()
     assert "<b>bold" not in page
     assert "<i>" not in page
-    assert "$x_{&lt;i&gt;.jpg: 1 missed, 1 false" in page
+    assert "$x_{&lt;i&gt;.jpg: 1 missed, 1 background" in page
 
 
 @pytest.mark.parametrize("detections", [detections_of((10, 10, 60, 60)), {0: NOTHING}])
@@ -112,7 +119,7 @@ def test_results_file_of_images_that_could_not_be_decoded(tmp_path: Path) -> Non
     assert json.loads(path.read_text()) == [
         {"image_id": 2, "category_id": 1, "bbox": [10.5, 10.0, 49.75, 50.0], "score": pytest.approx(0.9)}
     ]
-    truth = COCO(truth_file(path))
+    truth = COCO(ground_truth_file(path))
     assert [a["image_id"] for a in truth.loadAnns(truth.getAnnIds())] == [2]
-    assert truth_file(path).name == "found_truth.json"
+    assert ground_truth_file(path).name == "found_truth.json"
     assert sorted(truth.imgs) == [1, 2]

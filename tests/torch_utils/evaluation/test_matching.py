@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from tests.support.scenes import index_of, random_scene
 from torch_utils.evaluation import matching
-from torch_utils.evaluation.matching import Pairs, flatten, greedy, overlaps, ranks
+from torch_utils.evaluation.matching import Pairs, flatten, greedy_match, overlaps, ranks
 from utils.detect.detections import Detections
 
 
@@ -19,7 +19,7 @@ def test_ranks_count_within_groups(groups: list[int]) -> None:
 def test_overlaps_are_those_of_a_double_loop(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(matching, "_BLOCK", block)
     found, truth = flatten(*random_scene(11, 8))
-    pairs = overlaps(found, truth, found.images, truth.images, least=0.1)
+    pairs = overlaps(found, truth, found.images, truth.images, min_iou=0.1)
     expected = {}
     for i in range(len(found.labels)):
         for j in np.flatnonzero(truth.images == found.images[i]):
@@ -31,7 +31,7 @@ def test_overlaps_are_those_of_a_double_loop(block: int, monkeypatch: pytest.Mon
             if iou >= 0.1:
                 expected[i, int(j)] = iou
     assert len(expected) > 20
-    assert list(zip(pairs.found.tolist(), pairs.truth.tolist(), strict=True)) == sorted(expected)
+    assert list(zip(pairs.detections.tolist(), pairs.truth.tolist(), strict=True)) == sorted(expected)
     np.testing.assert_array_equal(pairs.ious, [expected[key] for key in sorted(expected)])
 
 
@@ -50,7 +50,7 @@ def test_flat_arrays() -> None:
 def match(rows: list[tuple[int, int, float]], aside: list[bool], shared: list[bool], found: int) -> list[int]:
     """Which box each detection of one group takes at IoU 0.5; rows: detection, box, IoU."""
     columns = [np.array(column) for column in zip(*rows, strict=True)]
-    chosen, taken = greedy(
+    chosen, taken = greedy_match(
         Pairs(*columns), np.zeros(found, int), np.array([0.5]), np.array(aside)[:, None], np.array(shared)
     )
     result = np.full(found, -1)
@@ -77,6 +77,8 @@ def test_greedy(rows, aside, shared, expected) -> None:
 
 def test_no_pairs() -> None:
     nothing = Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
-    found, taken = greedy(nothing, np.empty(0, np.int64), np.array([0.5]), np.empty((0, 1), bool), np.empty(0, bool))
-    assert found.shape == (0,)
-    assert taken.shape == (0, 1)
+    matched, matches = greedy_match(
+        nothing, np.empty(0, np.int64), np.array([0.5]), np.empty((0, 1), bool), np.empty(0, bool)
+    )
+    assert matched.shape == (0,)
+    assert matches.shape == (0, 1)

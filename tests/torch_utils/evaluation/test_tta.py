@@ -2,7 +2,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from torch_utils.evaluation.tta import SixViews
+from torch_utils.evaluation.tta import TTADetector
 from utils.loading.batch import Batch, collate
 from utils.loading.sample import Sample
 
@@ -47,7 +47,7 @@ def white_rectangles(*rectangles: tuple[int, int, int, int]) -> Batch:
 
 def test_every_view_leads_back_to_the_original() -> None:
     detector = WhiteDetector()
-    found = SixViews(detector)(white_rectangles((5, 10, 25, 40), (60, 20, 100, 60)))
+    found = TTADetector(detector)(white_rectangles((5, 10, 25, 40), (60, 20, 100, 60)))
     for each, expected in zip(found, ((10, 20, 50, 80), (120, 40, 200, 120)), strict=True):
         assert len(each["boxes"]) == 1  # six that are alike are one
         torch.testing.assert_close(each["boxes"][0], torch.tensor(expected, dtype=torch.float32), atol=3, rtol=0)
@@ -58,7 +58,7 @@ def test_every_view_leads_back_to_the_original() -> None:
 def test_the_batch_is_left_as_it_was() -> None:
     batch = white_rectangles((5, 10, 25, 40))
     before = batch.clone()
-    SixViews(WhiteDetector())(batch)
+    TTADetector(WhiteDetector())(batch)
     assert torch.equal(batch.images, before.images)
     assert torch.equal(batch.sizes, before.sizes)
 
@@ -74,7 +74,7 @@ def test_nms_is_per_class_and_the_number_of_detections_holds() -> None:
                 for each in super().forward(batch)
             ]  # fmt: skip
 
-    views = SixViews(Two())
+    views = TTADetector(Two())
     assert views(white_rectangles((5, 10, 25, 40)))[0]["labels"].tolist() == [1, 2]
     views.detector.roi_heads.detections_per_img = 1
     assert views(white_rectangles((5, 10, 25, 40)))[0]["labels"].tolist() == [1]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.support.run_folders import write_run
-from torch_utils.runs.comparison import Comparison, compare
+from torch_utils.runs.comparison import Comparison, compare_runs
 from torch_utils.runs.run_history import read_run
 
 
@@ -22,7 +22,7 @@ def two_runs(folder: Path) -> Comparison:
         folder / "b", "1,0.1,0.2,2,1,1,1,1\n2,0.2,0.9,1.25,1,1,1,1\n3,0.15,0.2,1,1,1,1,1\n",
         opt_yaml="lr: 0.2\nmodel: m\nname: b\n",
     )  # fmt: skip
-    return compare({str(folder / name): read_run(folder / name) for name in "ab"})
+    return compare_runs({str(folder / name): read_run(folder / name) for name in "ab"})
 
 
 def cells(comparison: Comparison) -> dict[str, tuple]:
@@ -38,7 +38,7 @@ def test_numbers_and_options_that_differ(tmp_path: Path) -> None:
     assert said["mAP, IoU 0.50"] == ("0.4000", "0.9000")  # of the best epoch
     assert said["last mAP, IoU 0.50:0.95"] == ("0.3000", "0.1500")
     assert said["last training loss"] == ("1.0000", "1.0000")
-    assert said["training of an epoch, s"] == ("15", None)
+    assert said["training time per epoch, s"] == ("15", None)
     assert said["best threshold"] == ("0.6000", None)
     assert {row.name: row.cells for row in comparison.options} == {"lr": ("0.1", "0.2")}
     best = {row.name: set(row.best) for row in comparison.results if row.best}
@@ -49,7 +49,7 @@ def test_the_text_is_a_table(tmp_path: Path) -> None:
     lines = two_runs(tmp_path).lines()
     assert lines[1].split() == ["a", "b"]
     assert re.search(r"^mAP, IoU 0.50:0.95 +0\.3000 \* +0\.2000$", "\n".join(lines), re.MULTILINE)
-    assert re.search(r"^training of an epoch, s +15 +-$", "\n".join(lines), re.MULTILINE)
+    assert re.search(r"^training time per epoch, s +15 +-$", "\n".join(lines), re.MULTILINE)
     assert re.search(r"^lr +0\.1 +0\.2$", "\n".join(lines), re.MULTILINE)
 
 
@@ -57,22 +57,22 @@ def test_what_only_newer_runs_measure(tmp_path: Path) -> None:
     head = "epoch,map,map_05,train loss,val loss,train map\n"
     (write_run(tmp_path / "a") / "results.csv").write_text(f"{head}1,0.1,0.2,2,3,0.4\n2,0.2,0.3,1,2.5,0.6\n")
     write_run(tmp_path / "b")
-    comparison = compare({name: read_run(tmp_path / name) for name in "ab"})
+    comparison = compare_runs({name: read_run(tmp_path / name) for name in "ab"})
     assert cells(comparison)["last validation loss"] == ("2.5000", None)
     assert {"compare_val_loss.png", "compare_train_map.png"} <= set(comparison.plots())
 
 
 def test_one_run_without_any_number(tmp_path: Path) -> None:
     write_run(tmp_path / "a", "1,nan,nan,nan,,,,\n")
-    comparison = compare({"a": read_run(tmp_path / "a")})
+    comparison = compare_runs({"a": read_run(tmp_path / "a")})
     assert cells(comparison)["best epoch"] == (None,)
     assert comparison.plots() == {}
-    assert "1 run side by side" in comparison.page({})
+    assert "Comparison of 1 run" in comparison.page({})
 
 
 def test_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
     paths = [write_run(tmp_path / parent / "res_1") for parent in "ab"] + [write_run(tmp_path / "c" / "res_2")]
-    comparison = compare({str(path): read_run(path) for path in paths})
+    comparison = compare_runs({str(path): read_run(path) for path in paths})
     assert comparison.names == [str(paths[0]), str(paths[1]), "res_2"]
 
 
@@ -96,7 +96,7 @@ def test_curves_are_pictures_whatever_the_names_and_numbers(tmp_path: Path) -> N
     for number in range(12):
         path = write_run(tmp_path / f"$a^{{$ <b>{number}", f"1,0.{number},0.5,1e308,,,,\n2,0.5,0.5,{number},,,,\n")
         runs[str(path)] = read_run(path)
-    comparison = compare(runs)
+    comparison = compare_runs(runs)
     plots = comparison.plots()
     assert list(plots) == ["compare_map.png", "compare_map_05.png", "compare_train_loss.png"]
     for data in plots.values():
@@ -114,5 +114,5 @@ def test_metrics_of_strangers_are_not_trusted(tmp_path: Path) -> None:
         ('{"best_threshold": "x"}', '{"best_threshold": true}', '{"at_best_threshold": 1}')
     ):
         run = read_run(write_run(tmp_path / str(number), metrics_json=content))
-        said = cells(compare({"a": run}))
-        assert (said["best threshold"], said["F1 there"]) == ((None,), (None,))
+        said = cells(compare_runs({"a": run}))
+        assert (said["best threshold"], said["F1 at best threshold"]) == ((None,), (None,))

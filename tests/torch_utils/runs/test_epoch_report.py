@@ -11,9 +11,9 @@ from tests.support.run_folders import CPU, make_run
 from tests.support.scenes import scene_with_images
 from torch_utils.checkpoint import load_checkpoint, save_checkpoint
 from torch_utils.distributed import Processes
-from torch_utils.engine import Evaluation
 from torch_utils.evaluation.coco_eval import coco_metrics
-from torch_utils.evaluation.detection_analysis import analyse
+from torch_utils.evaluation.detection_analysis import analyze_detections
+from torch_utils.evaluation.result import Evaluation
 from torch_utils.runs.epoch_report import REPORT_FILES, EpochReport, best_without_report
 from torch_utils.runs.run import BEST
 from torch_utils.training.training_state import LOSS_TERMS, TrainingState
@@ -34,7 +34,7 @@ def test_a_report_says_its_epoch_and_what_the_run_is(tmp_path: Path, found: tupl
     assert {p.name for p in tmp_path.iterdir()} >= set(REPORT_FILES)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["epoch"] == 7
-    assert metrics["best_threshold"] == analyse(index, evaluation.detections).threshold
+    assert metrics["best_threshold"] == analyze_detections(index, evaluation.detections).threshold
     page = (tmp_path / "report.html").read_text()
     for words in (f"Best epoch of {tmp_path.name}", "&lt;m&gt;", "7, the best so far"):
         assert words in page
@@ -63,7 +63,7 @@ def test_only_the_best_epoch_has_a_report_and_its_checkpoint_the_thresholds(tmp_
     run.close()
     assert "analysis" not in vars(reports[2]), "nobody asked for it"
     best = load_checkpoint(tmp_path / BEST)
-    analysis = analyse(index, evaluation.detections)
+    analysis = analyze_detections(index, evaluation.detections)
     assert best["epoch"] == json.loads((tmp_path / "metrics.json").read_text())["epoch"] == 2
     assert best["best_threshold"] == analysis.threshold
     assert list(best["class_thresholds"]) == list(analysis.classes)

@@ -41,12 +41,12 @@ def test_columns_in_another_order_and_more_of_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "lacks the column epoch, map, map_05, train loss"),
-        (b"a,b\n1,2\n", "lacks the column epoch"),
+        (b"", "has no column epoch, map, map_05, train loss"),
+        (b"a,b\n1,2\n", "has no column epoch"),
         (HEAD.encode(), "has 0 epochs, expected 1 to 100,000"),
         (HEAD.encode() + b"1,x,0,0,0,0,0,0\n", "results.csv:2: map is 'x', expected a number"),
         (HEAD.encode() + b"1,0.5\n", "results.csv:2: has 2 values, expected 8"),
-        (HEAD.encode() + b"nan,0,0,0,0,0,0,0\n", "an epoch has no number"),
+        (HEAD.encode() + b"nan,0,0,0,0,0,0,0\n", "the number of an epoch is missing"),
         (HEAD.encode() + b"1," + b"9" * 200_000 + b",0,0,0,0,0,0\n", "results.csv:2: not CSV (field larger"),
         (HEAD.encode() + b"1,0,0,0,0,0,0,0\n" * 100_001, "has 100,001 epochs"),
         (b"\xff\xfe\x00", "not UTF-8 text (byte 0)"),
@@ -80,7 +80,7 @@ def test_other_damaged_files(tmp_path: Path, files: dict, message: str) -> None:
 def test_what_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"has no results\.csv: expected the folder of a run"):
         read_run(tmp_path)
-    with pytest.raises(DataError, match="there is no such folder"):
+    with pytest.raises(DataError, match="no such folder"):
         read_run(tmp_path / "none")
 
 

@@ -66,11 +66,11 @@ def test_what_is_not_broken_is_not_named(broken: tuple[Folder, DataCheck]) -> No
     folder, check = broken
     samples = OF_TYPE[folder.label_type].values()
     extra = [p for p in check.problems if not any(s.names(p) for s in samples)]
-    beside = {"gray images", "boxes that are there twice", IMAGE, ROW}  # of samples that are named for something else
+    beside = {"gray images", "duplicate boxes", IMAGE, ROW}  # of samples that are named for something else
     assert {p.kind for p in extra} <= beside, extra
     for problem in extra:
         assert any(sample.kind and sample.owns(problem.name) for sample in samples) or problem.kind == ROW, problem
-    assert not any("good" in problem.place for problem in check.problems)
+    assert not any("good" in problem.path for problem in check.problems)
     assert check.splits["valid"].boxes_per_class == {"red": 6, "green": 4}
     assert check.splits["valid"].boxes_per_image == {"least": 1, "mean": 10 / 6, "median": 2, "most": 2}
 
@@ -93,7 +93,7 @@ def test_a_training_gets_the_boxes_that_the_check_counts(broken: tuple[Folder, D
         for i in range(len(index)):
             if not decodes(index, i):
                 damaged.append(index.files.names[i])
-                assert any(p.place == str(index.path(i)) and p.kind == IMAGE for p in check.problems)
+                assert any(p.path == str(index.path(i)) and p.kind == IMAGE for p in check.problems)
         good = [i for i, name in enumerate(index.files.names) if name.startswith("good")]
         assert [np.diff(index.offsets)[i] for i in good] == [2] * 4
     samples = OF_TYPE[folder.label_type].values()
@@ -121,15 +121,15 @@ def test_text_and_json_have_everything(broken: tuple[Folder, DataCheck]) -> None
     assert short[at + 2] == f"    and {count - 1} more"
     hint = "; did you mean 'red'?" if folder.label_type != YOLO else ""
     name = {VOC: "'reed'", COCO: "'reed'", YOLO: "class 7"}[folder.label_type]
-    assert f"  {unknown[folder.label_type][name]} boxes of {name}, which CLASSES lacks{hint}" in short
+    assert f"  {unknown[folder.label_type][name]} boxes of {name}, which is not in CLASSES{hint}" in short
 
 
 def test_unknown_classes_stop_nothing_where_they_are_dropped(broken: tuple[Folder, DataCheck]) -> None:
     folder, check = broken
     dropping = folder.check(drop_unknown=True, near_duplicates=False)
-    unknown = [p for p in dropping.problems if p.kind == "label files with boxes of a class that CLASSES lacks"]
+    unknown = [p for p in dropping.problems if p.kind == "label files with boxes of a class missing from CLASSES"]
     before = [p for p in check.problems if p.effect == "stops"]
-    assert [(p.place, p.what) for p in unknown] == [(p.place, p.what) for p in before]
+    assert [(p.path, p.detail) for p in unknown] == [(p.path, p.detail) for p in before]
     assert {p.effect for p in unknown} == {"dropped"}
     assert (check.stops, dropping.stops) == (True, False)
     assert dropping.splits == check.splits
@@ -162,7 +162,7 @@ def test_pictures_that_differ_are_no_copies(folder: Folder) -> None:
         folder.image(f"{i}.jpg")
     folder.image("a.jpg", "valid")
     kinds = Counter(p.kind for p in folder.check().problems if p.effect == "nothing")
-    assert set(kinds) <= {"images without labels, taken as without objects"}
+    assert set(kinds) <= {"images without labels, used as images without objects"}
 
 
 def test_yolo(folder: Folder) -> None:
@@ -172,15 +172,15 @@ def test_yolo(folder: Folder) -> None:
     folder.label("train.txt", rows)
     folder.label("valid.txt", "", "valid")
     check = folder.check("yolo")
-    assert [(p.kind, p.what) for p in check.problems] == [
-        ("label files with a class number that CLASSES lacks", "1 of class 7"),
+    assert [(p.kind, p.detail) for p in check.problems] == [
+        ("label files with a class number outside CLASSES", "1 box of class 7"),
         ("boxes outside their image", "box 4 (red 249.6 187.2 262.4 196.8)"),
         (ROW, "line 3 has 4 numbers, expected 5, dropped"),
         (ROW, "line 4 is not all numbers, dropped"),
         (ROW, "line 5 has class 1.5, which is no class number, dropped"),
-        ("entries of label files read in part", "line 6 has a confidence, which is left out"),
+        ("partly invalid entries of label files", "line 6 has a confidence, which is left out"),
     ]
-    assert {Path(p.place).name for p in check.problems} == {"train.txt"}
+    assert {Path(p.path).name for p in check.problems} == {"train.txt"}
     assert check.splits["valid"].without_objects == 1
 
 
@@ -207,20 +207,20 @@ def test_coco(folder: Folder) -> None:
         folder.rewrite(**{f"{split.upper()}_DIR_LABELS": str(path)})
         folder.image("0.jpg", split)
     folder.image("7.jpg")
-    found = [(p.kind, Path(p.place).name, p.what) for p in folder.check("coco").problems if p.split == "train"]
+    found = [(p.kind, Path(p.path).name, p.detail) for p in folder.check("coco").problems if p.split == "train"]
     name, row = "train.json: 0.jpg", (ROW, "train.json")
     assert found == [
-        ("label files with a class that CLASSES lacks", name, "1 of category 5"),
-        ("label files with a class that CLASSES lacks", name, "1 of 'gren'; did you mean 'green'?"),
+        ("label files with a class missing from CLASSES", name, "1 box of category 5"),
+        ("label files with a class missing from CLASSES", name, "1 box of 'gren'; did you mean 'green'?"),
         ("boxes without area", name, "box 5 (red 5 5 5 9)"),
         (*row, "images[3] has no file_name, dropped"),
         (*row, "images[4] is 0.jpg again, dropped"),
         (*row, "annotations[4] is of no image in the file, dropped"),
         (*row, "annotations[5] has no bbox of four numbers, dropped"),
-        ("labels without image", "train.json", "1.jpg"),
-        ("labels without image", "train.json", "2.jpg"),
-        ("images that COCO's json does not list", "7.jpg", ""),
-        ("boxes that are there twice", name, "box 2 is box 1 again"),
+        ("labels without an image", "train.json", "1.jpg"),
+        ("labels without an image", "train.json", "2.jpg"),
+        ("images not listed in the COCO JSON file", "7.jpg", ""),
+        ("duplicate boxes", name, "box 2 is equal to box 1"),
     ]
 
 
@@ -247,7 +247,7 @@ def test_a_split_that_cannot_be_opened_hides_no_other_fault(folder: Folder, spoi
     assert check.stops
     stops = [p for p in check.problems if p.split == "train" and p.kind == "splits that cannot be opened"]
     assert len(stops) == 1
-    assert words in stops[0].what
+    assert words in stops[0].detail
     assert [p.kind for p in check.problems if p.split == "valid"] == ["boxes without area"]
     if (folder.root / "train/images/a.jpg").is_file() and "TRAIN_DIR_IMAGES" in folder.yaml.read_text():
         assert [p.kind for p in check.problems if p.split == "train"][1:2] == [IMAGE]
@@ -265,8 +265,8 @@ def test_split_lists(folder: Folder) -> None:
     lists = {f"{split.upper()}_LIST": str(folder.root / f"{split}.txt") for split in ("train", "valid")}
     folder.rewrite(VALID_DIR_IMAGES=images, VALID_DIR_LABELS=labels, **lists)
     assert [(p.split, p.kind, str(p)) for p in folder.check().problems] == [
-        ("train", "listed images that are not there", "train.txt: entry 3, z"),
-        ("valid", "images that another split has too (leakage)", "b.jpg: the same as b.jpg of train"),
+        ("train", "listed images that do not exist", "train.txt: entry 3, z"),
+        ("valid", "duplicate images across splits (leakage)", "b.jpg: the same as b.jpg of train"),
     ]
 
 
@@ -275,7 +275,7 @@ def test_one_label_folder_for_two_splits(folder: Folder) -> None:
     folder.image("a.png", "valid")
     folder.rewrite(VALID_DIR_LABELS=str(folder.root / "train/labels"))
     (problem,) = folder.check().problems
-    assert str(problem) == f"a.png: a.xml is that of {folder.root}/train/images/a.jpg too"
+    assert str(problem) == f"a.png: a.xml also belongs to {folder.root}/train/images/a.jpg"
 
 
 def test_a_fault_of_the_test_split_stops_no_training(folder: Folder) -> None:
@@ -324,8 +324,8 @@ def test_the_nearest_class_is_named_with_counts(tmp_path: Path, label_type: str,
         folder.label(f"{split}.xml", voc(("red", *GOOD), *3 * [(name, *GOOD)], size=SIZE), split)
         folder.entry(f"{split}.jpg", {}, *3 * [{"category_id": 50}], split=split)
     check = folder.check()
-    assert [p.what for p in check.problems if p.effect == "stops"] == 2 * [f"3 of '{name}'{near}"]
-    assert f"  3 boxes of '{name}', which CLASSES lacks{near}" in check.lines()
+    assert [p.detail for p in check.problems if p.effect == "stops"] == 2 * [f"3 boxes of '{name}'{near}"]
+    assert f"  3 boxes of '{name}', which is not in CLASSES{near}" in check.lines()
     with pytest.raises(DataError, match=rf"'{name}' \(3 boxes, first in [^;]*{re.escape(near)}\)"):
         open_index(load_data_config(folder.yaml), "train", label_type)
 

@@ -62,7 +62,7 @@ def test_difficult_is_kept_by_voc_and_coco_and_left_out_by_yolo(
     assert_same(before, index_of(voc, "pascal_voc"))
     yolo = convert(load_data_config(coco), "coco", "yolo", tmp_path / "yolo")
     assert len(index_of(yolo, "yolo").boxes) == len(before.boxes) - 1
-    assert "1 difficult or crowd boxes, for which YOLO has no mark: left out" in caplog.text
+    assert "Leaving out 1 difficult or crowd boxes, which YOLO cannot represent" in caplog.text
 
 
 def test_pycocotools_reads_our_json(make_data, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_a_file_that_vanishes_is_named(make_data, tmp_path: Path, monkeypatch: p
         return write_splits(config, indexes, target, folder, **options)
 
     monkeypatch.setattr("utils.data_tools.convert.write_splits", convert_later)
-    with pytest.raises(UserError, match=r"train_2\.jpg: No such file or directory: .*yolo is not complete, remove it"):
+    with pytest.raises(UserError, match=r"train_2\.jpg: No such file or directory: .*yolo is incomplete, remove it"):
         convert(load_data_config(data.yaml), "pascal_voc", "yolo", tmp_path / "yolo")
 
 
@@ -124,7 +124,7 @@ def test_images_that_would_share_a_label_file_get_one_each(
     assert list(index.files.names)[:2] == ["train_0.JPEG", "train_0_jpg.jpg"]
     assert (tmp_path / "there/train/images/train_0_jpg.jpg").read_bytes() == image.read_bytes()
     np.testing.assert_array_equal(index.boxes[index.rows(0)], index.boxes[index.rows(1)])
-    assert "train_0.jpg is written as train_0_jpg.jpg, to have a label file of its own" in caplog.text
+    assert "train_0.jpg is written as train_0_jpg.jpg, so that it does not share a label file" in caplog.text
     coco = convert(config, "pascal_voc", "coco", tmp_path / "coco")
     assert list(index_of(coco, "coco").files.names)[:2] == ["train_0.JPEG", "train_0.jpg"]
 
@@ -173,8 +173,8 @@ def test_voc_and_yolo_get_one_folder(
     into_folders(data, *names)
     before, after = converted(data, tmp_path, "coco", target)
     assert list(after.files.names) == expected
-    assert f"train: images are written into one folder, {names[0]} as {expected[0]}" in caplog.text
-    assert "valid: images are written" not in caplog.text
+    assert f"train: writing all images into one folder, for example {names[0]} as {expected[0]}" in caplog.text
+    assert "valid: writing all images" not in caplog.text
     for i, name in enumerate(before.files.names):
         k = expected.index(expected[names.index(name)] if name in names else name)
         np.testing.assert_array_equal(before.pixels(i), after.pixels(k))
@@ -258,4 +258,4 @@ def test_a_box_of_a_pixel_is_left_out_of_voc_with_a_word(tmp_path: Path, caplog:
     (data.root / "train/labels/train_0.txt").write_text("0 0.5 0.5 0.02 0.5\n1 0.5 0.5 0.5 0.5\n")
     config = convert(load_data_config(data.yaml), "yolo", "pascal_voc", tmp_path / "voc")
     assert len(index_of(config, "pascal_voc").boxes) == 1
-    assert "1 boxes are not wider or higher than a pixel, which VOC cannot say" in caplog.text
+    assert "Leaving out 1 boxes at most a pixel wide or high, which VOC cannot represent" in caplog.text

@@ -67,7 +67,7 @@ def test_what_a_user_has_there_is_not_overwritten(config: DataConfig, name: str)
     mine = Path("data/demo") / name
     mine.parent.mkdir(parents=True)
     mine.write_text("1")
-    with pytest.raises(DataError, match=r"demo\.yaml: GENERATE would draw .* in .*demo, which holds something else"):
+    with pytest.raises(DataError, match=r"demo\.yaml: GENERATE would write .* to .*demo, which has other content"):
         demo_data.make_demo(config)
     assert content(Path("data")) == {f"demo/{name}": b"1"}
 
@@ -75,7 +75,7 @@ def test_what_a_user_has_there_is_not_overwritten(config: DataConfig, name: str)
 def test_a_strangers_checkpoint_cannot_have_a_file_replaced(config: DataConfig, tmp_path: Path) -> None:
     (tmp_path / "diary").write_text("dear")
     paths = {s: Split(tmp_path / "diary" / s / "images", tmp_path / "diary" / s / "labels") for s in ("train", "valid")}
-    with pytest.raises(DataError, match="which holds something else"):
+    with pytest.raises(DataError, match="which has other content"):
         demo_data.make_demo(replace(config, splits=paths))
     assert content(tmp_path) == {"diary": b"dear"}
 
@@ -130,15 +130,15 @@ def test_two_first_runs_at_once_do_not_disturb_each_other(config: DataConfig, mo
         ({"train": None, "valid": None}, "GENERATE needs TRAIN_DIR_IMAGES and TRAIN_DIR_LABELS: add them"),
         (
             {"valid": Split(Path("x/valid/images"), Path("x/valid/labels"))},
-            "GENERATE draws train/images, .* of one folder",
+            "GENERATE writes train/images, .* of one folder",
         ),
         (
             {"train": Split(Path("data/demo/train/images"), Path("data/demo/train/images"))},
-            "GENERATE draws train/images",
+            "GENERATE writes train/images",
         ),
         (
             {s: Split(Path(s, "images"), Path(s, "labels")) for s in ("train", "valid")},
-            "GENERATE makes .* anew, where you work",
+            "GENERATE would replace .*, which contains the working directory",
         ),
     ],
 )
@@ -151,7 +151,7 @@ def test_folders_that_do_not_suit_are_refused(config: DataConfig, tmp_path: Path
 
 def test_a_place_where_nothing_can_be_written_is_named(config: DataConfig) -> None:
     Path("data").write_text("a file")
-    with pytest.raises(DataError, match=r"demo\.yaml: the demo data set cannot be drawn in .*data/demo \("):
+    with pytest.raises(DataError, match=r"demo\.yaml: the demo data set cannot be written to .*data/demo \("):
         demo_data.make_demo(config)
 
 

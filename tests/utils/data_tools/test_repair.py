@@ -1,4 +1,4 @@
-"""Mended copies of data sets with every fault that we know."""
+"""Repaired copies of data sets with every fault that we know."""
 
 import logging
 from collections import Counter
@@ -9,30 +9,30 @@ import pytest
 import yaml
 
 from tests.support.broken_samples import COCO, GOOD_BOX, LABEL_TYPES, OF_TYPE, VOC, YOLO, Folder, Sample, broken_folder
-from utils.data_tools.check import BAD_SPLIT, COPY, DROPPED, KINDS, MENDED, STOPS, DataCheck, check_data
+from utils.data_tools.check import BAD_SPLIT, DROPPED, DUPLICATE_IMAGE, KINDS, REPAIRED, STOPS, DataCheck, check_data
 from utils.data_tools.convert import check_new_folder
-from utils.data_tools.repair import DONE, mend_data
+from utils.data_tools.repair import ACTIONS, repair_data
 from utils.errors import DataError, UserError
 from utils.labels.boxes import repair_boxes
 from utils.labels.data_config import load_data_config
 from utils.labels.index import LabelIndex, open_index
 
-Mended = tuple[Folder, DataCheck, Path]
+Repaired = tuple[Folder, DataCheck, Path]
 
 
 @pytest.fixture(scope="module", params=LABEL_TYPES)
-def mended(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Mended:
-    """A broken data set, its check, and the YAML of its mended copy."""
+def repaired(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Repaired:
+    """A broken data set, its check, and the YAML of its repaired copy."""
     root = tmp_path_factory.mktemp(request.param)
     folder = broken_folder(root / "broken", request.param)
     check = folder.check()
-    return folder, check, mend_data(load_data_config(folder.yaml), check, root / "copy")
+    return folder, check, repair_data(load_data_config(folder.yaml), check, root / "copy")
 
 
 def fix(folder: Folder, name: str = "copy") -> Path:
-    """The mended copy of a data set, beside it."""
+    """The repaired copy of a data set, beside it."""
     check = folder.check()
-    return mend_data(load_data_config(folder.yaml), check, folder.root.with_name(name))
+    return repair_data(load_data_config(folder.yaml), check, folder.root.with_name(name))
 
 
 def indexes(yaml_path: Path, label_type: str, **how: bool) -> dict[str, LabelIndex]:
@@ -53,17 +53,17 @@ def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
     return {str(path): (path.lstat().st_mtime_ns, path.lstat().st_size) for path in folder.rglob("*")}
 
 
-def test_a_check_of_the_copy_finds_nothing_that_a_training_would_mind(mended: Mended) -> None:
-    folder, _, path = mended
+def test_a_check_of_the_copy_finds_nothing_that_a_training_would_mind(repaired: Repaired) -> None:
+    folder, _, path = repaired
     found = check_data(load_data_config(path), folder.label_type)
-    assert [problem for problem in found.problems if problem.effect in (STOPS, DROPPED, MENDED)] == []
+    assert [problem for problem in found.problems if problem.effect in (STOPS, DROPPED, REPAIRED)] == []
     kinds = {problem.kind for problem in found.problems}
-    left = {kind for kind, done in DONE.items() if done == "as before"}
+    left = {kind for kind, action in ACTIONS.items() if action == "unchanged"}
     assert kinds <= left, kinds - left
 
 
-def test_no_good_box_is_lost(mended: Mended) -> None:
-    folder, _, path = mended
+def test_no_good_box_is_lost(repaired: Repaired) -> None:
+    folder, _, path = repaired
     before, after = indexes(folder.yaml, folder.label_type, drop_unknown=True), indexes(path, folder.label_type)
     for name, sample in OF_TYPE[folder.label_type].items():
         assert (name, boxes_of(sample, before)) == (name, sample.boxes)
@@ -74,8 +74,8 @@ def test_no_good_box_is_lost(mended: Mended) -> None:
             assert not len(boxes) or np.isclose(boxes, GOOD_BOX, atol=1e-4).all(1).any(), name
 
 
-def test_every_image_of_the_copy_can_be_decoded_and_has_labels(mended: Mended) -> None:
-    folder, _, path = mended
+def test_every_image_of_the_copy_can_be_decoded_and_has_labels(repaired: Repaired) -> None:
+    folder, _, path = repaired
     for index in indexes(path, folder.label_type).values():
         assert "no labels, taken as without objects" not in index.report.items
         assert not index.as_stored.any()
@@ -86,31 +86,31 @@ def test_every_image_of_the_copy_can_be_decoded_and_has_labels(mended: Mended) -
 def test_the_original_stays_as_it_is(tmp_path: Path) -> None:
     folder = broken_folder(tmp_path / "broken", VOC)
     check, before = folder.check(), snapshot(folder.root)
-    mend_data(load_data_config(folder.yaml), check, tmp_path / "copy")
+    repair_data(load_data_config(folder.yaml), check, tmp_path / "copy")
     assert snapshot(folder.root) == before
     assert len(before) > 180
 
 
 def test_every_kind_of_problem_has_its_answer() -> None:
-    assert DONE.keys() == KINDS.keys() - {BAD_SPLIT, "images that another split has too (leakage)"}
+    assert ACTIONS.keys() == KINDS.keys() - {BAD_SPLIT, "duplicate images across splits (leakage)"}
 
 
-def test_it_says_what_was_done(mended: Mended, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
-    folder, check, _ = mended
+def test_it_says_what_was_done(repaired: Repaired, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    folder, check, _ = repaired
     caplog.set_level(logging.INFO)
-    mend_data(load_data_config(folder.yaml), check, tmp_path / "again")
+    repair_data(load_data_config(folder.yaml), check, tmp_path / "again")
     lines = caplog.messages
-    for kind, count in Counter(problem.kind for problem in check.problems if problem.kind in DONE).items():
-        if kind not in (COPY, "images that EXIF turns") and not kind.startswith("label files with "):
-            assert f"  {DONE[kind]}: {count} {kind}" in lines
+    for kind, count in Counter(problem.kind for problem in check.problems if problem.kind in ACTIONS).items():
+        if kind not in (DUPLICATE_IMAGE, "images that EXIF turns") and not kind.startswith("label files with "):
+            assert f"  {ACTIONS[kind]}: {count} {kind}" in lines
     assert "  left out: 1 images of train that valid or test has too, byte for byte" in lines
     copies = {VOC: 1, YOLO: 2, COCO: 1}[folder.label_type]
-    assert f"  left out: {copies} images that are there twice" in lines
-    of_boxes = [line for line in lines if line.endswith(" label files' boxes of classes that CLASSES lacks")]
+    assert f"  left out: {copies} duplicate images" in lines
+    of_boxes = [line for line in lines if line.endswith(" label files' boxes of classes missing from CLASSES")]
     files = sum(problem.kind.startswith("label files with ") for problem in check.problems)
-    assert of_boxes == [f"  left out: {files} label files' boxes of classes that CLASSES lacks"]
+    assert of_boxes == [f"  left out: {files} label files' boxes of classes missing from CLASSES"]
     turned = {VOC: 6, YOLO: 0, COCO: 6}[folder.label_type]
-    assert (f"  mended: {turned} EXIF orientations that the boxes do not follow" in lines) == bool(turned)
+    assert (f"  repaired: {turned} EXIF orientations that the boxes do not follow" in lines) == bool(turned)
     assert any(line.startswith("  valid: ") and line.endswith(" boxes") for line in lines)
     assert any(line.startswith("Left out with all their boxes: ") for line in lines)
 
@@ -131,7 +131,7 @@ def test_train_gives_way_to_valid_and_test(tmp_path: Path, caplog: pytest.LogCap
     names = {split: list(index.files.names) for split, index in found.items()}
     assert names == {"train": ["c.jpg"], "valid": ["a.jpg"], "test": ["a.jpg", "b.jpg"]}
     assert "  left out: 2 images of train that valid or test has too, byte for byte" in caplog.messages
-    assert "  as before: 1 images that valid and test both have" in caplog.messages
+    assert "  unchanged: 1 images that valid and test both have" in caplog.messages
 
 
 def test_of_copies_that_with_the_most_boxes_stays(tmp_path: Path) -> None:
@@ -213,9 +213,9 @@ def test_as_a_script(tmp_path: Path, run) -> None:
         folder.pair(split, ("reed", 50, 50, 60, 60), split=split)
     done = run("datasets.py", "check", "--data", folder.yaml, "--fix", "fixed")
     assert done.returncode == 0, done.stderr
-    assert "In the mended copy:\n  train: 1 of 1 images, 1 of 2 boxes\n" in done.stdout
-    assert "Left out with all their boxes: 'reed' (2 boxes); if CLASSES is what is wrong, correct it" in done.stdout
-    assert "The mended data set is fixed: --data fixed/data_config.yaml --label-type pascal_voc" in done.stdout
+    assert "Repaired copy:\n  train: 1 of 1 images, 1 of 2 boxes\n" in done.stdout
+    assert "Left out with all their boxes: 'reed' (2 boxes); if CLASSES is wrong, correct it" in done.stdout
+    assert "The repaired data set is fixed: --data fixed/data_config.yaml --label-type pascal_voc" in done.stdout
     assert run("datasets.py", "check", "--data", "fixed/data_config.yaml").returncode == 0
     again = run("datasets.py", "check", "--data", folder.yaml, "--fix", "fixed")
     assert (again.returncode, "fixed is not empty" in again.stderr) == (2, True)

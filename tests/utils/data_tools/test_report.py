@@ -14,17 +14,17 @@ import cv2
 import numpy as np
 import pytest
 
-from models.building.builder import ANCHOR_SIZES, ASPECT_RATIOS
+from models.building.backbone_spec import ANCHOR_SIZES, ASPECT_RATIOS
 from tests.conftest import HANG, full_among
 from tests.support.broken_samples import GOOD, SAMPLES, SIZE, Folder, voc
-from utils.data_tools.charts import Scale, heat_map, histogram, octaves, steps
+from utils.data_tools.charts import AxisScale, heat_map, histogram, integer_scale, octave_scale
 from utils.data_tools.check import KINDS, DataCheck, Problem
 from utils.data_tools.report import report_page, write_report
-from utils.data_tools.statistics import quantiles_of_classes, training_boxes, typical_images
+from utils.data_tools.statistics import class_quantiles, sample_images, training_boxes
 from utils.labels.anchors import Anchors
 from utils.loading.size_rule import SizeRule
 from utils.text import counted
-from utils.visualize.html import listed, percent, text
+from utils.visualize.html import html_list, html_text, percent
 
 RULE = SizeRule(192)
 SCRIPT, QUOTES = "<script>alert(1)</script>", "\"'><img src=x onerror=alert(2)>"
@@ -131,11 +131,13 @@ def test_numbers_are_those_of_the_check(broken: tuple[DataCheck, Page]) -> None:
     check, page = broken
     assert_inert(page)
     words = page.words
-    assert "A training would not start" in words
+    assert "Training would not start" in words
     for kind, count in Counter(problem.kind for problem in check.problems).items():
         assert re.search(rf" {count} {re.escape(kind)}", words), kind
     effects = Counter(problem.effect for problem in check.problems)
-    numbers = re.search(r"(\d+) ✕ stops.*?(\d+) \u2212 dropped.*?(\d+) ✓ mended.*?(\d+) ○ noted", words).groups()
+    numbers = re.search(
+        r"(\d+) ✕ stops training.*?(\d+) \u2212 dropped.*?(\d+) ✓ repaired.*?(\d+) ○ kept as is", words
+    ).groups()
     assert list(map(int, numbers)) == [effects[effect] for effect in dict.fromkeys(KINDS.values())]
     for name, summary in check.splits.items():
         assert re.search(rf"{name} {summary.images} {summary.boxes} {summary.without_objects}", words)
@@ -150,12 +152,14 @@ def test_numbers_are_those_of_the_check(broken: tuple[DataCheck, Page]) -> None:
 def test_problems_have_pictures(broken: tuple[DataCheck, Page]) -> None:
     """A mark on every box that is meant and finite, both images of a copy, none of what cannot be decoded."""
     check, page = broken
-    boxes = [p for p in check.problems if p.what.startswith("box ") and p.kind != "boxes that are no numbers"]
-    assert page.count("rect", "meant") == len(boxes) + 2  # and of the two boxes of an unknown class
-    kinds = ("images that cannot be read", "labels without image", "image files of a format that is not read")
-    kinds += ("label files of an image that has another",)
-    alone = [p for p in check.problems if p.kind in kinds or Path(p.place).name == "i.xml"]
-    copies = [p for p in check.problems if p.what.startswith("the same as")]
+    boxes = [
+        p for p in check.problems if p.detail.startswith("box ") and p.kind != "boxes with NaN or infinite coordinates"
+    ]
+    assert page.count("rect", "highlighted") == len(boxes) + 2  # and of the two boxes of an unknown class
+    kinds = ("unreadable images", "labels without an image", "image files of an unsupported format")
+    kinds += ("second label files of an image",)
+    alone = [p for p in check.problems if p.kind in kinds or Path(p.path).name == "i.xml"]
+    copies = [p for p in check.problems if p.detail.startswith("the same as")]
     assert page.count("svg", "thumb") == len(check.problems) - len(alone) + len(copies)
 
 
@@ -190,16 +194,16 @@ def test_every_split_is_shown(folder: Folder, boxes: bool) -> None:
 def test_a_data_set_of_nothing(folder: Folder) -> None:
     page = Page(report_page(folder.check(), RULE))
     assert_inert(page)
-    assert "A training would not start 2 problems stop it" in page.words
-    assert "There are no images that can be read." in page.words
+    assert "Training would not start 2 problems prevent it" in page.words
+    assert "No readable images." in page.words
 
 
 def test_a_sound_data_set(folder: Folder) -> None:
     for split in ("train", "valid"):
         folder.pair(split, ("green", 50, 50, 90, 80), split=split)
     page = Page(report_page(folder.check(), RULE))
-    assert "A training would start" in page.words
-    assert "Nothing is wrong with it." in page.words
+    assert "Training would start" in page.words
+    assert "No problems." in page.words
 
 
 def test_sizes_are_those_of_the_network(folder: Folder) -> None:
@@ -230,7 +234,7 @@ def test_a_hundred_thousand_problems_fit_on_a_page(folder: Folder, limit: int) -
     content = report_page(replace(check, problems=many), RULE, limit=limit)
     assert len(content.encode()) < 10e6
     page = Page(content)
-    assert "all of them are in the file that --json writes" in page.words
+    assert "--json writes all of them" in page.words
     assert page.count("article", "card") == len(kinds) * min(limit, 50)
 
 
@@ -251,16 +255,16 @@ def test_as_a_script(folder: Folder, run: Callable) -> None:
     assert "images resized to 320 px" in page.read_text()
 
 
-def test_typical_images_show_every_class_that_they_can() -> None:
+def test_sample_images_show_every_class_that_they_can() -> None:
     boxes = np.zeros((60, 4), np.float32)
     split = training_boxes_of(np.arange(60), np.append(np.ones(59, int), 7), boxes, images=100)
-    chosen = typical_images(split, 16)
+    chosen = sample_images(split, 16)
     assert chosen == sorted(set(chosen))
     assert len(chosen) == 16
     assert 59 in chosen
     assert max(chosen) == 99
-    assert typical_images(split, 0) == []
-    assert typical_images(training_boxes_of(boxes[:0, 0].astype(int), boxes[:0, 0].astype(int), boxes[:0], 3), 16) == [
+    assert sample_images(split, 0) == []
+    assert sample_images(training_boxes_of(boxes[:0, 0].astype(int), boxes[:0, 0].astype(int), boxes[:0], 3), 16) == [
         0, 1, 2,
     ]  # fmt: skip
 
@@ -272,20 +276,20 @@ def training_boxes_of(images_of_boxes: np.ndarray, labels: np.ndarray, boxes: np
     return SplitBoxes(boxes, labels, images_of_boxes, 0, sizes, sizes)
 
 
-def test_quantiles_of_classes() -> None:
+def test_class_quantiles() -> None:
     values, labels = np.array([5.0, 1, 3, 9]), np.array([1, 1, 1, 3])
-    found = quantiles_of_classes(values, labels, 4, (0, 0.5, 1))
+    found = class_quantiles(values, labels, 4, (0, 0.5, 1))
     np.testing.assert_array_equal(found, [[np.nan] * 3, [1, 3, 5], [np.nan] * 3, [9, 9, 9]])
 
 
 def test_axes() -> None:
-    assert octaves(np.array([3.0, 700]), (32, 64)).ticks() == [2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
-    assert Scale(0, 97, 0, 1).ticks(5) == [0, 20, 40, 60, 80]
-    x, edges = steps(100)
+    assert octave_scale(np.array([3.0, 700]), (32, 64)).ticks() == [2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
+    assert AxisScale(0, 97, 0, 1).ticks(5) == [0, 20, 40, 60, 80]
+    x, edges = integer_scale(100)
     assert np.unique(np.diff(edges)).tolist() == [3]
     assert edges[0] == x.low == -0.5
     assert edges[-1] == x.high > 100
-    drawn = histogram({"train": np.array([1.0, 1, 2]), "test": np.zeros(0)}, x, about="a", label="b", edges=edges)
+    drawn = histogram({"train": np.array([1.0, 1, 2]), "test": np.zeros(0)}, x, description="a", label="b", edges=edges)
     assert "0 to 2: train 3 (100%)" in drawn
     assert "test" not in drawn
     assert heat_map(np.array([[0.5, 0.5], [1.2, -1]]), "a").count("<title>1 box</title>") == 1
@@ -294,16 +298,16 @@ def test_axes() -> None:
 @pytest.mark.parametrize(
     ("made", "expected"),
     [
-        (text("a" * 300, 30), "a" * 10 + " … " + "a" * 20),
-        (text("\x00\ud800\u202e"), "\ufffd" * 3),
-        (text("<'&\">"), "&lt;&#x27;&amp;&quot;&gt;"),
+        (html_text("a" * 300, 30), "a" * 10 + " … " + "a" * 20),
+        (html_text("\x00\ud800\u202e"), "\ufffd" * 3),
+        (html_text("<'&\">"), "&lt;&#x27;&amp;&quot;&gt;"),
         (counted(1, "box", "boxes"), "1 box"),
         (counted(2000, "image"), "2,000 images"),
         (percent(0, 0), "0%"),
         (percent(1, 10**5), "&lt;0.1%"),
         (percent(10**5 - 1, 10**5), "&gt;99.9%"),
         (percent(1, 30), "3.3%"),
-        (listed(["<", "b", "c"], 2), "<b>&lt;</b>, <b>b</b> and 1 more"),
+        (html_list(["<", "b", "c"], 2), "<b>&lt;</b>, <b>b</b> and 1 more"),
     ],
 )
 def test_words(made: str, expected: str) -> None:

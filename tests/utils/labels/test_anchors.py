@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import box_iou
 
-from models.building.builder import ANCHOR_SIZES, ASPECT_RATIOS
+from models.building.backbone_spec import ANCHOR_SIZES, ASPECT_RATIOS
 from models.create_fasterrcnn_model import create_model
 from tests.conftest import examples
 from utils.labels.anchors import AnchorGrid, Anchors, fit_grid, network_boxes

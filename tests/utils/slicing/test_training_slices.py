@@ -110,7 +110,7 @@ def test_every_window_with_an_object_is_there() -> None:
     assert sliced.windows.tolist() == [[0, 0, 300, 100], [0, 0, 100, 100], [200, 0, 300, 100]]
     assert sliced.boxes.tolist() == [[5, 5, 20, 20], [250, 50, 290, 90], [5, 5, 20, 20], [50, 50, 90, 90]]
     assert sliced.summary.endswith(
-        "1 whole images, 2 slices with objects, 0 of 1 without; 0 that show only small parts of objects are left out"
+        "1 whole images, 2 slices with objects, 0 of 1 without; 0 that show only small parts of objects skipped"
     )
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from utils.detect.detections import Detections
-from utils.visualize.drawing import class_color, draw_detections, draw_truth, grid
+from utils.visualize.drawing import class_color, draw_detections, draw_ground_truth, grid
 
 GRAY = np.full((100, 150, 3), 90, np.uint8)
 NAMES = ("__background__", "cat", "Straßenbahn")
@@ -50,18 +50,18 @@ def test_portrait_images_are_not_halved(shape: tuple) -> None:
         drawn = draw_detections(image, found(box), NAMES, show_labels=labels)
         assert drawn.shape == shape
         assert tuple(drawn[-1, 0]) == class_color(1)
-    assert draw_truth(image, np.array([box]), np.array([1]), NAMES).shape == shape
+    assert draw_ground_truth(image, np.array([box]), np.array([1]), NAMES).shape == shape
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\x00b", "\x1b[2J", "\udcff.jpg", "\ud800", "x" * 100_000, "", "猫"])
 def test_names_that_no_font_can_draw_are_no_fault(name: str) -> None:
     assert draw_detections(GRAY, found((20, 30, 60, 70)), ("__background__", name)).shape == GRAY.shape
-    draw_truth(GRAY, np.array([(20, 30, 60, 70)]), np.array([1]), ("__background__", name))
+    draw_ground_truth(GRAY, np.array([(20, 30, 60, 70)]), np.array([1]), ("__background__", name))
 
 
 def test_nothing_to_draw() -> None:
     np.testing.assert_array_equal(draw_detections(GRAY, found(), NAMES), GRAY)
-    np.testing.assert_array_equal(draw_truth(GRAY, np.empty((0, 4)), np.empty(0, int), NAMES), GRAY)
+    np.testing.assert_array_equal(draw_ground_truth(GRAY, np.empty((0, 4)), np.empty(0, int), NAMES), GRAY)
 
 
 def test_an_image_smaller_than_its_label() -> None:

@@ -226,6 +226,9 @@ class ScriptServer:
 
 @functools.cache
 def script_server() -> ScriptServer:
+    """Return the server of this worker; the test is skipped on Windows, which cannot fork."""
+    if not hasattr(os, "fork"):
+        pytest.skip("processes cannot be forked here")
     server = ScriptServer()
     atexit.register(server.close)
     return server
@@ -246,11 +249,12 @@ def run_script(
     matplotlib figures are blank unless `draw`.
     """
     command = [script, *map(str, arguments)]
-    if not OF_IMPORTS.isdisjoint(environment):
-        return subprocess.run(
-            [sys.executable, ROOT / script, *command[1:]], cwd=folder, capture_output=True, text=True, timeout=timeout,
-            env={**os.environ, **NO_NETWORK, **environment},
-        )  # fmt: skip
+    if not (hasattr(os, "fork") and OF_IMPORTS.isdisjoint(environment)):
+        with open(stdin or os.devnull, "rb") as file:
+            return subprocess.run(
+                [sys.executable, ROOT / script, *command[1:]], cwd=folder, capture_output=True, text=True,
+                timeout=timeout, stdin=file, env={**os.environ, **NO_NETWORK, **environment},
+            )  # fmt: skip
     with tempfile.TemporaryDirectory() as place:
         printed = Path(place) / "stdout", Path(place) / "stderr"
         code, _ = script_server().run(

@@ -105,6 +105,15 @@ def test_imports_go_down_the_order_of_the_folders(module: str) -> None:
     )
 
 
+def test_test_modules_share_code_in_support_only() -> None:
+    allowed = re.compile(r"tests\.(conftest|support(\.\w+)*)")
+    for path in (ROOT / "tests").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")  # with child scripts, which are strings
+        modules = re.findall(r"^\s*(?:from|import) (tests[\w.]*)", text, re.MULTILINE)
+        assert [name for name in modules if not allowed.fullmatch(name)] == [], path
+        assert "import *" not in text.replace('"import *"', ""), path
+
+
 def test_no_imports_go_in_a_circle() -> None:
     graph = {module: imports(path) & MODULES.keys() for module, path in MODULES.items()}
     finished: set[str] = set()
@@ -211,19 +220,6 @@ def test_the_docs_list_every_model() -> None:
 
 def test_changelog_has_this_version() -> None:
     assert f"## [{VERSION}]" in (ROOT / "CHANGELOG.md").read_text()
-
-
-def test_requirements_of_both_generations_differ_in_torch_and_onnxruntime_only() -> None:
-    def pins(name: str) -> dict[str, set[str]]:
-        lines = [line.split("#")[0].strip() for line in (ROOT / name).read_text().splitlines()]
-        found: dict[str, set[str]] = {}
-        for line in filter(None, lines):
-            found.setdefault(re.match(r"[A-Za-z0-9-]+", line)[0], set()).add(line)
-        return found
-
-    one, other = pins("requirements.txt"), pins("requirements_blackwell.txt")
-    assert one.keys() == other.keys()
-    assert {name for name in one if one[name] != other[name]} == {"torch", "torchvision", "onnxruntime-gpu"}
 
 
 def test_the_repository_holds_no_large_or_private_files() -> None:

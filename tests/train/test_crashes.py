@@ -2,7 +2,6 @@
 
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from tests.conftest import HANG, ROOT, DataSet, ScriptServer
 from tests.support.training_runs import FAST, assert_same_run, run_folder
 from torch_utils.checkpoint import load_checkpoint
 
+resource = pytest.importorskip("resource")
 SMALL = ("--head-width", "32", "--rois-per-image", "32", "--proposals", "50")
 
 

@@ -28,7 +28,7 @@ from torch_utils.evaluation.evaluation_files import REPORT, ground_truth_file, w
 from torch_utils.evaluation.result import Evaluation
 from torch_utils.evaluation.tta import TTADetector
 from torch_utils.evaluation.voc_eval import voc_metrics
-from torch_utils.predict import load_detector, size_rule_in_use
+from torch_utils.predict import load_detector, resolve_size_rule
 from torch_utils.training.precision import Precision, pick_precision
 from utils.cli.train_options import TrainOptions
 from utils.data_tools.demo import make_demo
@@ -40,7 +40,7 @@ from utils.loading.samplers import EvalBatchSampler
 from utils.loading.size_rule import Canvas, SizeRule
 from utils.logs import setup_logging
 from utils.run_folder import EVALUATION, given_folder, numbered_folder
-from utils.slicing.sliced_detector import sliced
+from utils.slicing.sliced_detector import slice_detector
 from utils.visualize.pictures import write_prediction_pictures
 
 log = logging.getLogger("eval")
@@ -108,7 +108,7 @@ def _network_evaluator(options: EvalOptions, processes: Processes) -> _Evaluator
     checkpoint = load_checkpoint(Path(options.weights)) if options.weights else None
     trained_with = TrainOptions(batch=_BATCH).over(checkpoint.get("options", {}) if checkpoint else {})
     detector = open_detector(checkpoint, options.model, default=_MODEL)
-    size_rule = size_rule_in_use(detector, options.weights, imgsz=options.imgsz, square=options.square_training)
+    size_rule = resolve_size_rule(detector, options.weights, imgsz=options.imgsz, square=options.square_training)
 
     def run(index: LabelIndex, batch_size: int, new_labels: np.ndarray | None) -> Evaluation:
         batches = EvalBatchSampler(index, size_rule, batch_size, rank=processes.rank, world_size=processes.world_size)
@@ -142,12 +142,12 @@ def _detector_evaluator(options: EvalOptions, processes: Processes) -> _Evaluato
     checkpoint = load_checkpoint(Path(options.weights)) if options.weights and not is_onnx(options.weights) else {}
     trained_with = TrainOptions(batch=_BATCH).over(checkpoint.get("options", {}))
     info = detector.info
-    log.info("%s runs on %s", info.source, info.place)
+    log.info("%s runs on %s", info.source, info.runs_on)
 
     def run(index: LabelIndex, batch_size: int, new_labels: np.ndarray | None) -> Evaluation:
         used = detector
         if options.slice:  # batches are made of the slices of one image
-            used, batch_size = sliced(detector, options, batch=batch_size), 1
+            used, batch_size = slice_detector(detector, options, batch=batch_size), 1
         return evaluate_detector(used, index, batch_size=batch_size, workers=options.workers, new_labels=new_labels)
 
     return _Evaluator(info.name, info.class_names, info.size_rule, trained_with, run)

@@ -1,4 +1,4 @@
-"""Write a detector as an ONNX file, and prove on images that it finds what the PyTorch model finds.
+"""Export a detector to an ONNX file and verify on images that its detections equal those of PyTorch.
 
 python export.py --weights outputs/training/smoke_training/best_model.pth --out smoke.onnx
 """
@@ -7,7 +7,7 @@ from utils.cli.options import ExportOptions
 from utils.cli.script import parse_command_line, run_main
 
 if __name__ == "__main__":  # before the heavy imports: --help and mistyped flags answer at once
-    OPTIONS = parse_command_line(ExportOptions, "Write a detector as an ONNX file.")
+    OPTIONS = parse_command_line(ExportOptions, "Export a detector to an ONNX file.")
 
 import logging
 import os
@@ -22,11 +22,20 @@ from models.create_fasterrcnn_model import OpenedDetector, open_detector
 from models.rcnn.errors import ModelError
 from torch_utils.checkpoint import load_checkpoint
 from torch_utils.distributed import pick_device
-from torch_utils.onnx_export import EXACT, HALF, PADDED_ALONE, compare, content_of, operators, seconds, to_onnx
-from utils.detect.onnx_detector import OnnxDetector
+from torch_utils.onnx_export import (
+    EXACT,
+    HALF,
+    PADDED_UNMATCHED,
+    compare_detections,
+    count_operators,
+    serialize_onnx,
+    time_per_image,
+    to_onnx,
+)
+from utils.detect.onnx_detector import CUDA_REMEDY, OnnxDetector
 from utils.detect.onnx_file import SUFFIX, OnnxMetadata, is_onnx
 from utils.detect.torch_detector import TorchDetector
-from utils.errors import DataError, UserError
+from utils.errors import DataError, UserError, requires_package
 from utils.files import write_atomically
 from utils.images.image_files import list_images, read_image
 from utils.labels.data_config import load_data_config
@@ -36,15 +45,17 @@ from utils.version import VERSION
 
 log = logging.getLogger("export")
 
-_FOLDER = Path("weights")  # of a bare --out
+_FOLDER = Path("weights")  # default folder of --out
 _EXAMPLE = Path(__file__).parent / "example_test_data" / "image_1.jpg"
-_IMAGES = 4  # of the data set, to check on
+_NUM_IMAGES = 4  # images of the data set used for verification
 
 
 def main(options: ExportOptions) -> None:
-    """Export, check, and only then put the file in its place."""
+    """Export, verify, and only then write the file."""
     setup_logging()
-    path = _file(options.out)
+    path = _output_path(options.out)
+    with requires_package("onnxruntime", "the verification of the exported file", remedy=CUDA_REMEDY):
+        import onnxruntime  # noqa: F401 - before the export, which takes minutes
     device = pick_device(options.device)
     checkpoint = load_checkpoint(Path(options.weights)) if options.weights else None
     opened = open_detector(checkpoint, options.model)
@@ -63,21 +74,21 @@ def main(options: ExportOptions) -> None:
     proto = to_onnx(opened.model, size, batch=options.batch, half=options.half, simplify=options.simplify)
     metadata = OnnxMetadata(
         opened.name, tuple(config.classes if config else names), rule, options.batch, options.half,
-        opened.best_threshold, VERSION, _renamed(opened, config.classes if config else names),
+        opened.best_threshold, VERSION, _class_thresholds(opened, config.classes if config else names),
     )  # fmt: skip
-    content = content_of(proto, metadata)
-    _check(path, content, opened, images, device, half=options.half, must=options.device is not None)
+    content = serialize_onnx(proto, metadata)
+    _verify(path, content, opened, images, device, half=options.half, require_device=options.device is not None)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda file: file.write(content))
-    nodes = operators(proto)
+    nodes = count_operators(proto)
     log.info(
-        "%s: %.1f MB, %d nodes of %d kinds; use it as --weights of inference.py, inference_video.py and eval.py",
+        "%s: %.1f MB, %d nodes of %d kinds; pass it as --weights to inference.py, inference_video.py and eval.py",
         path, len(content) / 1e6, nodes.total(), len(nodes),
     )  # fmt: skip
 
 
-def _file(out: str) -> Path:
-    """Where --out leads, before minutes are spent on it."""
+def _output_path(out: str) -> Path:
+    """Validate --out before the export, which takes minutes."""
     path = Path(out)
     if not is_onnx(path):
         raise UserError(f"--out {out}: expected a file name that ends in {SUFFIX}")
@@ -89,11 +100,11 @@ def _file(out: str) -> Path:
 
 
 def _input_size(options: ExportOptions, opened: OpenedDetector) -> SizeRule | Canvas:
-    """The one size of the graph's input, or with --dynamic the rule of the training."""
+    """Return the fixed input size of the graph, or with --dynamic the size rule of training."""
     rule = SizeRule(**opened.size_rule)
     if options.dynamic:
         if {"width", "height"} & options.given:
-            raise UserError("--dynamic takes images of any size: drop it, or --width and --height")
+            raise UserError("--dynamic accepts images of any size: drop it, or drop --width and --height")
         return rule
     height = options.height or options.width or rule.size
     width = options.width or options.height or rule.size
@@ -102,64 +113,64 @@ def _input_size(options: ExportOptions, opened: OpenedDetector) -> SizeRule | Ca
             raise UserError(f"--width {width} --height {height}: expected multiples of {STRIDE}")
         height = width = -(-rule.size // STRIDE) * STRIDE
     if not opened.size_is_known and not {"width", "height"} & options.given:
-        log.warning("%s does not say its training size, which --width and --height would", options.weights)
+        log.warning("%s does not store its training size: set it with --width and --height", options.weights)
     return Canvas(height, width, square=rule.square and height == width)
 
 
-def _renamed(opened: OpenedDetector, names: Sequence[str]) -> Mapping[str, float | None] | None:
-    """The thresholds of the classes under these names of them."""
+def _class_thresholds(opened: OpenedDetector, names: Sequence[str]) -> Mapping[str, float | None] | None:
+    """Return the checkpoint's class thresholds under new class names."""
     if opened.class_thresholds is None:
         return None
-    new = dict(zip(opened.class_names, names, strict=True))
-    return {new[name]: value for name, value in opened.class_thresholds.items() if name in new}
+    renamed = dict(zip(opened.class_names, names, strict=True))
+    return {renamed[name]: value for name, value in opened.class_thresholds.items() if name in renamed}
 
 
 def _folders(checkpoint: Any) -> list[Path]:
-    """Where the checkpoint's data set has its images, if it says so."""
+    """Return the image folders of the checkpoint's data set, if stored."""
     data = checkpoint["data"] if checkpoint else {}
     keys = ("VALID_DIR_IMAGES", "TEST_DIR_IMAGES", "TRAIN_DIR_IMAGES")
     return [Path(data[key]) for key in keys if isinstance(data.get(key), str)]
 
 
-def _images(wish: Sequence[str] | None, folders: Sequence[Path]) -> Iterator[np.ndarray]:
-    """--check, or the example and the first images of the first of the folders that is there."""
-    if wish is not None:
-        yield from (read_image(Path(name)) for name in wish)
+def _images(requested: Sequence[str] | None, folders: Sequence[Path]) -> Iterator[np.ndarray]:
+    """Read the images of --check; by default the example image and the first images of the first existing folder."""
+    if requested is not None:
+        yield from (read_image(Path(name)) for name in requested)
         return
     yield read_image(_EXAMPLE)
-    here = next((folder for folder in folders if os.path.isdir(folder)), None)  # which takes any text, Path.is_dir not
-    for path in list_images(here)[:_IMAGES] if here else ():
+    existing = next((folder for folder in folders if os.path.isdir(folder)), None)  # Path.is_dir may raise on any text
+    for path in list_images(existing)[:_NUM_IMAGES] if existing else ():
         try:
             yield read_image(path)
         except DataError as error:  # noqa: PERF203 - a handful
-            log.warning("Not checked on: %s", error)
+            log.warning("Skipped in verification: %s", error)
 
 
-def _check(
+def _verify(
     path: Path, content: bytes, opened: OpenedDetector, images: Sequence[np.ndarray], device: Any,
-    *, half: bool, must: bool,
+    *, half: bool, require_device: bool,
 ) -> None:  # fmt: skip
-    """UserError unless onnxruntime finds in the images what PyTorch finds."""
-    other = OnnxDetector(path, device, content=content, must=must)
+    """Raise a UserError unless onnxruntime and PyTorch agree on the images."""
+    other = OnnxDetector(path, device, content=content, require_device=require_device)
     one = TorchDetector(opened.model, other.info, device)
     exact = HALF if half else EXACT
-    for tolerance, padded, words in (
+    for tolerance, padded, condition in (
         (exact, False, "images that fill the input"),
-        (replace(exact, alone=PADDED_ALONE), True, "the same with padding"),
+        (replace(exact, unmatched=PADDED_UNMATCHED), True, "padded images"),
     ):
-        found = compare(one, other, images, tolerance, padded=padded)
-        if not found.within(tolerance):
+        difference = compare_detections(one, other, images, tolerance, padded=padded)
+        if not difference.within(tolerance):
             raise UserError(
-                f"{path} was not written: it does not find what PyTorch finds; {words}: {found}; allowed are "
+                f"{path} was not written: its detections differ from PyTorch's; {condition}: {difference}; allowed are "
                 f"{tolerance.box:g} px and {tolerance.score:g}{': export without --half' if half else ''}"
             )
-        log.info("Checked against PyTorch, %s: %s", words, found)
-    if not found.boxes:
-        log.warning("Nothing was found in the images, so little was checked: name better ones with --check")
-    torch_seconds, onnx_seconds = seconds(one, other, images[0])
+        log.info("Verified against PyTorch, %s: %s", condition, difference)
+    if not difference.boxes:
+        log.warning("No detections in the images, so little was verified: give images with objects by --check")
+    torch_seconds, onnx_seconds = time_per_image(one, other, images[0])
     log.info(
-        "An image takes %.3f s on %s, %.2f of PyTorch's %.3f s",
-        onnx_seconds, other.info.place, onnx_seconds / torch_seconds, torch_seconds,
+        "%.3f s an image on %s, %.2f of PyTorch's %.3f s",
+        onnx_seconds, other.info.runs_on, onnx_seconds / torch_seconds, torch_seconds,
     )  # fmt: skip
 
 

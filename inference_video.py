@@ -10,16 +10,16 @@ if __name__ == "__main__":  # before the heavy imports: --help and mistyped flag
     OPTIONS = parse_command_line(VideoOptions, "Detect objects in a video.")
 
 from models.rcnn.errors import ModelError
-from torch_utils.predict import detector_of
+from torch_utils.predict import detector_from_options
 from utils.logs import setup_logging
-from utils.video.video_inference import use_on_video, video_of
+from utils.video.video_inference import open_video_input, run_on_video
 
 
 def main(options: VideoOptions) -> None:
-    """Write the video with what the detector finds in each frame."""
+    """Detect objects in each frame and write the annotated video."""
     setup_logging()
-    video = video_of(options)
-    use_on_video(detector_of(options), video, options)
+    video = open_video_input(options)
+    run_on_video(detector_from_options(options), video, options)
 
 
 if __name__ == "__main__":

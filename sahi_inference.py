@@ -10,16 +10,16 @@ if __name__ == "__main__":  # before the heavy imports: --help and mistyped flag
     OPTIONS = parse_command_line(SahiOptions, "Detect small objects in large images, slice by slice.")
 
 from models.rcnn.errors import ModelError
-from torch_utils.predict import detector_of
-from utils.inference.image_inference import images_of, use_on_images
+from torch_utils.predict import detector_from_options
+from utils.inference.image_inference import open_images, run_on_images
 from utils.logs import setup_logging
 
 
 def main(options: SahiOptions) -> None:
-    """Draw, and on request tabulate, label and cut out, what the detector finds in the slices of each image."""
+    """Detect objects in slices of each image; write annotated pictures and the requested tables, labels and crops."""
     setup_logging()
-    images = images_of(options)
-    use_on_images(detector_of(options), images, options, slices=options)
+    images = open_images(options)
+    run_on_images(detector_from_options(options), images, options, slices=options)
 
 
 if __name__ == "__main__":

@@ -186,10 +186,7 @@ def _open_data(options: TrainOptions, checkpoint: Mapping[str, Any] | None, proc
         )  # fmt: skip
     valid_index = open_split("valid")
     size_rule = SizeRule(options.imgsz, square=options.square_training)
-    policy = policy_of(
-        options.aug, flip=options.flip, mosaic=options.mosaic, multi_scale=options.multi_scale,
-        use_train_aug=options.use_train_aug, config=_augmentation_config(options, checkpoint),
-    )  # fmt: skip
+    policy = _policy(options, _augmentation_config(options, checkpoint))
     train_set = DetectionDataset(train_index, size_rule, policy=policy, seed=options.seed)
     train_set.check_policy()
     return _Data(config, train_set, DetectionDataset(valid_index, size_rule))
@@ -207,6 +204,13 @@ def _data_config(options: TrainOptions, checkpoint: Mapping[str, Any] | None, pr
     if config.generate is not None:
         broadcast_from_main(processes, lambda: make_demo(config))
     return config
+
+
+def _policy(options: TrainOptions, config: AugmentationConfig | None = None) -> AugmentationPolicy:
+    return policy_of(
+        options.aug, flip=options.flip, mosaic=options.mosaic, multi_scale=options.multi_scale,
+        use_train_aug=options.use_train_aug, config=config,
+    )  # fmt: skip
 
 
 def _augmentation_config(options: TrainOptions, checkpoint: Mapping[str, Any] | None) -> AugmentationConfig | None:

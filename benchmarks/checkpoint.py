@@ -1,4 +1,4 @@
-"""How long a checkpoint keeps a training waiting, written from a thread and in place.
+"""Measure how long a checkpoint blocks training, written in a thread and in place.
 
 python -m benchmarks.checkpoint --model fasterrcnn_resnet50_fpn
 """
@@ -53,7 +53,7 @@ def main(options: argparse.Namespace) -> None:
     versions = f"{torch.get_num_threads()} thread(s), torch {torch.__version__}"
     print(f"{options.model}: {size:.0f} MiB in three files; {versions}")
     print(f"the first call waits {1e3 * blocked[0]:.0f} ms, the later ones {1e3 * median(blocked[1:]):.0f} ms (median)")
-    print(f"an update may follow after further {1e3 * copied[0]:.0f} ms, later {1e3 * median(copied[1:]):.0f} ms")
+    print(f"an update may follow after another {1e3 * copied[0]:.0f} ms, later {1e3 * median(copied[1:]):.0f} ms")
     print(f"writing in place: {1e3 * median(in_place):.0f} ms")
     slower = median(steps) / median(alone)
     print(f"a step of Python and tensors takes {slower:.2f} times as long while the thread writes ({len(steps)} steps)")
@@ -61,7 +61,7 @@ def main(options: argparse.Namespace) -> None:
 
 
 def step() -> None:
-    """Some milliseconds of what a training step does on the host."""
+    """Run some milliseconds of Python and tensor work, like the host's part of a training step."""
     values = torch.ones(64, 64)
     for _ in range(200):
         values = torch.sin(values) + 1
@@ -69,7 +69,7 @@ def step() -> None:
 
 
 def seconds(function) -> float:
-    """Of one call."""
+    """Wall-clock time of one call."""
     started = time.perf_counter()
     function()
     return time.perf_counter() - started
@@ -79,5 +79,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="fasterrcnn_resnet50_fpn")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--folder", help="where to write; without it the system's folder for temporary files")
+    parser.add_argument("--folder", help="folder to write to; default: the system's temporary folder")
     main(parser.parse_args())

@@ -1,4 +1,4 @@
-"""Images per second of one core through the data path, ours against the predecessor's, in turns.
+"""Measure the data path on one core, ours against the predecessor's, in turns.
 
 OMP_NUM_THREADS=1 taskset -c 0 python -m benchmarks.data --data bccd.yaml
 """
@@ -33,18 +33,18 @@ from utils.loading.samplers import BATCHES_BACK, TrainBatchSampler, cache_slots
 from utils.loading.size_rule import SizeRule
 from utils.machine import keep_freed_memory
 
-WAYS = {  # name -> our policy, the predecessor's arguments
+WAYS = {  # name -> our policy, arguments of the predecessor's data set
     "plain": (AugmentationPolicy(flip=0.5), {}),
     "--use-train-aug": (AugmentationPolicy(flip=0.5, photometric=True), {"photometric": True}),
     "--mosaic 1": (AugmentationPolicy(flip=0.5, mosaic=1.0), {"mosaic": True}),
 }
 BATCH = 8
-_REPEATED = 5  # times that a part of the way is measured
-_START = BATCHES_BACK * 3 * BATCH  # samples until a mosaic's images are those that were shown
+_REPEATS = 5  # of the measurement of a single stage
+_START = BATCHES_BACK * 3 * BATCH  # samples until a mosaic uses images loaded before
 
 
-class Samples(Protocol):
-    """What has samples by key."""
+class KeyedSamples(Protocol):
+    """Samples by key."""
 
     def __len__(self) -> int: ...
 
@@ -52,20 +52,20 @@ class Samples(Protocol):
 
 
 class Runner:
-    """A process that loads samples, as a worker of a loader does; the memory of one way is so none of another's."""
+    """A process that loads samples like a loader's worker; separate processes keep memory use apart."""
 
-    def __init__(self, samples: Samples, *, is_ours: bool) -> None:
+    def __init__(self, samples: KeyedSamples, *, is_ours: bool) -> None:
         self._pipe, theirs = multiprocessing.get_context("fork").Pipe()
         arguments = (samples, is_ours, theirs)
         multiprocessing.get_context("fork").Process(target=_serve, args=arguments, daemon=True).start()
 
     def milliseconds(self, keys: Sequence[Any]) -> float:
-        """Per sample."""
+        """Milliseconds per sample."""
         self._pipe.send(keys)
         return self._pipe.recv()
 
 
-def _serve(samples: Samples, is_ours: bool, pipe: Connection) -> None:
+def _serve(samples: KeyedSamples, is_ours: bool, pipe: Connection) -> None:
     cv2.setNumThreads(0)
     if is_ours:
         keep_freed_memory()  # as our workers do
@@ -78,7 +78,7 @@ def _serve(samples: Samples, is_ours: bool, pipe: Connection) -> None:
 
 
 def main() -> None:
-    """Interleave the ways, print medians, and the medians of the rounds' ratios."""
+    """Measure all variants in turns; print medians, and the medians of the rounds' ratios."""
     parser = argparse.ArgumentParser(description="Images per second of one core, ours against the predecessor's way.")
     parser.add_argument("--data", required=True, help="a data set with Pascal VOC labels")
     parser.add_argument("--label-type", default="pascal_voc", choices=LABEL_TYPES)
@@ -91,12 +91,12 @@ def main() -> None:
     config = load_data_config(Path(options.data))
     index = open_index(config, "train", options.label_type)
     rule = SizeRule(options.imgsz, square=True)
-    # One epoch, as long as that of a data set too large to be kept: it shows the same images again and again.
+    # One epoch as long as that of a data set too large to be cached, with repeated images.
     length = _START + options.rounds * options.images
     repeat = np.full(len(index), 1 + length / len(index))
     for name, (policy, arguments) in WAYS.items():
         batches = TrainBatchSampler(len(index), BATCH, seed=0, num_mixed=policy.num_mixed, repeat=repeat)
-        picks = chain.from_iterable(batches)
+        sample_keys = chain.from_iterable(batches)
         ours, cached = (DetectionDataset(index, rule, policy=policy) for _ in range(2))
         if policy.num_mixed:
             ours.keep_recent(cache_slots(batches, workers=1))
@@ -104,17 +104,17 @@ def main() -> None:
         cached.keep_images(path)
         theirs = FloatDataset(config.splits["train"], config.classes, options.imgsz, **arguments)
         ways = (Runner(theirs, is_ours=False), Runner(ours, is_ours=True), Runner(cached, is_ours=True))
-        first = (range(len(index)), list(islice(picks, _START)), range(len(index)))
+        first = (range(len(index)), list(islice(sample_keys, _START)), range(len(index)))
         for way, keys in zip(ways, first, strict=True):
             way.milliseconds(keys)  # imports; fills the caches
         rounds = []
         for _ in range(options.rounds):
-            keys = list(islice(picks, options.images))
-            theirs_too = [pick.image for pick in keys]
-            rounds.append([way.milliseconds(k) for way, k in zip(ways, (theirs_too, keys, keys), strict=True)])
+            keys = list(islice(sample_keys, options.images))
+            image_numbers = [key.image for key in keys]
+            rounds.append([way.milliseconds(k) for way, k in zip(ways, (image_numbers, keys, keys), strict=True)])
         old, new, kept = np.array(rounds).T
         print(
-            f"{name}: predecessor's way {median(old):.2f}, ours {median(new):.2f} ms an image, {median(old / new):.1f} "
+            f"{name}: predecessor {median(old):.2f}, ours {median(new):.2f} ms an image, {median(old / new):.1f} "
             f"times as fast; with --cache ram {median(kept):.2f}, {median(old / kept):.1f} times",
             flush=True,
         )
@@ -123,24 +123,24 @@ def main() -> None:
     sample = dataset[0]
     print(f"bytes of a sample: {image.nbytes} and {sample.image.nbytes}, {image.nbytes / sample.image.nbytes:.1f} to 1")
     paths = [index.path(i) for i in range(min(len(index), 60))]
-    plain, own = milliseconds_in_turns((_by_opencv, read_image), paths * _REPEATED)
-    print(f"decoding alone: with OpenCV {plain:.2f}, ours, with all its checks, {own:.2f} ms an image")
+    opencv, ours_ms = milliseconds_in_turns((_by_opencv, read_image), paths * _REPEATS)
+    print(f"decoding alone: with OpenCV {opencv:.2f}, ours, with all its checks, {ours_ms:.2f} ms an image")
     images = [read_image(path) for path in paths]
-    plain, own = milliseconds_in_turns((_taller_by_opencv, _taller), images * _REPEATED)
-    print(f"resizing alone, to 4/3 of the height: with OpenCV {plain:.2f}, ours {own:.2f} ms an image")
+    opencv, ours_ms = milliseconds_in_turns((_taller_by_opencv, _taller), images * _REPEATS)
+    print(f"resizing alone, to 4/3 of the height: with OpenCV {opencv:.2f}, ours {ours_ms:.2f} ms an image")
     print(f"collate: {collate_milliseconds([sample] * BATCH):.3f} ms an image, in the worker")
-    own, torchs = main_process_milliseconds(dataset, _REPEATED)
-    print(f"main process, with a worker: {own:.3f} ms of CPU an image; with torch's DataLoader {torchs:.3f}")
+    ours_ms, torch_ms = main_process_milliseconds(dataset, _REPEATS)
+    print(f"main process, with a worker: {ours_ms:.3f} ms of CPU an image; with torch's DataLoader {torch_ms:.3f}")
 
 
-def milliseconds_in_turns(ways: Sequence[Callable[[Any], object]], things: Sequence[Any]) -> tuple[float, ...]:
-    """The median of each way, per thing."""
+def milliseconds_in_turns(functions: Sequence[Callable[[Any], object]], items: Sequence[Any]) -> tuple[float, ...]:
+    """Median time of each function per item, called in turns."""
     times = []
-    for thing in things:
+    for item in items:
         times.append([])
-        for way in ways:
+        for function in functions:
             started = time.perf_counter()
-            way(thing)
+            function(item)
             times[-1].append((time.perf_counter() - started) * 1e3)
     return tuple(median(column) for column in zip(*times, strict=True))
 
@@ -159,7 +159,7 @@ def _taller(image: np.ndarray) -> np.ndarray:
 
 
 def main_process_milliseconds(dataset: DetectionDataset, rounds: int) -> tuple[float, float]:
-    """CPU time per image in this process, of our loader and of torch's; the first epoch starts the workers."""
+    """CPU time per image in this process, with our loader and with torch's; the first epoch is not counted."""
     batches = TrainBatchSampler(len(dataset), BATCH, seed=0)
     ours = make_loader(dataset, batches, 1, torch.device("cpu"))
     theirs = DataLoader(dataset, batch_sampler=batches, num_workers=1, collate_fn=collate, persistent_workers=True)
@@ -176,7 +176,7 @@ def main_process_milliseconds(dataset: DetectionDataset, rounds: int) -> tuple[f
 
 
 def collate_milliseconds(samples: Sequence[Sample]) -> float:
-    """Per image, of a batch of these."""
+    """Milliseconds per image to collate a batch of these samples."""
     times = []
     for _ in range(20):
         started = time.perf_counter()

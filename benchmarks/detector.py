@@ -1,12 +1,12 @@
-"""torchvision's own detector and ours, around the same layers, in turns in one process: one Markdown table.
+"""Compare torchvision's detector with ours around the same layers, in turns in one process, as a Markdown table.
 
 python -m benchmarks.detector                                       a GPU if there is one: about nine minutes
 OMP_NUM_THREADS=1 taskset -c 0 python -m benchmarks.detector        on a CPU: two models, small images
 python -m benchmarks.detector --models fasterrcnn_nano --sizes 240x240 --batches 4 --work train
 
-Both see the same pixels, and start from uint8 in the host's memory. A training step ends with the optimizer's,
-detection with boxes in the host's memory; "graphs" is detection with our steps recorded as CUDA graphs. Weights are
-random, with a classifier that is unsure of most proposals.
+Both process the same pixels, starting from uint8 in host memory. A training step ends with the optimizer step,
+detection with boxes in host memory; "graphs" is detection with our steps recorded as CUDA graphs. Weights are random,
+with a classifier that is unsure of most proposals.
 """
 
 import argparse
@@ -22,8 +22,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.common.op_counter import OpCounter
-from benchmarks.common.table import DTYPES, Step, fill_in, heading, interleaved, print_rows, seconds_of
-from benchmarks.common.table import Cell as TableCell
+from benchmarks.common.table import DTYPES, Cell, Step, fill_in, heading, interleaved, print_rows, seconds_of
 from models.building.build_options import RANDOM
 from models.create_fasterrcnn_model import create_model
 from models.rcnn.cuda_graphs import GraphedDetector
@@ -55,13 +54,13 @@ HEADER = (
 )
 
 
-class Cell(TableCell):
-    """One row's two steps."""
+class DetectorCell(Cell):
+    """A row: a training step or a detection of stock and ours."""
 
     def steps(self, device: torch.device) -> dict[str, Step]:
-        """What stock and ours do, on models of their own."""
+        """Steps of stock and ours, each with its own model."""
         torch.manual_seed(0)
-        batch = batch_of(self.batch, *map(int, self.size.split("x")), pin=device.type == "cuda")
+        batch = noise_batch(self.batch, *map(int, self.size.split("x")), pin=device.type == "cuda")
         ours = unsure_model(self.model, CLASSES)
         ours = ours.to(device, memory_format=torch.channels_last).train(self.work == "train")
         autocast = torch.autocast(device.type, DTYPES[self.precision], enabled=self.precision != "fp32")
@@ -69,15 +68,15 @@ class Cell(TableCell):
         if self.work == "train":
             fused = True if device.type == "cuda" else None  # as train.py has it
             return {"stock": training(stock, batch, autocast), "ours": training(ours, batch, autocast, fused=fused)}
-        detect = GraphedDetector(ours) if self.work == "graphs" else lambda own: ours(own.to(device))
+        detect = GraphedDetector(ours) if self.work == "graphs" else lambda block: ours(block.to(device))
         return {
-            "stock": detection(lambda own: stock(own.to(device)), batch, autocast),
+            "stock": detection(lambda block: stock(block.to(device)), batch, autocast),
             "ours": detection(detect, batch, autocast),
         }
 
 
 def unsure_model(name: str, classes: int, **torchvision_options: Any) -> FasterRCNN:
-    """Random weights, with a classifier that is unsure of most proposals."""
+    """Build a model with random weights and a classifier that is unsure of most proposals."""
     model = create_model[name](classes, pretrained=False, options=RANDOM, **torchvision_options)
     with torch.no_grad():
         model.roi_heads.box_predictor.cls_score.bias[0] = 2.0
@@ -85,8 +84,8 @@ def unsure_model(name: str, classes: int, **torchvision_options: Any) -> FasterR
     return model
 
 
-def batch_of(count: int, height: int, width: int, *, pin: bool) -> Batch:
-    """Images of noise with boxes of any shape."""
+def noise_batch(count: int, height: int, width: int, *, pin: bool) -> Batch:
+    """Make a batch of noise images with random boxes."""
     low = torch.rand(count * OBJECTS, 2) * 0.7
     corners = torch.cat([low, low + 0.05 + torch.rand(count * OBJECTS, 2) * 0.25], 1)
     size = torch.tensor([height, width])
@@ -100,7 +99,7 @@ def batch_of(count: int, height: int, width: int, *, pin: bool) -> Batch:
 
 
 def training(model: nn.Module, batch: Batch, autocast: torch.autocast, *, fused: bool | None = None) -> Step:
-    """A whole step: copy, losses, gradients, weights; with torch's own choice of an optimizer, or its fused kind."""
+    """Training step: copy, losses, gradients, update; `fused` is the argument of torch's optimizer."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     device = parameters[0].device
     optimizer = torch.optim.SGD(parameters, lr=1e-6, momentum=0.9, fused=fused)
@@ -116,29 +115,29 @@ def training(model: nn.Module, batch: Batch, autocast: torch.autocast, *, fused:
 
 
 def detection(detect: Callable[[Batch], list[dict[str, torch.Tensor]]], batch: Batch, autocast: torch.autocast) -> Step:
-    """From pixels to boxes in the host's memory."""
+    """Detection step, from pixels to boxes in host memory."""
 
     @torch.inference_mode()
     def step() -> list[dict[str, torch.Tensor]]:
         with autocast:
-            found = detect(batch)
-        return [{key: value.cpu() for key, value in each.items()} for each in found]
+            outputs = detect(batch)
+        return [{key: value.cpu() for key, value in each.items()} for each in outputs]
 
     return step
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """Multiplications and additions a second of the best of ten products of square matrices."""
+    """Floating-point operations per second of the best of ten products of square matrices."""
     side = 8192 if device.type == "cuda" else 1024
     one, other = (torch.rand(side, side, device=device, dtype=dtype) for _ in range(2))
     best = min(seconds_of(lambda: one @ other, device) for _ in range(10))
     return 2 * side**3 / best
 
 
-def row_of(cell: Cell, seconds: float, *, device: torch.device, peaks: dict[str, float]) -> str:
-    """The cell's line of the table; peaks in operations a second, by precision."""
+def row_of(cell: DetectorCell, seconds: float, *, device: torch.device, peaks: dict[str, float]) -> str:
+    """Measure a row and format it; `peaks` are operations per second by precision."""
     steps = cell.steps(device)
-    for step in steps.values():  # libraries choose their kernels, anchors are computed, graphs are recorded
+    for step in steps.values():  # warm-up: kernel selection, anchors, CUDA graphs
         step(), step(), step()
     memory, counters = {}, {way: OpCounter(device) for way in steps}
     for way, step in steps.items():
@@ -148,7 +147,7 @@ def row_of(cell: Cell, seconds: float, *, device: torch.device, peaks: dict[str,
             step()
         memory[way] = torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else float("nan")
     with FlopCounterMode(display=False) as flops:
-        steps["stock"]()  # what the network needs: ours computes with what fills up too, and a graph tells nothing
+        steps["stock"]()  # operations the network needs: ours also computes padding, and a graph hides its operators
     times = {way: median(several) for way, several in interleaved(steps, device, seconds).items()}
     rates = {way: cell.batch / each for way, each in times.items()}
     one, other = counters.values()
@@ -161,17 +160,17 @@ def row_of(cell: Cell, seconds: float, *, device: torch.device, peaks: dict[str,
     )
 
 
-def cells_of(options: argparse.Namespace) -> Iterator[Cell]:
-    """Targets first, if all of it is measured; then everything."""
+def cells_of(options: argparse.Namespace) -> Iterator[DetectorCell]:
+    """Yield the rows: targets first, unless models are given; then all combinations."""
     rows = list(product(options.models, options.sizes, options.batches, options.precision))
     targets = TARGETS if options.targets else ()
     for row in dict.fromkeys((*targets, *rows)):
         for work in options.work:
-            yield Cell(*row, work)
+            yield DetectorCell(*row, work)
 
 
 def parse() -> argparse.Namespace:
-    """Options; what is measured by default depends on the device."""
+    """Parse the options; defaults depend on the device."""
     parser = argparse.ArgumentParser(description="Stock torchvision and ours in one process, in turns.")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--models", nargs="+")
@@ -179,7 +178,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batches", nargs="+", type=int)
     parser.add_argument("--precision", nargs="+", choices=list(DTYPES))
     parser.add_argument("--work", nargs="+", choices=("train", "detect", "graphs"))
-    parser.add_argument("--seconds", type=float, help="of all of it, about; what there is no time for is left out")
+    parser.add_argument("--seconds", type=float, help="approximate total time; remaining rows are skipped")
     options = parser.parse_args()
     options.targets = options.device != "cpu" and options.models is None
     fill_in(options, CPU if options.device == "cpu" else GPU)
@@ -187,7 +186,7 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> None:
-    """The table, row by row."""
+    """Print the table row by row."""
     options, end = parse(), time.perf_counter()
     device, end = torch.device(options.device), end + options.seconds
     print(heading(device))

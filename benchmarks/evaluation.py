@@ -1,4 +1,4 @@
-"""The evaluator against pycocotools on generated data, in one process: seconds, their ratio, and whether all is equal.
+"""Compare our evaluator with pycocotools on generated data: time, ratio, and equality of the results.
 
 python -m benchmarks.evaluation
 python -m benchmarks.evaluation --images 500 --detections 20
@@ -26,13 +26,15 @@ from utils.labels.index import LabelIndex, LabelReport
 
 TOLERANCE = 1e-12
 SIDE = 640  # px of every image
-BOXES = 8  # of the ground truth in an image; COCO's val2017 has 7.4
-NEAR = 0.3  # of the detections lie near a box of the ground truth
-CROWD = 0.01  # of the boxes
+BOXES = 8  # ground-truth boxes per image; COCO's val2017 has 7.4
+NEAR = 0.3  # share of detections near a ground-truth box
+CROWD = 0.01  # share of crowd boxes
 
 
-def generate(images: int, found: int, classes: int, seed: int) -> tuple[LabelIndex, dict[int, Detections]]:
-    """Ground truth of all sizes, and `found` detections an image, some of them near it."""
+def generate(
+    images: int, detections_per_image: int, classes: int, seed: int
+) -> tuple[LabelIndex, dict[int, Detections]]:
+    """Generate ground truth of all sizes, and detections, some of them near it."""
     rng = np.random.default_rng(seed)
     count = images * BOXES
     boxes, labels = _boxes(rng, count), rng.integers(1, classes + 1, count).astype(np.int32)
@@ -50,7 +52,7 @@ def generate(images: int, found: int, classes: int, seed: int) -> tuple[LabelInd
     detections = {}
     for i in range(images):
         rows = index.rows(i)
-        detections[i] = _detections(rng, boxes[rows], labels[rows], found, classes)
+        detections[i] = _detections(rng, boxes[rows], labels[rows], detections_per_image, classes)
     return index, detections
 
 
@@ -62,19 +64,19 @@ def _boxes(rng: np.random.Generator, count: int) -> np.ndarray:
 def _detections(
     rng: np.random.Generator, boxes: np.ndarray, labels: np.ndarray, count: int, classes: int
 ) -> Detections:
-    found, kinds = _boxes(rng, count), rng.integers(1, classes + 1, count)
+    detected, kinds = _boxes(rng, count), rng.integers(1, classes + 1, count)
     near = np.flatnonzero(rng.random(count) < NEAR)
-    meant = rng.integers(0, len(boxes), len(near))
-    sides = np.tile(boxes[meant, 2:] - boxes[meant, :2], 2)
-    found[near] = boxes[meant] + rng.normal(0, 0.08, (len(near), 4)) * sides
-    found[:, 2:] = np.maximum(found[:, 2:], found[:, :2] + 1)
-    kinds[near] = labels[meant]
+    target = rng.integers(0, len(boxes), len(near))
+    sides = np.tile(boxes[target, 2:] - boxes[target, :2], 2)
+    detected[near] = boxes[target] + rng.normal(0, 0.08, (len(near), 4)) * sides
+    detected[:, 2:] = np.maximum(detected[:, 2:], detected[:, :2] + 1)
+    kinds[near] = labels[target]
     scores = np.sort(rng.random(count).astype(np.float32))[::-1]
-    return Detections(found, scores, kinds)
+    return Detections(detected, scores, kinds)
 
 
 def pycocotools_numbers(index: LabelIndex, detections: Mapping[int, Detections]) -> tuple[np.ndarray, np.ndarray]:
-    """The way of a user of pycocotools, from the same arrays: the twelve numbers, and (classes, 2) AP and AP50."""
+    """Evaluate with pycocotools as its users do: the twelve numbers, and (classes, 2) AP and AP50."""
     sides = index.boxes[:, 2:].astype(np.float64) - index.boxes[:, :2]
     annotations = [
         {
@@ -91,9 +93,9 @@ def pycocotools_numbers(index: LabelIndex, detections: Mapping[int, Detections])
     ]  # fmt: skip
     results = [
         {"image_id": i, "category_id": label, "bbox": [x1, y1, x2 - x1, y2 - y1], "score": score}
-        for i, found in detections.items()
+        for i, result in detections.items()
         for (x1, y1, x2, y2), score, label in zip(
-            found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
+            result.boxes.tolist(), result.scores.tolist(), result.labels.tolist(), strict=True
         )
     ]
     with contextlib.redirect_stdout(io.StringIO()):
@@ -116,12 +118,12 @@ def _means(precision: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    """Generate, run both, compare."""
+    """Generate data, run both evaluators, and compare."""
     parser = argparse.ArgumentParser(description="The evaluator against pycocotools.")
     parser.add_argument("--images", type=int, default=5000)
-    parser.add_argument("--detections", type=int, default=100, help="an image")
+    parser.add_argument("--detections", type=int, default=100, help="per image")
     parser.add_argument("--classes", type=int, default=80)
-    parser.add_argument("--rounds", type=int, default=3, help="of ours, of which the median counts")
+    parser.add_argument("--rounds", type=int, default=3, help="of our evaluator; the median is reported")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     index, detections = generate(options.images, options.detections, options.classes, options.seed)

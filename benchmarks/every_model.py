@@ -1,4 +1,6 @@
-"""Every model once through training and use: 21 classes, an image with and one without boxes, as a table of seconds.
+"""Run a training step and a detection with every model, and print their times.
+
+Models have 21 classes; the batch has an image with boxes and one without.
 
 python -m benchmarks.every_model --imgsz 320
 """
@@ -22,9 +24,9 @@ _NONE = np.empty((0, 4), np.float32), np.empty(0, np.int32)
 
 
 def main() -> None:
-    """Build, train step, detection, of every name or of those that are given."""
+    """Build, train and run every model, or the given ones."""
     parser = argparse.ArgumentParser(description="A training step and a detection with every model.")
-    parser.add_argument("names", nargs="*", help="models; without any, all")
+    parser.add_argument("names", nargs="*", help="models; default: all")
     parser.add_argument("--imgsz", type=int, default=320)
     options = parser.parse_args()
     batch = two_images(options.imgsz)
@@ -39,22 +41,22 @@ def main() -> None:
         untrained = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
         times.append(time.perf_counter())
         with torch.inference_mode():
-            found = model.eval()(batch)
+            detections = model.eval()(batch)
         times.append(time.perf_counter())
-        good = all(loss.isfinite() for loss in losses.values()) and not untrained and len(found) == 2
+        good = all(loss.isfinite() for loss in losses.values()) and not untrained and len(detections) == 2
         build, train, use = (later - earlier for earlier, later in pairwise(times))
         print(
             f"{name:45} {'good' if good else 'BAD '}  build {build:5.1f}  train {train:5.1f}  use {use:5.1f} s",
             flush=True,
         )
-        del model, losses, found
+        del model, losses, detections
         gc.collect()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"all: {time.perf_counter() - started:.0f} s, peak {peak:.1f} GiB")
 
 
 def two_images(side: int) -> Batch:
-    """Noise of side x side px; the first image with three boxes, the second with none."""
+    """Make a batch of noise images, side x side px: the first with three boxes, the second with none."""
     rng = np.random.default_rng(0)
     corners = rng.uniform(0, side / 2, (3, 2))
     boxes = np.concatenate([corners, corners + rng.uniform(side / 8, side / 2, (3, 2))], 1).astype(np.float32)

@@ -1,10 +1,10 @@
-"""Memory of the label index of a large data set, over the main process and the workers of a loader (Linux).
+"""Measure the memory of the label index of a large data set, in the main process and loader workers (Linux).
 
 python -m benchmarks.index_memory --images 1000000
 
-Makes a YOLO data set of links to one image and one label file, opens it as a training does, lets workers load samples
-in several epochs, and compares with the same on a small data set: the difference is the index's. Memory is the sum of
-the proportional set sizes, in which a page that n processes share counts 1/n for each.
+Makes a YOLO data set of links to one image and one label file, opens it as training does, loads samples in workers for
+several epochs, and subtracts the memory of the same on a small data set. Memory is the sum of the proportional set
+sizes, which count a page shared by n processes as 1/n for each.
 """
 
 import argparse
@@ -29,12 +29,12 @@ MIB = 1 << 20
 
 
 def main() -> None:
-    """Measure both in processes of their own and print the difference."""
+    """Measure both data sets in separate processes and print the difference."""
     parser = argparse.ArgumentParser(description="Memory of the index of a large data set.")
     parser.add_argument("--images", type=int, default=100_000)
-    parser.add_argument("--boxes", type=int, default=10, help="of an image")
+    parser.add_argument("--boxes", type=int, default=10, help="per image")
     parser.add_argument("--workers", type=int, default=8)
-    parser.add_argument("--batches", type=int, default=1000, help="to load in an epoch")
+    parser.add_argument("--batches", type=int, default=1000, help="batches loaded per epoch")
     parser.add_argument("--measure", metavar="FOLDER", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def in_own_process(folder: Path, images: int, options: argparse.Namespace) -> dict:
-    """`measure` of a data set that is made in `folder`."""
+    """Make a data set in `folder` and measure it in a new process."""
     make(folder, images, options.boxes)
     arguments = ["--measure", folder, "--workers", options.workers, "--batches", options.batches]
     command = [sys.executable, "-m", "benchmarks.index_memory", *map(str, arguments)]
@@ -59,30 +59,31 @@ def in_own_process(folder: Path, images: int, options: argparse.Namespace) -> di
 
 
 def make(folder: Path, images: int, boxes: int) -> None:
-    """A YOLO data set whose files are links."""
+    """Make a YOLO data set whose files are links."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     image, label = folder / "image.jpg", folder / "label.txt"
     cv2.imwrite(str(image), rng.integers(0, 256, (48, 64, 3), np.uint8))
     label.write_text("".join(f"{k % 3} 0.{k + 10:02d} 0.5 0.1 0.2\n" for k in range(boxes)))
     for start in range(0, images, PER_FOLDER):
-        places = [folder / kind / f"{start // PER_FOLDER:04d}" for kind in ("images", "labels")]
-        for place in places:
-            place.mkdir(parents=True)
+        folders = [folder / kind / f"{start // PER_FOLDER:04d}" for kind in ("images", "labels")]
+        for subfolder in folders:
+            subfolder.mkdir(parents=True)
         for i in range(start, min(images, start + PER_FOLDER)):
-            os.symlink(image, places[0] / f"{i:012d}.jpg")
-            os.symlink(label, places[1] / f"{i:012d}.txt")
+            os.symlink(image, folders[0] / f"{i:012d}.jpg")
+            os.symlink(label, folders[1] / f"{i:012d}.txt")
 
 
 def measure(folder: Path, workers: int, batches: int) -> dict:
-    """MiB: arrays of the index, all processes after each epoch, peak of this one; and seconds of reading."""
+    """MiB of the index arrays, of all processes after each epoch and peak of this process; and seconds of reading."""
     import torch
 
-    from datasets import DetectionDataset, TrainBatchSampler
+    from datasets import DetectionDataset
     from utils.augment.policy import POLICIES
     from utils.labels.data_config import parse_data_config
     from utils.labels.index import open_index
     from utils.loading.loader import Loader
+    from utils.loading.samplers import TrainBatchSampler
     from utils.loading.size_rule import SizeRule
 
     content = {"TRAIN_DIR_IMAGES": str(folder / "images"), "TRAIN_DIR_LABELS": str(folder / "labels")}
@@ -107,7 +108,7 @@ def measure(folder: Path, workers: int, batches: int) -> dict:
 
 
 class _First:
-    """The first so many batches."""
+    """The first `count` batches."""
 
     def __init__(self, batches: "TrainBatchSampler", count: int) -> None:  # noqa: F821
         self.batches, self.count = batches, count
@@ -120,7 +121,7 @@ class _First:
 
 
 def proportional_set_size(pid: int) -> int:
-    """Bytes."""
+    """Proportional set size of a process in bytes."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
 

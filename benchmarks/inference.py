@@ -1,11 +1,11 @@
-"""Images a second from files to files: ours against a serial loop, in turns.
+"""Measure images per second from files to files, ours against a serial loop, in turns.
 
 OMP_NUM_THREADS=1 taskset -c 0,1 python -m benchmarks.inference [--input FOLDER]
 
-The serial loop is the predecessor's, restated: read, convert to float and resize, detect one image, draw with
+The serial loop reimplements the predecessor's: read, convert to float and resize, detect one image, draw with
 anti-aliased lines, write. The stub detector sleeps, as a CPU does while a GPU works: 2 ms a call (a small model, bound
-by the launches of its kernels) or 2 ms an image (a large one). The limits are what one thread reaches in each stage
-alone; up to four threads share reading and preparing, two drawing and writing, where there are cores.
+by the launches of its kernels) or 2 ms an image (a large one). The limits are the rates of one thread in each stage
+alone; up to four threads share reading and preparing, and two share drawing and writing, if there are enough cores.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from utils.visualize.drawing import draw_detections
 
 
 def serial(files: ImageFiles, out: Path, detector: Detector, size: int) -> float:
-    """Images a second of the predecessor's loop."""
+    """Images per second of the predecessor's loop."""
     started = time.perf_counter()
     pictures = (cv2.imread(str(path)) for path in files.paths)
     for name, drawn in zip(files.names, detected_and_drawn(pictures, detector, size), strict=True):
@@ -39,18 +39,18 @@ def serial(files: ImageFiles, out: Path, detector: Detector, size: int) -> float
 
 
 def overlapped(files: ImageFiles, out: Path, detector: Detector, batch: int) -> float:
-    """Images a second of ours."""
+    """Images per second of ours."""
     results = ImageResults(out, ResultKinds(), NAMES, files.names)
-    return len(files) / detect_images(detector, files, results, keep=lambda found: found, batch=batch).seconds
+    return len(files) / detect_images(detector, files, results, keep=lambda detections: detections, batch=batch).seconds
 
 
 def limits(files: ImageFiles, out: Path, detector: Detector, batch: int) -> dict[str, float]:
-    """Milliseconds an image that one thread spends in each stage alone."""
+    """Milliseconds per image of one thread in each stage alone."""
     images = [read_image(path) for path in files.paths[: 4 * batch]]
     prepared = [detector.prepare(image) for image in images]
     groups = [prepared[i : i + batch] for i in range(0, len(prepared), batch)]
-    found = [each for group in groups for each in detector.detect(group)]
-    pictures = [draw_detections(image, each, NAMES) for image, each in zip(images, found, strict=True)]
+    detections = [each for group in groups for each in detector.detect(group)]
+    pictures = [draw_detections(image, each, NAMES) for image, each in zip(images, detections, strict=True)]
     count = len(images)
 
     def milliseconds(work: Callable[..., object], *several: Sequence[object]) -> float:
@@ -63,20 +63,22 @@ def limits(files: ImageFiles, out: Path, detector: Detector, batch: int) -> dict
         "read": milliseconds(read_image, files.paths[:count]),
         "prepare": milliseconds(detector.prepare, images),
         "detect": milliseconds(detector.detect, groups),
-        "draw": milliseconds(lambda image, each: draw_detections(image, each, NAMES), images, found),
+        "draw": milliseconds(lambda image, each: draw_detections(image, each, NAMES), images, detections),
         "write": milliseconds(write_image, [out / name for name in files.names[:count]], pictures),
     }
 
 
 def main() -> None:
-    """Interleave both ways, print medians, ratios and limits."""
+    """Run both in turns; print medians, ratios and limits."""
     parser = argparse.ArgumentParser(description="Images a second from files to files, ours against a serial loop.")
     parser.add_argument("--input", default="example_test_data/image_1.jpg", help="an image, a folder or a pattern")
-    parser.add_argument("--images", type=int, default=96, help="take them again and again until there are so many")
+    parser.add_argument("--images", type=int, default=96, help="number of images; the input is repeated as needed")
     parser.add_argument("--imgsz", type=int, default=640)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--model", help="a real detector too, with random weights on the CPU: fasterrcnn_nano")
+    parser.add_argument(
+        "--model", help="also measure a real detector with random weights on the CPU, for example fasterrcnn_nano"
+    )
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     torch.set_num_threads(1)

@@ -1,9 +1,9 @@
-"""Seconds per epoch of the main job, ours against the way our predecessor went about it, in one process.
+"""Measure seconds per epoch of training and evaluation, ours against the predecessor's, in one process.
 
-The predecessor's way, rebuilt from a description: float32 images with an albumentations pipeline, and an XML file
-parsed for every sample; workers started anew each epoch; torchvision's detector and RoIAlign on lists of float images;
-ground truth collected by iterating the validation images, pycocotools. Network, weights, pixels and batches are the
-same. Run it on one core with
+The predecessor is rebuilt from a description: float32 images with an albumentations pipeline, and an XML file parsed
+for every sample; workers restarted each epoch; torchvision's detector and RoIAlign on lists of float images; ground
+truth collected by iterating over the validation images; pycocotools. Network, weights, pixels and batches are the same.
+Run it on one core with
 
 taskset -c 0 python -m benchmarks.main_job --data bccd.yaml
 """
@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from benchmarks.common.predecessor import FloatDataset, pairs
 from benchmarks.common.table import heading, seconds_of
 from benchmarks.pipeline import Training
-from datasets import DetectionDataset, EvalBatchSampler, make_loader
+from datasets import DetectionDataset, make_loader
 from models.create_fasterrcnn_model import create_model
 from models.rcnn.reference import StockFasterRCNN
 from torch_utils.distributed import Processes
@@ -30,6 +30,7 @@ from torch_utils.engine import evaluate
 from torch_utils.training.precision import Precision
 from utils.labels.data_config import load_data_config
 from utils.labels.index import open_index
+from utils.loading.samplers import EvalBatchSampler
 from utils.loading.size_rule import SizeRule
 
 CPU = torch.device("cpu")
@@ -38,7 +39,7 @@ BATCH, LR = 4, 0.005
 
 @torch.inference_mode()
 def float_eval(model: StockFasterRCNN, dataset: FloatDataset, workers: int) -> None:
-    """Ground truth by iterating, detections in resized pixels, pycocotools."""
+    """Evaluate like the predecessor: ground truth by iterating, detections in resized pixels, pycocotools."""
     model.eval()
     annotations = []
     for i in range(len(dataset)):
@@ -50,8 +51,8 @@ def float_eval(model: StockFasterRCNN, dataset: FloatDataset, workers: int) -> N
             })  # fmt: skip
     results = []
     for images, targets in DataLoader(dataset, BATCH, num_workers=workers, collate_fn=pairs):
-        for target, found in zip(targets, model(list(images)), strict=True):
-            rows = zip(found["boxes"].tolist(), found["scores"].tolist(), found["labels"].tolist(), strict=True)
+        for target, result in zip(targets, model(list(images)), strict=True):
+            rows = zip(result["boxes"].tolist(), result["scores"].tolist(), result["labels"].tolist(), strict=True)
             for (x1, y1, x2, y2), score, label in rows:
                 results.append({
                     "image_id": int(target["image_id"]), "category_id": label, "score": score,
@@ -70,8 +71,8 @@ def float_eval(model: StockFasterRCNN, dataset: FloatDataset, workers: int) -> N
 
 
 def main() -> None:
-    """Interleave both ways, print medians and ratios."""
-    parser = argparse.ArgumentParser(description="Seconds per epoch, ours against the predecessor's way.")
+    """Run both in turns; print medians and ratios."""
+    parser = argparse.ArgumentParser(description="Seconds per epoch, ours against the predecessor.")
     parser.add_argument("--data", required=True)
     parser.add_argument("--model", default="fasterrcnn_mini_darknet_nano_head")
     parser.add_argument("--imgsz", type=int, default=320)
@@ -93,9 +94,9 @@ def main() -> None:
     float_set = FloatDataset(config.splits["valid"], config.classes, options.imgsz)
 
     work = {
-        "train, predecessor's way": training.stock,
+        "train, predecessor": training.stock,
         "train, ours": training.ours,
-        "eval, predecessor's way": lambda: float_eval(training.stock_model, float_set, options.workers),
+        "eval, predecessor": lambda: float_eval(training.stock_model, float_set, options.workers),
         "eval, ours": lambda: evaluate(
             model, valid_loader, valid_index, precision=precision, processes=Processes(CPU)
         ),
@@ -107,8 +108,8 @@ def main() -> None:
     print(heading(CPU))
     print(f"{options.model} at {options.imgsz} px, batch {BATCH}, {training.images} + {len(valid_set)} images")
     for kind in ("train", "eval"):
-        old, new = (median(times[f"{kind}, {way}"]) for way in ("predecessor's way", "ours"))
-        print(f"{kind}: predecessor's way {old:.1f} s, ours {new:.1f} s an epoch, {old / new:.2f} times as fast")
+        old, new = (median(times[f"{kind}, {way}"]) for way in ("predecessor", "ours"))
+        print(f"{kind}: predecessor {old:.1f} s, ours {new:.1f} s an epoch, {old / new:.2f} times as fast")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Operators, waits and copies of a step, ours as on a GPU and torchvision's, one image and more: a Markdown table.
+"""Count operators, waits and copies of a step, ours as on a GPU against torchvision's, as a Markdown table.
 
 python -m benchmarks.operators
 
-Nothing is measured in time, and no GPU is needed: ours runs on a device without data (meta), where an operator that
-needs to know them fails; torchvision's, which has such operators, runs on the CPU.
+No time is measured and no GPU is needed: ours runs on the meta device, where operators that depend on data fail;
+torchvision's has such operators, so it runs on the CPU.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from benchmarks.common.op_counter import OpCounter
-from benchmarks.detector import CLASSES, batch_of
+from benchmarks.detector import CLASSES, noise_batch
 from models.building.build_options import RANDOM
 from models.create_fasterrcnn_model import create_model
 from models.rcnn import roi_heads
@@ -26,29 +26,29 @@ BATCHES = (1, 4, 16)
 SIDE = 320  # px
 
 
-def of_ours(name: str, images: int, *, train: bool) -> OpCounter:
-    """Of the second step, as the first computes the anchors; detection up to its block of boxes on the device."""
+def count_ours(name: str, images: int, *, train: bool) -> OpCounter:
+    """Count our second step, as the first computes the anchors; detection ends with its boxes on the device."""
     model = create_model[name](CLASSES, pretrained=False, options=RANDOM).to(META)
     no_autocast = mock.patch.object(torch, "autocast", return_value=contextlib.nullcontext())
-    with no_autocast, mock.patch.object(roi_heads, "detections_of", _nothing):  # meta has neither
-        counted(model, images, META, train=train)
-        return counted(model, images, META, train=train)
+    with no_autocast, mock.patch.object(roi_heads, "detections_of", _nothing):  # meta supports neither
+        count_step(model, images, META, train=train)
+        return count_step(model, images, META, train=train)
 
 
-def of_torchvision(name: str, images: int, *, train: bool) -> OpCounter:
-    """Of a step on the CPU."""
+def count_torchvision(name: str, images: int, *, train: bool) -> OpCounter:
+    """Count torchvision's step on the CPU."""
     model = as_torchvision(create_model[name](CLASSES, pretrained=False, options=RANDOM))
-    return counted(model, images, CPU, train=train)
+    return count_step(model, images, CPU, train=train)
 
 
-def counted(model: nn.Module, images: int, device: torch.device, *, train: bool) -> OpCounter:
-    """Of losses and gradients, or of detection."""
-    batch = batch_of(images, SIDE, SIDE, pin=False).to(device)
+def count_step(model: nn.Module, images: int, device: torch.device, *, train: bool) -> OpCounter:
+    """Count a training step without the update, or a detection."""
+    batch = noise_batch(images, SIDE, SIDE, pin=False).to(device)
     model.train(train).zero_grad(set_to_none=True)
     with OpCounter(device) as counter, torch.set_grad_enabled(train):
-        found = model(batch)
+        output = model(batch)
         if train:
-            sum(found.values()).backward()
+            sum(output.values()).backward()
     return counter
 
 
@@ -57,7 +57,7 @@ def _nothing(block: torch.Tensor) -> list[dict[str, torch.Tensor]]:
 
 
 def main() -> None:
-    """The table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description="Operators, waits and copies of a step, without a GPU.")
     parser.add_argument("--models", nargs="+", default=MODELS)
     options = parser.parse_args()
@@ -67,7 +67,7 @@ def main() -> None:
     )
     for name in options.models:
         for train in (True, False):
-            stock, ours = ([of(name, n, train=train) for n in BATCHES] for of in (of_torchvision, of_ours))
+            stock, ours = ([of(name, n, train=train) for n in BATCHES] for of in (count_torchvision, count_ours))
             cells = [" ".join(str(c.operators.total()) for c in way) for way in (stock, ours)]
             cells += [" ".join(str(c.syncs.total()) for c in way) for way in (stock, ours)]
             cells.append(" ".join(str(c.copies) for c in ours))

@@ -1,12 +1,12 @@
-"""From JPEG files to the optimizer's step, and from a video file to boxes: stock and ours in one process, in turns.
+"""Compare stock and ours from JPEG files to the optimizer step, and from a video file to boxes, in turns.
 
 python -m benchmarks.pipeline --data bccd.yaml --video example_test_data/video_1.mp4        a GPU if there is one
 OMP_NUM_THREADS=1 taskset -c 0 python -m benchmarks.pipeline --data bccd.yaml               on a CPU, training alone
 
-Stock is the predecessor's way, rebuilt from a description: float samples in torch's DataLoader, whose workers start new
-in each pass, images to the device one by one, torchvision's own modules; detection frame by frame. Ours are the loader,
-the training loop and the video pipeline of the scripts; nothing is drawn nor written. Both see the same images at the
-same square size, with the same random weights, which the learning rate leaves about as they are.
+Stock is the predecessor, rebuilt from a description: float samples in torch's DataLoader, whose workers restart in each
+pass, images copied to the device one by one, torchvision's modules; detection frame by frame. Ours are the loader, the
+training loop and the video pipeline of the scripts; nothing is drawn or written. Both use the same images at the same
+square size and the same random weights, which the small learning rate hardly changes.
 """
 
 import argparse
@@ -53,7 +53,7 @@ from utils.machine import cores, keep_freed_memory
 from utils.video.pipeline import VideoPipeline
 from utils.video.sources import open_video
 
-MOST_WAITING = 0.05  # of our time; issue 7's
+MAX_WAITING = 0.05  # share of our time, the goal of issue 7
 LR = 1e-6
 GPU = {
     "rows": (("fasterrcnn_mini_darknet_nano_head", "fp32"), ("fasterrcnn_resnet50_fpn", "bf16")),
@@ -69,29 +69,29 @@ HEADER = (
 )
 
 
-class Both(Protocol):
-    """The same work by both ways."""
+class Workload(Protocol):
+    """Work that stock and ours do in turns."""
 
     images: int  # or frames, of a pass; known after the first
-    waited: float  # s that ours has waited for data so far
+    data_wait_seconds: float  # of ours, so far
 
     def stock(self) -> None:
-        """A pass."""
+        """Run a pass of stock."""
 
     def ours(self) -> None:
-        """A pass."""
+        """Run a pass of ours."""
 
     def close(self) -> None:
-        """End what runs beside it."""
+        """Stop worker processes."""
 
 
 class Training:
     """Epochs on the training images of a data set with Pascal VOC labels.
 
     Args:
-        model: on its device, for ours; stock trains a copy. Lists of images of `size` must keep their size in it.
-        size: images become size x size.
-        images: shown in an epoch: the first so many, or all, again and again; without it all once.
+        model: on its device, for ours; stock trains a copy. It must not resize images of `size`.
+        size: images are resized to size x size.
+        images: images of an epoch, repeated if there are fewer; None for all once.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Training:
         lr: float,
         images: int | None = None,
     ) -> None:
-        from benchmarks.common.predecessor import (  # they alone need albumentations
+        from benchmarks.common.predecessor import (  # needs albumentations
             FloatDataset,
             float_epoch,
             float_loader,
@@ -129,38 +129,38 @@ class Training:
         optimizer, schedule = make_optimizer(model, "SGD", lr), Schedule(lr, len(self._loader), 20)
         processes = Processes(precision.device)
         self._updater = Updater(model, optimizer, schedule, precision, processes)
-        self._watch = NonFiniteGuard(index, processes, limit=0, hint="")
+        self._guard = NonFiniteGuard(index, processes, limit=0, hint="")
 
     @property
-    def waited(self) -> float:
-        """See Both."""
+    def data_wait_seconds(self) -> float:
+        """See Workload."""
         return self._loader.data_wait_seconds
 
     def stock(self) -> None:
-        """See Both."""
+        """See Workload."""
         self._stock_epoch()
 
     def ours(self) -> None:
-        """See Both."""
-        train_one_epoch(self.model, self._updater, self._loader, self._batches.epoch, watch=self._watch)
-        self._batches.go_to(self._batches.epoch + 1)
+        """See Workload."""
+        train_one_epoch(self.model, self._updater, self._loader, self._batches.epoch, guard=self._guard)
+        self._batches.set_epoch(self._batches.epoch + 1)
 
     def close(self) -> None:
-        """See Both."""
+        """See Workload."""
         self._loader.close()
 
 
-class Watching:
-    """Passes over a video, up to boxes in the host's memory.
+class VideoDetection:
+    """Passes over a video, up to boxes in host memory.
 
     Args:
-        model: on its device; both use it. Lists of images of `size` must keep their size in it.
-        size: frames become size x size.
+        model: on its device, used by both. It must not resize images of `size`.
+        size: frames are resized to size x size.
     """
 
     def __init__(self, model: FasterRCNN, video: Path, *, size: int, batch: int, precision: Precision) -> None:
         self._video, self._batch, self._rule = video, batch, SizeRule(size, square=True)
-        self.images, self.waited = 0, 0.0
+        self.images, self.data_wait_seconds = 0, 0.0
         self._detect_one = partial(detect_one, model=as_torchvision(model.eval()), precision=precision)
         names = ("__background__", *(f"class {k}" for k in range(1, CLASSES)))
         info = DetectorInfo("random", names, self._rule, str(precision.device), source="none")
@@ -168,28 +168,28 @@ class Watching:
         graphs = GraphedDetector(model) if precision.device.type == "cuda" else None  # as load_detector
 
         def detect(batch: Batch) -> list[dict[str, Tensor]]:
-            with precision.autocast():  # of the thread that asks
+            with precision.autocast():  # autocast is per thread
                 return graphs(batch) if graphs else model(batch.to(precision.device))
 
         self._detector = TorchDetector(model, info, precision.device, detect=detect)
 
     def stock(self) -> None:
-        """See Both."""
+        """See Workload."""
         for _ in detected(decoded(cv2.VideoCapture(str(self._video))), self._detect_one, self._rule):
             pass
 
     def ours(self) -> None:
-        """See Both."""
-        end = Nowhere()
-        report = report_of(VideoPipeline(open_video(str(self._video)), self._detector, end, end, batch=self._batch))
+        """See Workload."""
+        sink = NullSink()
+        report = report_of(VideoPipeline(open_video(str(self._video)), self._detector, sink, sink, batch=self._batch))
         self.images = report.frames
-        self.waited += report.stages["detect"].starved
+        self.data_wait_seconds += report.stages["detect"].starved
 
     def close(self) -> None:
-        """See Both."""
+        """See Workload."""
 
 
-class Nowhere:
+class NullSink:
     """Annotator and writer that do nothing."""
 
     path, words = Path(), "nothing"
@@ -203,38 +203,38 @@ class Nowhere:
         """See VideoWriter."""
 
     def close(self) -> None:
-        """See both."""
+        """See VideoWriter."""
 
 
-def both_of(
+def make_workload(
     cell: Cell, options: argparse.Namespace, config: DataConfig | None, clip: Path, device: torch.device
-) -> Both:
-    """What a row compares."""
+) -> Workload:
+    """Make the work of a row."""
     torch.manual_seed(0)
     classes = len(config.classes) if cell.work == "train" else CLASSES
     model = unsure_model(cell.model, classes, min_size=options.size, max_size=options.size).to(device)
     shared = {"size": options.size, "batch": cell.batch, "precision": Precision(device, DTYPES[cell.precision])}
     if cell.work == "detect":
-        return Watching(model, clip, **shared)
+        return VideoDetection(model, clip, **shared)
     return Training(model, config, workers=options.workers, lr=LR, images=options.images, **shared)
 
 
-def row_of(cell: Cell, seconds: float, *, make: Callable[[Cell], Both], device: torch.device) -> str:
-    """The cell's line of the table; a pass of each way is not counted."""
-    with closing(make(cell)) as both:
-        steps = {"stock": both.stock, "ours": both.ours}
+def row_of(cell: Cell, seconds: float, *, make: Callable[[Cell], Workload], device: torch.device) -> str:
+    """Measure a row and format it; the first pass of each is not counted."""
+    with closing(make(cell)) as workload:
+        steps = {"stock": workload.stock, "ours": workload.ours}
         for step in steps.values():
             seconds_of(step, device)
-        before = both.waited
+        before = workload.data_wait_seconds
         times = interleaved(steps, device, seconds)
-        waiting = (both.waited - before) / sum(times["ours"])
-    stock, ours = (both.images / median(several) for several in times.values())
-    mark = "**" if waiting > MOST_WAITING else ""
+        waiting = (workload.data_wait_seconds - before) / sum(times["ours"])
+    stock, ours = (workload.images / median(several) for several in times.values())
+    mark = "**" if waiting > MAX_WAITING else ""
     return f"{cell} | {stock:.1f} | {ours:.1f} | {ours / stock:.2f} | {mark}{100 * waiting:.1f} %{mark} |"
 
 
 def cells_of(options: argparse.Namespace) -> Iterator[Cell]:
-    """Every model's work."""
+    """Yield the rows of every model."""
     for model, precision in options.rows:
         for work, wanted in (("train", options.data), ("detect", options.video)):
             if wanted:
@@ -242,18 +242,18 @@ def cells_of(options: argparse.Namespace) -> Iterator[Cell]:
 
 
 def parse() -> argparse.Namespace:
-    """Options; what is measured by default depends on the device."""
+    """Parse the options; defaults depend on the device."""
     parser = argparse.ArgumentParser(description="From files to steps and boxes: stock and ours, in turns.")
     parser.add_argument("--data", help="a data set with Pascal VOC labels, to train on")
     parser.add_argument("--video", help="a file to detect in")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--models", nargs="+")
     parser.add_argument("--precision", nargs="+", choices=list(DTYPES), help="fp32 where --models are given")
-    parser.add_argument("--size", type=int, help="px, height and width of what the network sees")
+    parser.add_argument("--size", type=int, help="height and width of the network input, px")
     parser.add_argument("--batch", type=int)
     parser.add_argument("--workers", type=int, default=cores(), help="processes that load images, at most one a core")
     parser.add_argument("--images", type=int, help="images, or frames, of a pass")
-    parser.add_argument("--seconds", type=float, help="of all of it, about; what there is no time for is left out")
+    parser.add_argument("--seconds", type=float, help="approximate total time; remaining rows are skipped")
     options = parser.parse_args()
     if not (options.data or options.video):
         parser.error("nothing to measure: give --data, --video or both")
@@ -269,17 +269,17 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> None:
-    """The table, row by row."""
+    """Print the table row by row."""
     options, started = parse(), time.perf_counter()
     device = torch.device(options.device)
     logging.basicConfig(level=logging.WARNING)
-    cv2.setNumThreads(0)  # as in the workers of our loader: both ways have one thread of each of theirs
+    cv2.setNumThreads(0)  # as in the workers of our loader: one thread for both
     if device.type == "cpu":
         keep_freed_memory()  # as train.py
     print(heading(device))
     print(
-        f"{options.images} images or frames a pass, {options.workers} worker(s); of our time, the share in which it "
-        f"waits for images or frames: **above {100 * MOST_WAITING:.0f} %** is too much."
+        f"{options.images} images or frames a pass, {options.workers} worker(s); the last column is the share "
+        f"of our time spent waiting for images or frames: **above {100 * MAX_WAITING:.0f} %** is too much."
     )
     for name, work in (("data", "training"), ("video", "detection")):
         if getattr(options, name) is None:
@@ -290,7 +290,7 @@ def main() -> None:
         if options.video:
             long_video(Path(options.video), clip, options.images)
         print(f"\n{HEADER}")
-        make = partial(both_of, options=options, config=config, clip=clip, device=device)
+        make = partial(make_workload, options=options, config=config, clip=clip, device=device)
         rows = partial(row_of, make=make, device=device)
         print_rows(list(cells_of(options)), rows, device, end=started + options.seconds)
 

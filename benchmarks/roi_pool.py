@@ -1,4 +1,4 @@
-"""RoIAlign in CPU training, ours against torchvision's, alone and in a whole training step, in one process.
+"""Compare our RoIAlign for CPU training with torchvision's, alone and in a whole training step.
 
 python -m benchmarks.roi_pool
 """
@@ -30,13 +30,13 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def random_boxes(count: int, side: int) -> Tensor:
-    """(count, 4) boxes of any shape in an image of `side` px."""
+    """(count, 4) random boxes in an image of `side` px."""
     corners = torch.rand(count, 2, 2) * side
     return torch.cat([corners.amin(1), corners.amax(1) + 1], 1).clamp(max=side)
 
 
 def compare_pooling(shape: tuple[int, int, int, int], stride: int, rois: int) -> None:
-    """Print milliseconds forward and backward of both, and the ratio."""
+    """Print milliseconds of forward and backward of both, and their ratio."""
     sizes = [(shape[2] * stride, shape[3] * stride)] * shape[0]
     boxes = [random_boxes(rois, min(sizes[0])) for _ in sizes]
     features = torch.rand(shape).to(memory_format=torch.channels_last).requires_grad_()
@@ -50,12 +50,12 @@ def compare_pooling(shape: tuple[int, int, int, int], stride: int, rois: int) ->
             times[name].append((forward, seconds(out.sum().backward)))
     forward, backward = ({name: median(t[i] for t in times[name]) * 1e3 for name in pools} for i in (0, 1))
     ratio = (forward["torchvision"] + backward["torchvision"]) / (forward["ours"] + backward["ours"])
-    shown = ", ".join(f"{name} {forward[name]:.1f} / {backward[name]:.1f} ms" for name in pools)
-    print(f"{shape}, {rois} RoIs an image: {shown}; {ratio:.1f} times as fast")
+    text = ", ".join(f"{name} {forward[name]:.1f} / {backward[name]:.1f} ms" for name in pools)
+    print(f"{shape}, {rois} RoIs an image: {text}; {ratio:.1f} times as fast")
 
 
 def compare_step(model_name: str, side: int) -> None:
-    """Print milliseconds of a training step with either, and the ratio."""
+    """Print milliseconds of a training step with each, and their ratio."""
     model = create_model[model_name](5, pretrained=False).train()
     heads = model.roi_heads
     ours, theirs = heads.box_roi_pool, MultiScaleRoIAlign(heads.box_roi_pool.featmap_names, SIDE, SAMPLES)
@@ -76,7 +76,7 @@ def compare_step(model_name: str, side: int) -> None:
 
 
 def main() -> None:
-    """Everything."""
+    """Run all comparisons."""
     torch.manual_seed(0)
     print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, {torch.get_num_threads()} thread(s)")
     for shape, stride, rois in MAPS:

@@ -1,4 +1,4 @@
-"""Detection in slices: its time against SAHI's own run, one slice after the other, and what it finds.
+"""Compare sliced detection with SAHI's own loop over slices: time, merging and accuracy.
 
 python -m benchmarks.sliced data --demo data/demo --output large     # 3 x 3 pictures of the demo in one, 960 x 720 px
 OMP_NUM_THREADS=1 python -m benchmarks.sliced time --data large/data.yaml --weights best_model.pth
@@ -37,11 +37,11 @@ from utils.slicing.sliced_detector import SlicedDetector
 
 SLICES = Slices(240, 320)  # px, a picture of the demo
 THRESHOLD = 0.3
-_SIDE = 3  # pictures of the demo in a row of a large one, and in a column
+_SIDE = 3  # images of the demo in a row and a column of a large one
 
 
 def write_large_pictures(demo: Path, output: Path) -> None:
-    """A data set like the demo, its pictures side by side in large ones."""
+    """Write a data set of large images, each a grid of images of the demo."""
     config = load_data_config("data_configs/demo.yaml")
     raw = {"CLASSES": list(config.classes), "NC": len(config.classes)}
     for split in ("train", "valid"):
@@ -76,41 +76,41 @@ def _joined(index: LabelIndex, numbers: range) -> tuple[np.ndarray, np.ndarray, 
 
 
 def compare_times(index: LabelIndex, detector: Detector, rounds: int, count: int) -> None:
-    """The same pictures in turns, medians of the rounds; and whether all finds the same."""
+    """Detect in the same images in turns; print median times and numbers of boxes."""
     set_postprocess_backend("numpy")
     pictures = [index.pixels(i) for i in range(min(count, len(index)))]
     names = {str(k): name for k, name in enumerate(detector.info.class_names)}
     transform = detector.model.transform
     rule = detector.info.size_rule
     transform.min_size, transform.max_size = (rule.size,), max(rule.max_size, rule.size)
-    torchvisions = TorchVisionDetectionModel(
+    torchvision_model = TorchVisionDetectionModel(
         model=detector.model, confidence_threshold=THRESHOLD, category_mapping=names, device=detector.info.device
     )
     ways: dict[str, Callable[[np.ndarray], int]] = {
-        "SAHI, its torchvision model": partial(_sahi, torchvisions),
+        "SAHI, its torchvision model": partial(_sahi, torchvision_model),
         "SAHI, our detector": partial(_sahi, SahiModel(detector, confidence_threshold=THRESHOLD)),
         "ours, one slice at a time": partial(_ours, SlicedDetector(detector, SLICES, threshold=THRESHOLD, batch=1)),
         "ours, 8 slices": partial(_ours, SlicedDetector(detector, SLICES, threshold=THRESHOLD, batch=8)),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for turn in range(rounds + 1):
         for name, way in ways.items():
             started = time.perf_counter()
-            found[name] = sum(map(way, pictures))
+            counts[name] = sum(map(way, pictures))
             if turn:  # the first one warms up
                 seconds[name].append((time.perf_counter() - started) / len(pictures))
     first = median(seconds["SAHI, its torchvision model"])
     for name, values in seconds.items():
-        print(f"{name:30} {median(values):.3f} s a picture, ratio {first / median(values):.2f}, {found[name]} boxes")
+        print(f"{name:30} {median(values):.3f} s a picture, ratio {first / median(values):.2f}, {counts[name]} boxes")
 
 
 def _sahi(model: SahiModel | TorchVisionDetectionModel, picture: np.ndarray) -> int:
-    found = get_sliced_prediction(
+    result = get_sliced_prediction(
         picture, model, slice_height=SLICES.height, slice_width=SLICES.width, verbose=0,
         overlap_height_ratio=SLICES.overlap_height, overlap_width_ratio=SLICES.overlap_width,
     )  # fmt: skip
-    return len(found.object_prediction_list)
+    return len(result.object_prediction_list)
 
 
 def _ours(detector: Detector, picture: np.ndarray) -> int:
@@ -118,21 +118,21 @@ def _ours(detector: Detector, picture: np.ndarray) -> int:
 
 
 def compare_merging(boxes: int) -> None:
-    """Merging alone, of boxes at random places; SAHI's time is without making its objects."""
+    """Compare merging alone on random boxes; SAHI's time excludes the creation of its objects."""
     set_postprocess_backend("numpy")
     rng = np.random.default_rng(0)
     corners = rng.random((boxes, 2)) * 50 * boxes**0.5
-    places = np.concatenate([corners, corners + rng.random((boxes, 2)) * 60], 1)
+    all_boxes = np.concatenate([corners, corners + rng.random((boxes, 2)) * 60], 1)
     scores, labels = rng.random(boxes).astype(np.float32), rng.integers(1, 4, boxes)
     for kind in POSTPROCESS_TYPES:
         predictions = [
             ObjectPrediction(bbox=box, category_id=label, score=score)
-            for box, label, score in zip(places.tolist(), labels.tolist(), scores, strict=True)
+            for box, label, score in zip(all_boxes.tolist(), labels.tolist(), scores, strict=True)
         ]
         started = time.perf_counter()
         theirs = POSTPROCESS_NAME_TO_CLASS[kind](0.5, "IOS", False)(predictions)
         between = time.perf_counter()
-        ours = merge(places, scores, labels, Merging(kind))
+        ours = merge(all_boxes, scores, labels, Merging(kind))
         ended = time.perf_counter()
         milliseconds, other = (ended - between) * 1e3, (between - started) * 1e3
         print(
@@ -142,15 +142,15 @@ def compare_merging(boxes: int) -> None:
 
 
 def compare_findings(index: LabelIndex, load: Callable[[int | None], Detector]) -> None:
-    """COCO's numbers and seconds of whole pictures, at the training's size and enlarged, and of slices."""
-    own = load(None)
-    sides = sorted({own.info.size_rule.size * factor for factor in (1, 2, _SIDE)})
-    ways = {f"whole at {side} px": load(side) for side in sides} | {"slices": SlicedDetector(own, SLICES)}
+    """Print COCO metrics and seconds for whole images, at the training size and enlarged, and for slices."""
+    default = load(None)
+    sides = sorted({default.info.size_rule.size * factor for factor in (1, 2, _SIDE)})
+    ways = {f"whole at {side} px": load(side) for side in sides} | {"slices": SlicedDetector(default, SLICES)}
     for name, detector in ways.items():
         started = time.perf_counter()
-        found: dict[int, Detections] = {i: detector(index.pixels(i), threshold=0.05) for i in range(len(index))}
+        detections: dict[int, Detections] = {i: detector(index.pixels(i), threshold=0.05) for i in range(len(index))}
         seconds = (time.perf_counter() - started) / len(index)
-        stats = coco_metrics(index, found).stats
+        stats = coco_metrics(index, detections).stats
         print(
             f"{name:20} mAP {stats[0]:.3f}, AP50 {stats[1]:.3f}, AR of 100 {stats[8]:.3f}; small: AP {stats[3]:.3f}, "
             f"AR {stats[9]:.3f}; {seconds:.2f} s a picture"
@@ -158,9 +158,9 @@ def compare_findings(index: LabelIndex, load: Callable[[int | None], Detector]) 
 
 
 def main() -> None:
-    """Draw, or print a table."""
+    """Write the data set, or print a table."""
     parser = argparse.ArgumentParser(description="Detection in slices: time and findings.")
-    parser.add_argument("what", choices=("data", "time", "merge", "find"))
+    parser.add_argument("task", choices=("data", "time", "merge", "find"))
     parser.add_argument("--demo", type=Path, default=Path("data/demo"), help="folder of the demo's pictures")
     parser.add_argument("--output", type=Path, default=Path("large"))
     parser.add_argument("--data")
@@ -168,16 +168,16 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--pictures", type=int, default=4)
-    wishes = parser.parse_args()
-    if wishes.what == "data":
-        return write_large_pictures(wishes.demo, wishes.output)
-    if wishes.what == "merge":
+    options = parser.parse_args()
+    if options.task == "data":
+        return write_large_pictures(options.demo, options.output)
+    if options.task == "merge":
         return compare_merging(boxes=3000)
     torch.manual_seed(0)
-    index = open_index(load_data_config(wishes.data), "valid", "pascal_voc")
-    load = partial(load_detector, wishes.weights, device=wishes.device)
-    if wishes.what == "time":
-        compare_times(index, load(), wishes.rounds, wishes.pictures)
+    index = open_index(load_data_config(options.data), "valid", "pascal_voc")
+    load = partial(load_detector, options.weights, device=options.device)
+    if options.task == "time":
+        compare_times(index, load(), options.rounds, options.pictures)
     else:
         compare_findings(index, lambda side: load(imgsz=side))
     return None

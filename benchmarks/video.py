@@ -1,8 +1,8 @@
-"""Frames a second of a whole video, from the first frame read to the closed file: ours against a serial loop, in turns.
+"""Measure frames per second of a whole video, file to file, ours against a serial loop, in turns.
 
 OMP_NUM_THREADS=1 taskset -c 0,1 python -m benchmarks.video
 
-The serial loop is the predecessor's, restated: decode, convert to float and resize, detect one frame, draw with
+The serial loop reimplements the predecessor's: decode, convert to float and resize, detect one frame, draw with
 anti-aliased lines, write mp4v. The stub detector sleeps, as a CPU does while a GPU works: 2 ms a call (a small model,
 bound by the launches of its kernels, for which a batch of 4 takes as long as one frame) or 2 ms an image (a large one).
 """
@@ -21,13 +21,13 @@ import torch
 from benchmarks.common.serial import NAMES, decoded, detected_and_drawn, detectors
 from utils.detect.detector import Detector
 from utils.video.annotators import DetectionAnnotator
-from utils.video.pipeline import Report, VideoPipeline
+from utils.video.pipeline import PipelineReport, VideoPipeline
 from utils.video.sources import open_video
 from utils.video.writers import CODECS, open_writer
 
 
 def serial(path: Path, out: Path, detector: Detector, size: int) -> float:
-    """Frames a second of the predecessor's loop."""
+    """Frames per second of the predecessor's loop."""
     started = time.perf_counter()
     capture = cv2.VideoCapture(str(path))
     width, height = (int(capture.get(k)) for k in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
@@ -41,15 +41,15 @@ def serial(path: Path, out: Path, detector: Detector, size: int) -> float:
     return frames / (time.perf_counter() - started)
 
 
-def pipelined(path: Path, out: Path, detector: Detector, codec: str, batch: int) -> Report:
-    """Our pass over the video."""
+def pipelined(path: Path, out: Path, detector: Detector, codec: str, batch: int) -> PipelineReport:
+    """Process the video with our pipeline."""
     source = open_video(str(path))
     writer = open_writer(out, source.info, codec=codec)
     return report_of(VideoPipeline(source, detector, DetectionAnnotator(NAMES), writer, batch=batch))
 
 
-def report_of(pipeline: VideoPipeline) -> Report:
-    """Run it to its end; what ended it before that is raised."""
+def report_of(pipeline: VideoPipeline) -> PipelineReport:
+    """Run the pipeline to its end and return its report; raises the error that stopped it."""
     with pipeline:
         pipeline.wait()
     if pipeline.report.error is not None:
@@ -58,7 +58,7 @@ def report_of(pipeline: VideoPipeline) -> Report:
 
 
 def long_video(path: Path, out: Path, frames: int) -> Path:
-    """So many pictures of a video, played again and again, as H.264, which telephones and cameras give."""
+    """Write a video of this many frames by repeating another, as H.264, as phones and cameras do."""
     writer, number = None, 0
     while number < frames:
         source = open_video(str(path))
@@ -72,14 +72,16 @@ def long_video(path: Path, out: Path, frames: int) -> Path:
 
 
 def main() -> None:
-    """Interleave all ways, print medians and ratios."""
+    """Run all variants in turns; print medians and ratios."""
     parser = argparse.ArgumentParser(description="Frames a second of a whole video, ours against a serial loop.")
     parser.add_argument("--input", default="example_test_data/video_1.mp4")
-    parser.add_argument("--times", type=int, default=3, help="play it so often")
+    parser.add_argument("--times", type=int, default=3, help="repetitions of the input")
     parser.add_argument("--imgsz", type=int, default=360)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--model", help="a real detector too, with random weights on the CPU: fasterrcnn_nano")
+    parser.add_argument(
+        "--model", help="also measure a real detector with random weights on the CPU, for example fasterrcnn_nano"
+    )
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     torch.set_num_threads(1)
@@ -93,7 +95,7 @@ def main() -> None:
             rates: list[float] = []
             cpu: dict[str, list[float]] = {way: [] for way in ("serial", *CODECS)}  # ms a frame
             frames = open_video(str(path)).info.length
-            reports: dict[str, list[Report]] = {codec: [] for codec in CODECS}
+            reports: dict[str, list[PipelineReport]] = {codec: [] for codec in CODECS}
             for _ in range(options.rounds):
                 started = time.process_time()
                 rates.append(serial(path, out, detector, options.imgsz))
@@ -108,7 +110,7 @@ def main() -> None:
                 middle = sorted(several, key=lambda report: report.rate)[len(several) // 2]
                 times, of_cpu = middle.rate / one, median(cpu[codec])
                 print(f"  ours, {codec}: {middle.rate:.0f}, {times:.2f} times, {of_cpu:.2f} ms of CPU")
-                print(f"    {middle.words()}")
+                print(f"    {middle.summary()}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""A training pass of ViTDet on the CPU, attention as ours does it against a bias for every pair of patches.
+"""Measure a training pass of ViTDet on the CPU: our attention against one with a bias for every pair of patches.
 
 OMP_NUM_THREADS=1 python -m benchmarks.vitdet --imgsz 640
 
-The pass is forward and backward of the backbone, batch 1; each way runs in a process of its own, for its peak memory.
-Seconds are of processor time, which a busy machine disturbs less; on several threads it is their sum.
+The pass is forward and backward of the backbone, batch 1. Each variant runs in its own process, to measure its peak
+memory. Seconds are CPU time, which other load affects less; with several threads it is their sum.
 """
 
 import argparse
@@ -25,19 +25,19 @@ WAYS = ("pairwise bias", "ours", "ours, checkpointed")
 
 
 def attention_with_bias(self: Attention, x: Tensor) -> Tensor:
-    """Attention.forward with a (heads, H W, H W) bias and softmax, as published."""
+    """Replace Attention.forward by a (heads, H W, H W) bias and softmax, as published."""
     batch, height, width, channels = x.shape
     q, k, v = self.qkv(x).reshape(batch, height * width, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-    of_places = q.unflatten(2, (height, width))
-    of_rows = torch.einsum("bnhwd,hkd->bnhwk", of_places, relative_positions(self.rel_pos_h, height))
-    of_columns = torch.einsum("bnhwd,wkd->bnhwk", of_places, relative_positions(self.rel_pos_w, width))
+    by_position = q.unflatten(2, (height, width))
+    of_rows = torch.einsum("bnhwd,hkd->bnhwk", by_position, relative_positions(self.rel_pos_h, height))
+    of_columns = torch.einsum("bnhwd,wkd->bnhwk", by_position, relative_positions(self.rel_pos_w, width))
     bias = (of_rows[..., :, None] + of_columns[..., None, :]).flatten(4).flatten(2, 3)
     weights = ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1) + bias).softmax(-1)
     return self.proj((weights @ v).transpose(1, 2).reshape(batch, height, width, channels))
 
 
 def measure(way: str, side: int) -> dict[str, float]:
-    """Median processor seconds of a pass after the first, and MiB by which passes raised this process's peak memory."""
+    """Median CPU seconds of a pass after the first, and MiB by which passes raised this process's peak memory."""
     torch.manual_seed(0)
     backbone = vitdet_backbone(channels=768, heads=12).train()
     if way == "pairwise bias":
@@ -54,7 +54,7 @@ def measure(way: str, side: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Every way, one after the other."""
+    """Measure all variants, one after the other."""
     parser = argparse.ArgumentParser(description="ViTDet's training pass on the CPU.")
     parser.add_argument("--imgsz", type=int, default=640, help="px, a multiple of 32")
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
@@ -66,7 +66,7 @@ def main() -> None:
     for way in WAYS:
         command = [sys.executable, "-m", "benchmarks.vitdet", "--imgsz", str(options.imgsz), "--way", way]
         result = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
-        print(f"{way}: {result['s']:.1f} s of processor time, {result['mib']:.0f} MiB more than before the first pass")
+        print(f"{way}: {result['s']:.1f} s of CPU time, {result['mib']:.0f} MiB more than before the first pass")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Draw the example picture and the example video: a street full of things that COCO-trained detectors know.
+"""Render the example image and video, a street scene of objects that COCO-trained detectors recognize.
 
-inference.py and inference_video.py fall back on these two files, so the repository needs pictures that it may ship,
-and drawn ones are nobody's but its own. All measures are meters, seen through one pinhole camera: perspective and
-shadows follow by themselves, and the still is one moment of the film. The same code draws the same pictures again.
+inference.py and inference_video.py use these two files by default. They are synthetic, so that the repository can ship
+them without license restrictions. All lengths are meters, projected through one pinhole camera; the image is one
+moment of the video. Rendering is deterministic.
 """
 
 from dataclasses import dataclass
@@ -13,55 +13,55 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Shape = ArrayLike  # corners on an upright plane, as complex numbers: meters along + meters up * 1j
-Points = NDArray  # places in the street, one per row: meters to the right, up, away from the camera
+Points = NDArray  # (N, 3) meters to the right, up and away from the camera
 Color = tuple[int, int, int] | NDArray  # red, green, blue
 
 FOLDER, SEED = Path(__file__).parent, 7
-IMAGE_SIZE, IMAGE_MOMENT = (1280, 853), 1.45  # seconds into the film: nothing hides what matters
+IMAGE_SIZE, IMAGE_MOMENT = (1280, 853), 1.45  # seconds into the video at which no object is occluded
 VIDEO_SIZE, FRAMES, FRAMES_PER_SECOND = (640, 360), 96, 24
-OVERSIZE = 2  # drawn this much larger and then reduced, which smooths the edges
-IMAGE_BLUR, VIDEO_BLUR = 0.8, 1.4  # by the lens, in drawn pixels; sharper edges would cost the video many bytes
+OVERSIZE = 2  # supersampling factor, for smooth edges
+IMAGE_BLUR, VIDEO_BLUR = 0.8, 1.4  # lens blur in supersampled pixels; sharper edges would enlarge the video file
 
-EYE_HEIGHT = 2.6  # high enough to look over a car's roof
-FOCAL, HORIZON = 0.86, 0.49  # in picture widths, for a view of 60 degrees; in picture heights from the top
-SHADOW = np.array([0.55, -0.2])  # right and away per meter of height: towards us, so never on what is drawn before
-HAZE, HAZE_DISTANCE = np.array([206, 220, 232]), 330  # seen from that far, 63 % of a color is air
+EYE_HEIGHT = 2.6  # meters, above the roof of a car
+FOCAL, HORIZON = 0.86, 0.49  # in image widths, a field of view of 60 degrees; in image heights from the top
+SHADOW = np.array([0.55, -0.2])  # right and away per meter of height; towards the camera, so not on earlier objects
+HAZE, HAZE_DISTANCE = np.array([206, 220, 232]), 330  # meters at which 63 % of a color is haze
 
-ROAD, ROAD_HALF, CORNER = 16.3, 3.7, 1.6  # the road from left to right: its middle, half its width, its rounded kerbs
-LANE, LANE_HALF, LANE_END = -5.6, 3.4, 50  # the road away from us: where its middle is, half of its width, its end
+ROAD, ROAD_HALF, CORNER = 16.3, 3.7, 1.6  # crossing road: center, half width, radius of its kerbs
+LANE, LANE_HALF, LANE_END = -5.6, 3.4, 50  # road away from the camera: center, half width, end
 
 WHITE, BLACK, GRAY, STEEL = (240, 240, 236), (26, 27, 30), (112, 114, 118), (165, 170, 175)
 GLASS, IRON, SKIN, LAMP = (62, 80, 98), (48, 52, 54), (214, 166, 138), (255, 248, 222)
 RED, BLUE, MUSTARD = (198, 36, 38), (36, 84, 156), (226, 168, 52)
 BRICK, SAND, CREAM, STONE, WOOD = (180, 106, 84), (196, 172, 140), (222, 206, 168), (206, 202, 194), (158, 104, 62)
-RIGHTWARDS, LEFTWARDS, AWAY = (1, 0), (-1, 0), (0, 1)  # where a plane's first axis runs: right, away
+RIGHTWARDS, LEFTWARDS, AWAY = (1, 0), (-1, 0), (0, 1)  # direction of a plane's first axis: right, away
 
 
 def rect(left: float, bottom: float, right: float, top: float) -> Shape:
-    """Give a rectangle."""
+    """Build a rectangle."""
     return np.array([left + bottom * 1j, left + top * 1j, right + top * 1j, right + bottom * 1j])
 
 
 def ring(center: complex, radius: float, corners: int = 40, turn: float = 0) -> Shape:
-    """Give a regular polygon, by default one with so many corners that it is a circle."""
+    """Build a regular polygon, by default approximating a circle."""
     return center + radius * np.exp(1j * (turn + np.linspace(0, 2 * np.pi, corners + 1)))
 
 
 def limb(start: complex, end: complex, start_radius: float, end_radius: float) -> Shape:
-    """Give a bar with round ends."""
+    """Build a capsule: a bar with round ends."""
     half = np.exp(1j * (np.angle(end - start) + np.linspace(0.5, 1.5, 16) * np.pi))
     return np.concatenate([start + start_radius * half, end - end_radius * half])
 
 
 def fractal(shape: tuple[int, int], cells: tuple[int, int], octaves: int = 7) -> NDArray:
-    """Give noise like clouds: every octave is twice as fine as the one before, and half as strong."""
+    """Generate fractal noise: each octave has twice the frequency and half the amplitude of the previous one."""
     rng = np.random.default_rng(SEED)
     layers = [rng.standard_normal((cells[0] << octave, cells[1] << octave)) for octave in range(octaves)]
     return sum(cv2.resize(layer, shape[::-1], interpolation=cv2.INTER_CUBIC) / 2**i for i, layer in enumerate(layers))
 
 
-class Canvas:
-    """Pixels, and the camera that sees the street on them."""
+class Renderer:
+    """Image buffer with a pinhole camera."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         self.size, self.limits = size, np.array(size) * OVERSIZE
@@ -78,9 +78,9 @@ class Canvas:
         shade: float = 0.1,
         alpha: float = 1,
     ) -> None:
-        """Fill outlines, or draw lines along them, lighter by `shade` towards the sun; line and blur are meters."""
-        seen = [np.stack([right, EYE_HEIGHT - up], 1) / away[:, None] for right, up, away in (o.T for o in outlines)]
-        distance, corners = outlines[0][:, 2].mean(), [self.center + self.focal * place for place in seen]
+        """Fill outlines, or stroke them if `line`, brighter by `shade` towards the sun; line and blur in meters."""
+        in_view = [np.stack([right, EYE_HEIGHT - up], 1) / away[:, None] for right, up, away in (o.T for o in outlines)]
+        distance, corners = outlines[0][:, 2].mean(), [self.center + self.focal * points for points in in_view]
         line, blur = (size and max(1, round(size * self.focal / distance)) for size in (line, blur))
         low, high = (side(np.concatenate(corners), axis=0) for side in (np.min, np.max))
         start = np.clip(low - line - 3 * blur - 1, 0, self.limits - 1).astype(int)
@@ -100,7 +100,7 @@ class Canvas:
         self.pixels[window] += (paint - self.pixels[window]) * cover[..., None]
 
     def picture(self, blur: float) -> NDArray:
-        """Give the finished picture, as OpenCV writes it: blurred by a lens, with a little of a sensor's grain."""
+        """Return the finished image, BGR uint8, with lens blur and sensor noise."""
         small = cv2.resize(cv2.GaussianBlur(self.pixels, (0, 0), blur), self.size, interpolation=cv2.INTER_AREA)
         small += np.random.default_rng(SEED).normal(0, 1.5, (*small.shape[:2], 1))
         return cv2.cvtColor(small.clip(0, 255).astype(np.uint8), cv2.COLOR_RGB2BGR)
@@ -108,66 +108,66 @@ class Canvas:
 
 @dataclass(frozen=True)
 class Plane:
-    """An upright plane in the street that stands on the ground at x, z, from where shapes on it are measured."""
+    """Vertical plane with its origin on the ground at x, z."""
 
-    canvas: Canvas
+    renderer: Renderer
     x: float
     z: float
     along: tuple[int, int] = RIGHTWARDS
 
-    def place(self, shape: Shape, behind: float = 0) -> Points:
-        """Give the points at which a shape lies."""
+    def to_points(self, shape: Shape, behind: float = 0) -> Points:
+        """Convert a shape on the plane to points in the scene."""
         along, up = np.real(shape), np.imag(shape)
         return np.stack([self.x + along * self.along[0], up, self.z + behind + along * self.along[1]], 1)
 
     def draw(self, color: Color, *shapes: Shape, behind: float = 0, **style: float) -> None:
-        """Draw shapes one by one, see Canvas.draw."""
+        """Draw shapes, see Renderer.draw."""
         for shape in shapes:
-            self.canvas.draw(color, [self.place(shape, behind)], **style)
+            self.renderer.draw(color, [self.to_points(shape, behind)], **style)
 
     def block(self, color: Color, shape: Shape, depth: float, behind: float = 0, **style: float) -> None:
-        """Draw a body that is this convex shape, clockwise, from its front to its back."""
-        near, far = self.place(shape, behind), self.place(shape, behind + depth)
+        """Draw the prism of a convex shape, given clockwise."""
+        near, far = self.to_points(shape, behind), self.to_points(shape, behind + depth)
         for i in range(len(near)):
             right, up, _ = (near[i] - near[i - 1]) * self.along[0] / np.linalg.norm(near[i] - near[i - 1])
-            if right * (EYE_HEIGHT - near[i, 1]) + up * near[i, 0] > 0:  # we see this side from the outside
+            if right * (EYE_HEIGHT - near[i, 1]) + up * near[i, 0] > 0:  # this side faces the camera
                 tone = 0.82 + 0.35 * max(right, 0) + 0.1 * up  # the sun stands high and to the left
                 side = np.array([near[i - 1], near[i], far[i], far[i - 1]])
-                self.canvas.draw(np.multiply(color, tone), [side], **style)
-        self.canvas.draw(color, [near], **style)
+                self.renderer.draw(np.multiply(color, tone), [side], **style)
+        self.renderer.draw(color, [near], **style)
 
     def shadow(self, *shapes: Shape, depth: float = 0.06) -> None:
-        """Darken the ground where bodies of these shapes, each of them convex, keep the sun away."""
+        """Draw the shadows of prisms of convex shapes on the ground."""
         casts = []
         for shape in shapes:
-            body = np.concatenate([self.place(shape), self.place(shape, depth)])
+            body = np.concatenate([self.to_points(shape), self.to_points(shape, depth)])
             cast = cv2.convexHull(np.float32(body[:, ::2] + body[:, 1:2] * SHADOW))[:, 0]
             casts.append(np.insert(cast, 1, 0, axis=1))
-        self.canvas.draw((22, 28, 44), casts, blur=0.04, shade=0, alpha=0.55)  # the blue sky still gives some light
+        self.renderer.draw((22, 28, 44), casts, blur=0.04, shade=0, alpha=0.55)  # skylight
 
 
-def sky(canvas: Canvas) -> None:
-    """Draw a blue gradient with clouds, which thin out towards the horizon."""
-    height, width = canvas.pixels.shape[:2]
+def sky(renderer: Renderer) -> None:
+    """Draw a blue gradient with clouds that thin out towards the horizon."""
+    height, width = renderer.pixels.shape[:2]
     down = np.linspace(0, 1 / HORIZON, height)[:, None].clip(0, 1)  # 1 at the horizon
     clouds = fractal((height, width), (9, 4))
     blue = np.array([92, 146, 210]) + down[..., None] * (116, 78, 26)
-    white = np.clip(252 - 14 * np.roll(clouds, height // 60, axis=0), 222, 252)[..., None]  # darker at their feet
-    canvas.pixels[:] = blue + (white - blue) * (np.clip(0.8 * clouds + 0.1, 0, 1) * (1.15 - down))[..., None]
+    white = np.clip(252 - 14 * np.roll(clouds, height // 60, axis=0), 222, 252)[..., None]  # darker at the bottom
+    renderer.pixels[:] = blue + (white - blue) * (np.clip(0.8 * clouds + 0.1, 0, 1) * (1.15 - down))[..., None]
 
 
-def ground(canvas: Canvas) -> None:
-    """Draw roads, kerbs and paving: every pixel below the horizon looks up what lies where it sees the ground."""
-    top = int(canvas.center[1]) + 1
-    rows, columns = np.indices(canvas.pixels[top:].shape[:2])
-    z = EYE_HEIGHT * canvas.focal / (rows + top - canvas.center[1])
-    x = (columns - canvas.center[0]) * z / canvas.focal
+def ground(renderer: Renderer) -> None:
+    """Draw roads, kerbs and paving, per pixel below the horizon."""
+    top = int(renderer.center[1]) + 1
+    rows, columns = np.indices(renderer.pixels[top:].shape[:2])
+    z = EYE_HEIGHT * renderer.focal / (rows + top - renderer.center[1])
+    x = (columns - renderer.center[0]) * z / renderer.focal
     across, aside = abs(z - ROAD) - ROAD_HALF, np.maximum(abs(x - LANE) - LANE_HALF, z - LANE_END)  # negative: on it
     inner = np.hypot(np.maximum(CORNER - across, 0), np.maximum(CORNER - aside, 0))
-    edge = np.maximum(CORNER, np.minimum(across, aside)) - inner  # how far the asphalt is
+    edge = np.maximum(CORNER, np.minimum(across, aside)) - inner  # distance to the asphalt
     noise = np.random.default_rng(SEED).standard_normal((1024, 1024))
     slabs, grains = (noise[np.int32(x // size) % 1024, np.int32(z // size) % 1024] for size in (0.6, 0.02))
-    grains *= np.clip(canvas.focal / z / 220, 0, 1)  # they fade where a pixel covers more than one
+    grains *= np.clip(renderer.focal / z / 220, 0, 1)  # fade where a pixel covers several
     joints = ((x % 0.6 < 0.02) | (z % 0.6 < 0.03)) * np.clip(9 / z, 0, 1)
     paint = (176, 168, 156) * (1 + 0.025 * slabs - 0.16 * joints)[..., None]
     paint[edge < 0.2] = (198, 195, 188)  # the kerb's stone
@@ -178,12 +178,12 @@ def ground(canvas: Canvas) -> None:
     dashes |= (abs(x - LANE) < 0.07) & (z % 3 < 1.7) & (across > 1.5) & (z < LANE_END)
     paint[zebra | dashes] = (214, 214, 208)
     paint *= 1 + 0.06 * grains[..., None]
-    canvas.pixels[top:] = HAZE + (paint - HAZE) * np.exp(-z / HAZE_DISTANCE)[..., None]
+    renderer.pixels[top:] = HAZE + (paint - HAZE) * np.exp(-z / HAZE_DISTANCE)[..., None]
 
 
-def windows(wall: Plane, *places: complex, width: float = 1.1, height: float = 1.5) -> None:
-    """Draw windows whose panes mirror the sky, given by their lower left corners."""
-    for left, bottom in ((place.real, place.imag) for place in places):
+def windows(wall: Plane, *corners: complex, width: float = 1.1, height: float = 1.5) -> None:
+    """Draw windows, given by their lower left corners."""
+    for left, bottom in ((corner.real, corner.imag) for corner in corners):
         right, top, middle, bar = left + width, bottom + height, left + width / 2, bottom + height * 0.65
         wall.draw(WHITE, rect(left - 0.1, bottom - 0.1, right + 0.1, top + 0.1))
         wall.draw(GLASS, rect(left, bottom, right, top), shade=0.45)
@@ -196,7 +196,7 @@ def house(front: Plane, width: float, height: float, color: Color) -> None:
     """Draw a house with two floors, a door on the left and a gable roof."""
     depth, ridge, floors = 9.0, height + 2.6, np.array([[0.95j], [3.6j]])
     front.shadow(rect(0, 0, width, height), depth=depth)
-    side = Plane(front.canvas, front.x if front.x > 0 else front.x + width, front.z, AWAY)  # the one we can see
+    side = Plane(front.renderer, front.x if front.x > 0 else front.x + width, front.z, AWAY)  # the visible side
     gable = [0, height * 1j, depth / 2 + ridge * 1j, depth + height * 1j, depth]
     side.draw(np.multiply(color, 0.72), gable)
     windows(side, *np.ravel(floors + np.array([1.3, 3.9, 6.5])))
@@ -206,11 +206,11 @@ def house(front: Plane, width: float, height: float, color: Color) -> None:
     front.draw((74, 52, 40), rect(width / 6 - 0.55, 0, width / 6 + 0.55, 2.45), shade=0.25)
     front.draw(BLACK, rect(0, height - 0.6, width, height - 0.18), alpha=0.25)  # the eaves' shadow
     line = np.array([-0.25, width + 0.25])
-    eaves, top = front.place(line + height * 1j, -0.35), front.place(line + ridge * 1j, depth / 2)
-    front.canvas.draw((136, 74, 58), [np.concatenate([eaves, top[::-1]])])
+    eaves, top = front.to_points(line + height * 1j, -0.35), front.to_points(line + ridge * 1j, depth / 2)
+    front.renderer.draw((136, 74, 58), [np.concatenate([eaves, top[::-1]])])
     courses = [eaves + (top - eaves) * course for course in np.linspace(0.05, 0.95, 20)]  # of tiles
-    front.canvas.draw((84, 44, 36), courses, line=0.06, alpha=0.3)
-    front.canvas.draw(WHITE, [np.stack([eaves[i], top[i]]) for i in (0, 1)], line=0.12)
+    front.renderer.draw((84, 44, 36), courses, line=0.06, alpha=0.3)
+    front.renderer.draw(WHITE, [np.stack([eaves[i], top[i]]) for i in (0, 1)], line=0.12)
     front.draw(WHITE, rect(-0.25, height - 0.18, width + 0.25, height + 0.02), behind=-0.35)
     front.block(BRICK, rect(width * 0.7, ridge - 1, width * 0.7 + 0.6, ridge + 0.6), 0.6, behind=depth / 2)
 
@@ -231,7 +231,7 @@ def clock_tower(wall: Plane) -> None:
 
 
 def stop_sign(plane: Plane) -> None:
-    """Draw a red octagon that says STOP, on its post."""
+    """Draw a stop sign on its post."""
     middle, turn = 2.35j, np.pi / 8
     plane.shadow(ring(middle, 0.42, 8, turn), limb(0, middle, 0.04, 0.04))
     plane.draw(STEEL, rect(-0.035, 0, 0.035, 2.35), shade=0.4)
@@ -270,20 +270,20 @@ def bench(plane: Plane) -> None:
 
 
 def ball(plane: Plane) -> None:
-    """Draw a football, turned by the way to where it is."""
+    """Draw a football, rolled according to its position."""
     radius, center = 0.13, 0.13j
     plane.shadow(ring(center, radius))
     plane.draw(WHITE, ring(center, radius), shade=0.25)
     plane.draw(BLACK, ring(center, radius * 0.32, 5, -plane.x / radius), shade=0.2)
     for patch in ring(0, radius, 5, -plane.x / radius):
-        rim = patch * np.exp(1j * np.array([-0.3, -0.15, 0, 0.15, 0.3]))  # we see these patches from the side
+        rim = patch * np.exp(1j * np.array([-0.3, -0.15, 0, 0.15, 0.3]))  # patches at the rim, seen from the side
         plane.draw(BLACK, center + np.append(0.99 * rim, 0.72 * patch), shade=0.2)
         plane.draw(STEEL, [center + 0.3 * patch, center + 0.75 * patch], line=0.006)
 
 
-def wheels(plane: Plane, radius: float, *places: float) -> None:
-    """Draw the wheels of a car or bus, turned by the way to where it is."""
-    for hub in np.array(places) + radius * 1j:
+def wheels(plane: Plane, radius: float, *hubs: float) -> None:
+    """Draw the wheels of a car or bus, rolled according to their position."""
+    for hub in np.array(hubs) + radius * 1j:
         for size, color in ((radius + 0.07, BLACK), (radius, (40, 40, 43)), (radius * 0.64, STEEL)):  # first the arch
             plane.draw(color, ring(hub, size), shade=0.2)
         holes = ring(hub, radius * 0.4, 5, -plane.x * plane.along[0] / radius)
@@ -291,7 +291,7 @@ def wheels(plane: Plane, radius: float, *places: float) -> None:
 
 
 def car(plane: Plane, color: Color) -> None:
-    """Draw a car on its way to the right."""
+    """Draw a car heading right."""
     depth, inset, dark = 1.7, 0.15, np.multiply(color, 0.45)  # the cabin is narrower than the body
     rear, nose = [-2.02 + 0.24j, -2.14 + 0.5j, -2.12 + 0.8j, -1.95 + 0.96j], [2.1 + 0.62j, 2.14 + 0.4j, 2.05 + 0.24j]
     body = np.array([*rear, 1 + 0.98j, 1.85 + 0.82j, *nose])
@@ -314,7 +314,7 @@ def car(plane: Plane, color: Color) -> None:
 
 
 def bus(plane: Plane) -> None:
-    """Draw a city bus on its way to the left."""
+    """Draw a city bus heading left."""
     side = np.array([-4.8 + 0.4j, -4.8 + 2.75j, -4.6 + 3j, 4.5 + 3j, 4.8 + 2.6j, 4.85 + 0.9j, 4.8 + 0.4j])
     plane.shadow(side - 0.4j, depth=2.5)
     plane.draw(BLACK, rect(-4.6, 0.15, 4.6, 0.5), behind=0.1)
@@ -351,7 +351,7 @@ def bicycle(plane: Plane) -> None:
 
 
 def person(plane: Plane, coat: Color, trousers: Color) -> None:
-    """Draw somebody walking along the plane; the place alone says where in the stride the legs are."""
+    """Draw a person walking along the plane; the position determines the phase of the stride."""
     phase, shoulder, head = 2 * np.pi * plane.x * plane.along[0] / 1.5, 0.01 + 0.5j, 0.06 + 0.74j  # two steps are 1.5 m
     arms, legs, ankles = [], [], []
     for swing in (phase + np.pi, phase):  # the far side and the near one; angles are measured from straight down
@@ -375,50 +375,50 @@ def person(plane: Plane, coat: Color, trousers: Color) -> None:
             plane.draw(np.multiply(color, tone), hip + shape, shade=0.18)
 
 
-def backdrop(canvas: Canvas) -> None:
-    """Draw what stands still behind the road, the farthest and outermost first."""
-    sky(canvas)
-    ground(canvas)
-    house(Plane(canvas, -17, 85), 9, 6, SAND)
-    clock_tower(Plane(canvas, -6.4, 58))
-    house(Plane(canvas, -17.4, 46), 7, 6.2, CREAM)
-    house(Plane(canvas, -17.4, 34.5), 7, 6, BRICK)
-    house(Plane(canvas, -17.4, 24), 7, 6.4, (214, 204, 182))
-    house(Plane(canvas, 11.4, 24), 7, 6.5, (150, 168, 178))
-    house(Plane(canvas, 5.4, 24), 6, 5.9, CREAM)
-    house(Plane(canvas, -1.2, 24), 6.6, 6.3, BRICK)
-    traffic_light(Plane(canvas, -9.8, 20.8))
-    canvas.pixels *= 1 + 0.02 * fractal(canvas.pixels.shape[:2], (24, 36))[..., None]  # nothing is quite clean
+def backdrop(renderer: Renderer) -> None:
+    """Draw the static background, farthest objects first."""
+    sky(renderer)
+    ground(renderer)
+    house(Plane(renderer, -17, 85), 9, 6, SAND)
+    clock_tower(Plane(renderer, -6.4, 58))
+    house(Plane(renderer, -17.4, 46), 7, 6.2, CREAM)
+    house(Plane(renderer, -17.4, 34.5), 7, 6, BRICK)
+    house(Plane(renderer, -17.4, 24), 7, 6.4, (214, 204, 182))
+    house(Plane(renderer, 11.4, 24), 7, 6.5, (150, 168, 178))
+    house(Plane(renderer, 5.4, 24), 6, 5.9, CREAM)
+    house(Plane(renderer, -1.2, 24), 6.6, 6.3, BRICK)
+    traffic_light(Plane(renderer, -9.8, 20.8))
+    renderer.pixels *= 1 + 0.02 * fractal(renderer.pixels.shape[:2], (24, 36))[..., None]  # dirt
 
 
-def street(canvas: Canvas, seconds: float) -> None:
-    """Draw what moves and what it may be behind, the farthest first."""
-    person(Plane(canvas, 2.2 - 1.3 * seconds, 21.4, LEFTWARDS), (92, 60, 96), IRON)
-    bus(Plane(canvas, 12.4 - 5 * seconds, 17.4, LEFTWARDS))
-    car(Plane(canvas, -13.2 + 5.5 * seconds, 13.9), BLUE)
-    car(Plane(canvas, -23 + 5.5 * seconds, 13.9), WHITE)
-    traffic_light(Plane(canvas, 6.3, 12.0))
-    bicycle(Plane(canvas, 4.5, 10.6))
-    bench(Plane(canvas, 2.3, 9.6))
-    person(Plane(canvas, -1.5 + 1.4 * seconds, 8.9), MUSTARD, (52, 66, 100))
-    stop_sign(Plane(canvas, -1.75, 8.2))
-    ball(Plane(canvas, 4.4 - 2.4 * seconds, 7.9))
+def street(renderer: Renderer, seconds: float) -> None:
+    """Draw the moving objects and those that may occlude them, farthest first."""
+    person(Plane(renderer, 2.2 - 1.3 * seconds, 21.4, LEFTWARDS), (92, 60, 96), IRON)
+    bus(Plane(renderer, 12.4 - 5 * seconds, 17.4, LEFTWARDS))
+    car(Plane(renderer, -13.2 + 5.5 * seconds, 13.9), BLUE)
+    car(Plane(renderer, -23 + 5.5 * seconds, 13.9), WHITE)
+    traffic_light(Plane(renderer, 6.3, 12.0))
+    bicycle(Plane(renderer, 4.5, 10.6))
+    bench(Plane(renderer, 2.3, 9.6))
+    person(Plane(renderer, -1.5 + 1.4 * seconds, 8.9), MUSTARD, (52, 66, 100))
+    stop_sign(Plane(renderer, -1.75, 8.2))
+    ball(Plane(renderer, 4.4 - 2.4 * seconds, 7.9))
 
 
 def main() -> None:
     """Write both files next to this script."""
     image, video = FOLDER / "image_1.jpg", FOLDER / "video_1.mp4"
-    still, film = Canvas(IMAGE_SIZE), Canvas(VIDEO_SIZE)
+    still, video_frame = Renderer(IMAGE_SIZE), Renderer(VIDEO_SIZE)
     backdrop(still)
     street(still, IMAGE_MOMENT)
     cv2.imwrite(str(image), still.picture(IMAGE_BLUR), [cv2.IMWRITE_JPEG_QUALITY, 90])
-    backdrop(film)
-    empty = film.pixels.copy()
+    backdrop(video_frame)
+    empty = video_frame.pixels.copy()
     writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"mp4v"), FRAMES_PER_SECOND, VIDEO_SIZE)
     for frame in range(FRAMES):
-        film.pixels[:] = empty
-        street(film, frame / FRAMES_PER_SECOND)
-        writer.write(film.picture(VIDEO_BLUR))
+        video_frame.pixels[:] = empty
+        street(video_frame, frame / FRAMES_PER_SECOND)
+        writer.write(video_frame.picture(VIDEO_BLUR))
     writer.release()
     print(*(f"{path}: {path.stat().st_size / 1000:.0f} kB" for path in (image, video)), sep="\n")
 

@@ -1,4 +1,4 @@
-"""The scripts on data sets with every fault that we know, in every label format."""
+"""Run the scripts on data sets with every known fault, in every label format."""
 
 import re
 from collections.abc import Callable
@@ -18,7 +18,7 @@ FOR_THE_CHECK = {"other format"}
 
 
 def unnamed(label_type: str, text: str, effects: tuple[str, ...]) -> set[str]:
-    """The samples with a fault of these effects that a text does not name."""
+    """Samples with a fault of these effects that the text does not mention."""
     words = [word.strip() for word in re.split(r"[\n(,]|: ", text)]
     return {
         name

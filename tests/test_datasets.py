@@ -15,21 +15,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import datasets
-from datasets import (
-    DetectionDataset,
-    EvalBatchSampler,
-    MixSource,
-    SampleKey,
-    TrainBatchSampler,
-    cache_slots,
-    make_loader,
-)
+from datasets import DetectionDataset, make_loader
 from tests.conftest import ROOT, DataSet
 from tests.utils.augment.test_config import EXAMPLE
 from utils.augment.config import parse_augmentation_config
 from utils.augment.policy import POLICIES, AugmentationPolicy
 from utils.augment.transforms import resize_image
 from utils.cli.options import CheckOptions
+from utils.data_tools.commands import check_command
 from utils.errors import DataError
 from utils.labels.data_config import load_data_config
 from utils.labels.index import LabelIndex, open_index
@@ -37,6 +30,7 @@ from utils.loading.batch import Batch
 from utils.loading.image_cache import cache_size, make_cache_files
 from utils.loading.loader import max_batches_in_flight
 from utils.loading.sample import DAMAGED
+from utils.loading.samplers import EvalBatchSampler, MixSource, SampleKey, TrainBatchSampler, cache_slots
 from utils.loading.size_rule import SizeRule
 
 CPU = torch.device("cpu")
@@ -164,7 +158,7 @@ def test_keeping_recent_images_changes_nothing(make_data, workers: int, images: 
     loaders = [make_loader(d, b, n, CPU) for d, b, n in zip((plain, keeping), batches, (0, workers), strict=True)]
     for epoch in range(3):
         for loader in loaders:
-            loader.batches.go_to(epoch, 5 * epoch)
+            loader.batches.set_epoch(epoch, 5 * epoch)
         for one, other in zip(*loaders, strict=True):
             assert_equal(one, other)
     loaders[1].close()
@@ -183,7 +177,7 @@ def test_recent_images_are_decoded_once(make_data, monkeypatch, world: int) -> N
         LabelIndex, "pixels", lambda _, i: decoded.append(i) or np.zeros((*index.sizes[i], 3), np.uint8)
     )
     for epoch in range(2):
-        batches.go_to(epoch)
+        batches.set_epoch(epoch)
         decoded.clear()
         picks = [pick for batch in batches for pick in batch]
         for pick in picks:
@@ -458,22 +452,22 @@ def test_the_rest_of_an_epoch_is_what_was_not_seen(world_size: int) -> None:
     """An epoch of 11 images in batches of 2 for each process, left after every one of its steps."""
     for rank in range(world_size):
         batches = TrainBatchSampler(11, 2, seed=3, rank=rank, world_size=world_size)
-        batches.go_to(4)
+        batches.set_epoch(4)
         whole = list(batches)
         seen = 0
         for step, batch in enumerate(whole, 1):
             seen += len(batch) * world_size
-            batches.go_to(4, seen)
+            batches.set_epoch(4, seen)
             assert (batches.start, len(batches)) == (step, len(whole))
             assert list(batches) == whole[step:]
-        batches.go_to(5)
+        batches.set_epoch(5)
         assert len(list(batches)) == len(whole)
     other = TrainBatchSampler(11, 3, seed=3)
-    other.go_to(4, 4)
+    other.set_epoch(4, 4)
     assert other.start == 2, "a batch that was seen in part is not seen again"
-    other.go_to(4, 4, multiple_of=4)
+    other.set_epoch(4, 4, multiple_of=4)
     assert other.start == 0
-    other.go_to(4, 11, multiple_of=3)
+    other.set_epoch(4, 11, multiple_of=3)
     assert other.start == 4, "nothing is left"
 
 
@@ -481,7 +475,7 @@ def test_check_draws_the_demo_and_makes_the_folders_of_its_results(tmp_path: Pat
     """`datasets.py check` of the demo said that its folders do not exist; --html failed after all the work."""
     monkeypatch.chdir(tmp_path)
     config = str(ROOT / "data_configs/demo.yaml")
-    datasets.check_command(CheckOptions(data=config, json="deep/check.json", html="pages/check.html"))
+    check_command(CheckOptions(data=config, json="deep/check.json", html="pages/check.html"))
     assert json.loads((tmp_path / "deep/check.json").read_text())["splits"]["train"]["images"] == 280
     assert (tmp_path / "pages/check.html").is_file()
 

@@ -80,7 +80,7 @@ def test_a_predecessors_file_gets_a_warning_about_its_size(trained, run, tmp_pat
     torch.save({k: checkpoint[k] for k in ("model_name", "model_state_dict", "data")}, tmp_path / "old.pth")
     done = run("eval.py", "--data", data.yaml, "--weights", tmp_path / "old.pth", "--device", "cpu", "-j", 0)
     assert done.returncode == 0, done.stderr
-    assert "old.pth does not say its training size, which --imgsz would; using 800 px" in done.stdout
+    assert "old.pth does not store its training size: using 800 px" in done.stdout
 
 
 def test_the_test_split_is_used_where_there_is_one(trained, run) -> None:

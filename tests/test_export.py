@@ -65,7 +65,7 @@ def test_the_doors_want_an_onnx_file(tmp_path: Path, capsys: pytest.CaptureFixtu
         assert "--input" in capsys.readouterr().err
         for words in ((), ("--weights", "model.pth")):
             assert door(name, "--input", "x", *words) == 2
-            assert "expected a file that ends in .onnx: export.py makes one" in capsys.readouterr().err
+            assert "expected a file that ends in .onnx: export.py converts a checkpoint" in capsys.readouterr().err
 
 
 def test_evaluation_of_the_file_is_that_of_the_checkpoint(tmp_path: Path, make_data) -> None:
@@ -117,9 +117,7 @@ def test_a_file_that_finds_something_else_is_not_written(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(onnx_export, "to_onnx", spoilt)
     (tmp_path / "model.onnx").write_bytes(b"of before")
-    with pytest.raises(
-        UserError, match=r"was not written: it does not find what PyTorch finds; .*: .* without a partner"
-    ):
+    with pytest.raises(UserError, match=r"was not written: its detections differ from PyTorch's; .*: .* unmatched"):
         export(tmp_path, "--no-simplify")
     assert (tmp_path / "model.onnx").read_bytes() == b"of before"
     assert not list(tmp_path.glob(".*"))
@@ -131,9 +129,9 @@ def test_a_file_that_finds_something_else_is_not_written(tmp_path: Path, monkeyp
         (("--out", "model.pth"), "expected a file name that ends in .onnx"),
         (("--out", "nowhere/model.onnx"), "there is no folder nowhere"),
         (("--model", "fasterrcnn_resnet50_fpn"), "one of both"),
-        (("--dynamic", "--width", 640), "drop it, or --width and --height"),
+        (("--dynamic", "--width", 640), "drop it, or drop --width and --height"),
         (("--width", 100), "expected multiples of 32"),
-        (("--dynamic", "--batch", 2), "takes one image a call, not 2"),
+        (("--dynamic", "--batch", 2), "requires batch 1, not 2"),
         (("--check", "none.jpg"), "none.jpg: no such file"),
         (("--device", "cuda:99"), "use --device cpu"),
     ],

@@ -96,14 +96,14 @@ def test_the_threshold_of_the_checkpoint(weights: Path, pictures: Path, run, tmp
     picture = pictures / "a.v2.jpg"
     refused = run("inference.py", "-w", weights, "-i", picture, "--threshold", "best")
     assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
-    assert f"--threshold best: {weights} does not say which it is" in refused.stderr
+    assert f"--threshold best: {weights} stores no best threshold" in refused.stderr
 
     save_checkpoint(weights, {**torch.load(weights, weights_only=True), "best_threshold": 0.45})
     scores = {}
     for words in ((), ("-th", "best"), ("-th", "0.46")):
         done = run("inference.py", "-w", weights, "-i", picture, "--log-json", "-o", f"out{len(scores)}", *words)
         assert done.returncode == 0, done.stderr
-        proposal = "Threshold of the score: 0.3; validation's best mean F1 is at 0.450: --threshold best"
+        proposal = "Score threshold: 0.3; validation's best mean F1 is at 0.450: --threshold best"
         assert (proposal in done.stdout) == (not words)
         found = json.loads((tmp_path / f"out{len(scores)}/log.json").read_text())["annotations"]
         scores[words] = [row["score"] for row in found]
@@ -135,7 +135,7 @@ def test_a_predecessors_file_says_that_its_size_is_unknown(weights: Path, pictur
     torch.save(old, weights)
     done = run("inference.py", "-w", weights, "-i", pictures / "a.v1.jpg")
     assert done.returncode == 0, done.stderr
-    assert "does not say its training size" in done.stdout
+    assert "does not store its training size" in done.stdout
 
 
 def test_an_unreadable_image_is_named_and_the_others_are_done(
@@ -144,7 +144,7 @@ def test_an_unreadable_image_is_named_and_the_others_are_done(
     (pictures / "a.v1.jpg").write_bytes(b"broken")
     done = run("inference.py", "-w", weights, "-i", pictures, "-o", "out")
     assert done.returncode == 2
-    assert "1 of 3 images were left out: " in done.stderr
+    assert "1 of 3 images could not be read: " in done.stderr
     assert "a.v1.jpg: cannot be read as an image" in done.stderr
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.v2.jpg", "b [1] ü.PNG"]
 
@@ -158,7 +158,7 @@ def test_a_missing_input_track_and_other_mistakes_are_one_line(weights: Path, pi
         (("-i", pictures / "a.v3.jpg"), "no such file or folder; did you mean"),
         (("-i", pictures / "empty"), "no images in this folder"),
         (("-i", image, "--track"), "use inference_video.py --track"),
-        (("-i", image, "--classes", 7), "--classes 7: no such class; there are 1 red, 2 green"),
+        (("-i", image, "--classes", 7), "--classes 7: no such class; the classes are 1 red, 2 green"),
         (("-i", image, "-o", pictures), "holds the input images"),
         (("-i", image, "-o", pictures / "file"), "file: a file of that name is in the way"),
         (("-i", image, "--show"), "--show needs a display"),
@@ -265,7 +265,7 @@ def test_labels_crops_and_thresholds_of_classes_in_a_tree(weights: Path, picture
         "--class-thresholds", "green=1", "red=0.4", "--no-pictures", "--log-json", "--batch", 2,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "Thresholds of the score: red 0.400, green 1.000" in done.stdout
+    assert "Score thresholds: red 0.400, green 1.000" in done.stdout
     out = tmp_path / "out"
     assert sorted(p.name for p in out.iterdir()) == ["crops", "labels_voc", "labels_yolo", "log.json"]
     names = ["a.v2", "b [1] ü", "deep/a.v1"]

@@ -62,7 +62,7 @@ def test_a_video_by_the_script(weights: Path, run, tmp_path: Path) -> None:
     assert drawn[0].shape == (120, 160, 3)
     assert np.abs(drawn[0].astype(int) - frames(1)[0]).max() > 100, "boxes are drawn"
     assert is_faststart(folder / "clip.v1.mp4")
-    for words in ("clip.v1.mp4: 160 x 120 px, 25 frames a second, 20 frames", "H.264 in an MP4, with the sound (aac)"):
+    for words in ("clip.v1.mp4: 160 x 120 px, 25 frames a second, 20 frames", "H.264 in an MP4, with sound (aac)"):
         assert words in done.stdout
     assert "20 frames, " in done.stdout
     assert "FPS from the first frame read to the closed file" in done.stdout
@@ -230,17 +230,17 @@ def test_a_window_follows_and_q_ends(detect, tmp_path: Path, monkeypatch: pytest
 def test_without_arguments_it_takes_the_video_of_the_repository(
     weights: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from utils.video.video_inference import video_of
+    from utils.video.video_inference import open_video_input
 
     monkeypatch.chdir(ROOT)
-    assert video_of(parse_options(VideoOptions, "", [])).source.info.name == "example_test_data/video_1.mp4"
+    assert open_video_input(parse_options(VideoOptions, "", [])).source.info.name == "example_test_data/video_1.mp4"
     (tmp_path / "a.yaml").write_text("CLASSES: [__background__, red, green]\n")
     with pytest.raises(UserError, match=r"a\.yaml: video_path is missing"):
-        video_of(parse_options(VideoOptions, "", ["--data", str(tmp_path / "a.yaml")]))
+        open_video_input(parse_options(VideoOptions, "", ["--data", str(tmp_path / "a.yaml")]))
 
 
 def test_slices_of_each_frame(detect, tmp_path: Path) -> None:
-    """As those of an image: the detections are sahi_inference.py's of the same frames."""
+    """Detections equal those of sahi_inference.py on the same frames."""
     for number, frame in enumerate(frames(3)):
         (tmp_path / "frames").mkdir(exist_ok=True)
         write_image(tmp_path / f"frames/{number}.png", frame)

@@ -1,4 +1,4 @@
-"""From a detector to an ONNX file, and the proof that both find the same."""
+"""Export of a detector to ONNX, and comparison of its detections with those of PyTorch."""
 
 import contextlib
 import copy
@@ -20,10 +20,10 @@ from models.rcnn.detector import FasterRCNN
 from models.rcnn.errors import ModelError
 from models.rcnn.onnx_graph import INPUTS, OUTPUTS, STRIDE, OnnxGraph
 from utils.detect.detections import Detections
-from utils.detect.onnx_detector import OnnxDetector, on_canvas
-from utils.detect.onnx_file import MOST_BYTES, OnnxMetadata
+from utils.detect.onnx_detector import OnnxDetector, pad_to_canvas
+from utils.detect.onnx_file import MAX_ONNX_BYTES, OnnxMetadata
 from utils.detect.torch_detector import TorchDetector
-from utils.errors import UserError
+from utils.errors import requires_package
 from utils.loading.batch import Batch, collate
 from utils.loading.sample import Sample
 from utils.loading.size_rule import Canvas, SizeRule
@@ -32,63 +32,67 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 OPSET = 18
-_NODES = 2**25  # bytes, more than a graph has besides its weights
-_TIMED = 3  # runs, after one to warm up
+_GRAPH_BYTES = 2**25  # upper bound of the size of a graph without weights
+_TIMED_RUNS = 3  # after one warm-up run
 _NOISY = ("torch.onnx", "onnxscript", "onnx_ir", "torch.export", "torch.fx", "torch._dynamo", "torch.__trace")
-_DYNAMIC_CELLS = (5, 8)  # of STRIDE px: an example of a height and a width that are not the same, no map of one cell
-_LOST = (OnnxExporterError, RuntimeError, ValueError, TypeError, AssertionError, NotImplementedError, LookupError)
+_DYNAMIC_CELLS = (5, 8)  # height and width of the example, in STRIDE px: different, and no feature map of one cell
+_FAILURES = (OnnxExporterError, RuntimeError, ValueError, TypeError, AssertionError, NotImplementedError, LookupError)
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far two detectors may be apart."""
+    """Largest allowed difference between two detectors."""
 
-    box: float  # px of the image, each corner
+    box: float  # px in the image, each coordinate
     score: float
-    least: float  # score from which boxes must have their partner
-    alone: float  # share of the boxes that may have none: a little difference can decide what an NMS drops
+    min_score: float  # boxes with a higher score must have a match
+    unmatched: float  # allowed fraction of boxes without a match: rounding can change what NMS drops
 
 
-EXACT = Tolerance(box=0.05, score=1e-3, least=0.0, alone=0.0)
-HALF = Tolerance(box=4.0, score=0.05, least=0.3, alone=0.02)
-PADDED_ALONE = 0.1  # share, of images with padding: its cells score alike but for the last bit, and that bit chooses
+EXACT = Tolerance(box=0.05, score=1e-3, min_score=0.0, unmatched=0.0)
+HALF = Tolerance(box=4.0, score=0.05, min_score=0.3, unmatched=0.02)
+PADDED_UNMATCHED = 0.1  # padded images: scores in the padding are equal but for rounding, which decides their ranking
 
 
 @dataclass(frozen=True)
 class Difference:
-    """What a comparison of two detectors on images found."""
+    """Result of comparing two detectors on images."""
 
     images: int
-    boxes: int  # that have a partner
-    alone: int  # that have none, and should
-    box: float  # px, the most that a corner is apart from its partner's
-    score: float  # the most
+    boxes: int  # boxes with a match
+    unmatched: int  # boxes that should have a match and have none
+    box: float  # px, largest difference of a coordinate
+    score: float  # largest difference of a score
 
     def within(self, tolerance: Tolerance) -> bool:
-        """Whether no more boxes are alone than may be."""
-        return self.alone <= tolerance.alone * (self.boxes + self.alone)
+        """Return True if no more boxes are unmatched than allowed."""
+        return self.unmatched <= tolerance.unmatched * (self.boxes + self.unmatched)
 
     def __str__(self) -> str:
         return (
             f"{self.boxes} boxes in {self.images} image{'s' if self.images > 1 else ''}, at most {self.box:.3g} px and "
-            f"{self.score:.2g} of score apart, {self.alone} without a partner"
+            f"{self.score:.2g} of score apart, {self.unmatched} unmatched"
         )
 
 
 def to_onnx(
     model: FasterRCNN, size: tuple[int, int] | None, *, batch: int = 1, half: bool = False, simplify: bool = True
 ) -> "ModelProto":
-    """The graph of `OnnxGraph`, without metadata.
+    """Export `OnnxGraph` of the model, without metadata.
 
     Args:
-        size: height and width of its input; None: free, and then batch is 1.
+        size: height and width of the input; None: dynamic, which requires batch 1.
+        half: store weights in half precision.
+        simplify: optimize the graph with onnxslim.
 
     Raises:
-        ModelError: the network has something that cannot be exported, or not so, or is too large: it says what.
+        MissingPackageError: onnx, onnxscript or, for simplify, onnxslim is not installed.
+        ModelError: the network cannot be exported, or is too large.
     """
+    _require_packages(simplify=simplify)
     if size is None and batch != 1:
-        raise ModelError(f"a graph of any image size takes one image a call, not {batch}: give it a fixed size")
-    _check_size(sum(p.numel() for p in model.parameters()) * (2 if half else 4) + _NODES, half=half)
+        raise ModelError(f"a dynamic image size requires batch 1, not {batch}: use a fixed size")
+    _check_size(sum(p.numel() for p in model.parameters()) * (2 if half else 4) + _GRAPH_BYTES, half=half)
     graph = OnnxGraph(model.cpu().eval(), size)
     if half:
         graph = copy.deepcopy(graph)
@@ -106,58 +110,58 @@ def to_onnx(
                 dynamo=True, dynamic_shapes=shapes, verbose=False,
             )  # fmt: skip
         proto = program.model_proto
-    except _LOST as error:
-        kind, remedy = (f"{width} x {height} px", "") if size else ("any image size", ": give it a fixed size")
+    except _FAILURES as error:
+        kind, remedy = (f"{width} x {height} px", "") if size else ("any image size", ": use a fixed size")
         raise ModelError(f"this network cannot be exported to ONNX for {kind} ({_reason(error)}){remedy}") from error
     return _simplified(proto) if simplify else proto
 
 
-def content_of(proto: "ModelProto", metadata: OnnxMetadata) -> bytes:
-    """The file.
+def serialize_onnx(proto: "ModelProto", metadata: OnnxMetadata) -> bytes:
+    """Serialize a graph with its metadata to the bytes of an ONNX file.
 
     Raises:
-        ModelError: it would be larger than an ONNX file can be.
+        ModelError: the file would exceed 2 GiB, the limit of ONNX.
     """
     import onnx
 
-    onnx.helper.set_model_props(proto, metadata.props())
+    onnx.helper.set_model_props(proto, metadata.to_props())
     _check_size(proto.ByteSize(), half=metadata.half)
     return proto.SerializeToString()
 
 
 def _check_size(count: int, *, half: bool) -> None:
-    """ModelError for more bytes than a file can have; protobuf itself fails at about so many, in several ways."""
-    if count > MOST_BYTES:
+    """Raise a ModelError for files above 2 GiB, where protobuf fails in various ways."""
+    if count > MAX_ONNX_BYTES:
         remedy = "" if half else ": --half halves it"
         raise ModelError(f"this network is too large for an ONNX file, which has at most 2 GiB{remedy}")
 
 
-def compare(
+def compare_detections(
     one: TorchDetector, other: OnnxDetector, images: Sequence[np.ndarray], tolerance: Tolerance, *, padded: bool
 ) -> Difference:
-    """Detect in every image with both, at the same pixels.
+    """Compare the detections of both on the same pixels of every image.
 
-    `padded` images are seen as in use; the others are resize_height until they fill their block. A box needs no partner
-    where its score is so low that it is chance whether it is among the detections: near the model's threshold, or
-    near the last one's where the image has as many as there may be.
+    `padded` images are padded as in inference; otherwise they are stretched to fill the input. A box needs no match if
+    rounding decides whether it is returned: its score is near the score threshold of the model, or near the lowest
+    score of an image with the maximum number of detections.
     """
     heads = one.model.roi_heads
-    boxes, alone, box, score = 0, 0, 0.0, 0.0
+    boxes, unmatched, box, score = 0, 0, 0.0, 0.0
     for image in images:
         pair = [detect() for detect in _at_same_pixels(one, other, image, padded=padded)]
-        full = max(len(found) for found in pair) >= heads.detections_per_img
-        last = min((found.scores.min() for found in pair if len(found)), default=0.0) if full else heads.score_thresh
-        least = max(tolerance.least, float(last)) + tolerance.score
-        paired, lonely = partners(*pair, tolerance)
-        boxes, alone = boxes + len(paired), alone + int((np.array(lonely) >= least).sum())
-        for i, k in paired:
+        is_full = max(map(len, pair)) >= heads.detections_per_img
+        lowest = min((side.scores.min() for side in pair if len(side)), default=0.0) if is_full else heads.score_thresh
+        min_score = max(tolerance.min_score, float(lowest)) + tolerance.score
+        matches, unmatched_scores = match_boxes(*pair, tolerance)
+        boxes, unmatched = boxes + len(matches), unmatched + int((np.array(unmatched_scores) >= min_score).sum())
+        for i, k in matches:
             box = max(box, float(np.abs(pair[0].boxes[i] - pair[1].boxes[k]).max()))
             score = max(score, float(abs(pair[0].scores[i] - pair[1].scores[k])))
-    return Difference(len(images), boxes, alone, box, score)
+    return Difference(len(images), boxes, unmatched, box, score)
 
 
-def seconds(one: TorchDetector, other: OnnxDetector, image: np.ndarray) -> tuple[float, float]:
-    """Medians of what both take for one image of the batch."""
+def time_per_image(one: TorchDetector, other: OnnxDetector, image: np.ndarray) -> tuple[float, float]:
+    """Measure the median time of both for one image in s."""
     return tuple(_median(detect, one.device) for detect in _at_same_pixels(one, other, image, padded=True))
 
 
@@ -165,41 +169,41 @@ def _at_same_pixels(
     one: TorchDetector, other: OnnxDetector, image: np.ndarray, *, padded: bool
 ) -> tuple[Callable[[], Detections], Callable[[], Detections]]:
     sample = other.prepare(image)
-    batch = _block(sample, other.info.size_rule)
+    batch = _to_batch(sample, other.info.size_rule)
     if not padded:
         height, width = batch.images.shape[1:3]
-        batch = _block(sample._replace(image=cv2.resize(image, (width, height))), other.info.size_rule)
+        batch = _to_batch(sample._replace(image=cv2.resize(image, (width, height))), other.info.size_rule)
     return lambda: one.detect_batch(batch)[0], lambda: other.detect_batch(batch)[0]
 
 
-def _block(sample: Sample, rule: SizeRule | Canvas) -> Batch:
+def _to_batch(sample: Sample, rule: SizeRule | Canvas) -> Batch:
     batch = collate([sample])
-    return on_canvas(batch, rule) if isinstance(rule, Canvas) else batch
+    return pad_to_canvas(batch, rule) if isinstance(rule, Canvas) else batch
 
 
-def partners(one: Detections, other: Detections, tolerance: Tolerance) -> tuple[list[tuple[int, int]], list[float]]:
-    """Pairs of the same label that are within the tolerance, nearest first; and the scores of boxes without one."""
-    apart = np.abs(one.boxes[:, None] - other.boxes[None]).max(2)
-    near = (apart <= tolerance.box) & (one.labels[:, None] == other.labels[None])
+def match_boxes(one: Detections, other: Detections, tolerance: Tolerance) -> tuple[list[tuple[int, int]], list[float]]:
+    """Match boxes of one label within the tolerance; return index pairs, nearest first, and the unmatched scores."""
+    distance = np.abs(one.boxes[:, None] - other.boxes[None]).max(2)
+    near = (distance <= tolerance.box) & (one.labels[:, None] == other.labels[None])
     near &= np.abs(one.scores[:, None] - other.scores[None]) <= tolerance.score
     pairs, used = [], (set(), set())
-    for i, k in sorted(np.argwhere(near).tolist(), key=lambda pair: apart[pair[0], pair[1]]):
+    for i, k in sorted(np.argwhere(near).tolist(), key=lambda pair: distance[pair[0], pair[1]]):
         if i not in used[0] and k not in used[1]:
             pairs.append((i, k))
             used[0].add(i)
             used[1].add(k)
-    lonely = [
+    unmatched = [
         float(score)
-        for found, taken in zip((one, other), used, strict=True)
-        for place, score in enumerate(found.scores)
-        if place not in taken
+        for detections, matched in zip((one, other), used, strict=True)
+        for i, score in enumerate(detections.scores)
+        if i not in matched
     ]
-    return pairs, lonely
+    return pairs, unmatched
 
 
 def _median(detect: Callable[[], Detections], device: torch.device) -> float:
     times = []
-    for _ in range(1 + _TIMED):
+    for _ in range(1 + _TIMED_RUNS):
         started = time.perf_counter()
         detect()
         if device.type == "cuda":
@@ -208,23 +212,32 @@ def _median(detect: Callable[[], Detections], device: torch.device) -> float:
     return statistics.median(times[1:])
 
 
+def _require_packages(*, simplify: bool) -> None:
+    """Fail before the export, which takes minutes, if one of its packages is missing."""
+    with requires_package("onnx", "ONNX export"):
+        import onnx  # noqa: F401
+    with requires_package("onnxscript", "ONNX export"):
+        import onnxscript  # noqa: F401
+    if simplify:
+        with requires_package("onnxslim", "--simplify", remedy="give --no-simplify"):
+            import onnxslim  # noqa: F401
+
+
 def _simplified(proto: "ModelProto") -> "ModelProto":
-    try:
-        import onnxslim
-    except ModuleNotFoundError:
-        raise UserError("--simplify needs the package onnxslim: pip install onnxslim, or give --no-simplify") from None
+    import onnxslim
+
     with _quiet():
         return onnxslim.slim(proto)
 
 
-def operators(proto: "ModelProto") -> Counter[str]:
-    """How many nodes of each kind the graph has."""
+def count_operators(proto: "ModelProto") -> Counter[str]:
+    """Count the nodes of the graph by operator."""
     return Counter(node.op_type for node in proto.graph.node)
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Exporters tell a user about their own insides; errors are raised, not logged."""
+    """Silence the warnings and logs of the exporters; errors are raised."""
     loggers = [logging.getLogger(name) for name in _NOISY]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings(), contextlib.ExitStack() as undo:
@@ -236,7 +249,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """The innermost error's first line, of the many that torch.onnx wraps around it."""
+    """Return the first line of the innermost error; torch.onnx wraps several around it."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -1,4 +1,4 @@
-"""A detector of a file or a name, ready to use.
+"""Loading of detectors from checkpoints, ONNX files or model names, for inference.
 
 from torch_utils.predict import load_detector
 
@@ -36,32 +36,32 @@ def load_detector(
     cuda_graphs: bool = True,
     tensorrt: bool = False,
 ) -> Detector:
-    """A detector that is ready to use.
+    """Load a detector, ready for inference.
 
     Args:
-        weights: a checkpoint, or an ONNX file of export.py; without it a model with published COCO weights.
-        model: its name, checked where `weights` knows it; an ONNX file takes none.
-        device: cpu, cuda or cuda:N; without it the first GPU, or the CPU where there is none.
-        imgsz: shorter side of the image for the network; without it that of the training.
-        square: resize to imgsz x imgsz, whatever the aspect ratio.
-        default: the model where neither weights nor model are given.
-        cuda_graphs: on a GPU, record what is done with batches of one shape, and replay it; not with ONNX files.
-        tensorrt: run an ONNX file with TensorRT.
+        weights: a checkpoint, or an ONNX file of export.py; default a model with published COCO weights.
+        model: model name; must match the one stored in a checkpoint; None for an ONNX file.
+        device: cpu, cuda or cuda:N; default the first GPU, or the CPU without one.
+        imgsz: shorter side of the network input in px; default that of training.
+        square: resize to imgsz x imgsz, ignoring the aspect ratio.
+        default: model used without weights and model.
+        cuda_graphs: on a GPU, capture a CUDA graph for each batch shape; ignored for ONNX files.
+        tensorrt: run an ONNX file in TensorRT.
 
     Raises:
-        UserError, ModelError: there is no such file, model or device, or the file holds no detector.
+        UserError, ModelError: the file, model or device does not exist, or the file contains no detector.
     """
     chosen = pick_device(device)
     if is_onnx(weights):
         if model is not None:
-            raise UserError(f"--model {model}: {weights} is a whole detector and knows its model: drop --model")
-        detector = OnnxDetector(Path(weights), chosen, must=device is not None, tensorrt=tensorrt)
-        detector.resized(imgsz=imgsz, square=square)
+            raise UserError(f"--model {model}: {weights} contains its model: drop --model")
+        detector = OnnxDetector(Path(weights), chosen, require_device=device is not None, tensorrt=tensorrt)
+        detector.set_input_size(imgsz=imgsz, square=square)
         return detector
     if tensorrt:
         raise UserError(f"--tensorrt is for .onnx files, not for {weights or 'a COCO model'}: export.py makes one")
     opened = open_detector(load_checkpoint(Path(weights)) if weights else None, model, default=default)
-    rule = size_rule_in_use(opened, weights, imgsz=imgsz, square=square)
+    rule = resolve_size_rule(opened, weights, imgsz=imgsz, square=square)
     info = DetectorInfo(
         name=opened.name,
         class_names=opened.class_names,
@@ -76,21 +76,21 @@ def load_detector(
     return TorchDetector(model, info, chosen, detect=GraphedDetector(model) if graphs else None)
 
 
-def detector_of(options: UseOptions) -> Detector:
-    """As a script's flags say; see load_detector."""
+def detector_from_options(options: UseOptions) -> Detector:
+    """Load the detector that a script's flags specify; see load_detector."""
     return load_detector(
         options.weights, options.model, device=options.device, imgsz=options.imgsz, square=options.square_img,
         cuda_graphs=options.cuda_graphs, tensorrt=options.tensorrt,
     )  # fmt: skip
 
 
-def size_rule_in_use(
+def resolve_size_rule(
     opened: OpenedDetector, weights: str | Path | None, *, imgsz: int | None, square: bool
 ) -> SizeRule:
-    """The size rule of the training, unless imgsz or squares are asked for; a guess is told."""
+    """Return the size rule of training, overridden by imgsz and square; log a warning if it is a guess."""
     if imgsz is not None:
         return SizeRule(imgsz, square=square)
     rule = SizeRule(**opened.size_rule)
     if not opened.size_is_known:
-        log.warning("%s does not say its training size, which --imgsz would; using %s", weights, rule)
+        log.warning("%s does not store its training size: using %s; set it with --imgsz", weights, rule)
     return replace(rule, square=True) if square else rule

@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Read and write files safely: regular files only, and atomic writes."""
 
 import errno
 import os
@@ -9,28 +9,28 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-_KEPT = 50  # characters of a name in that of its temporary file: a name has at most 255 bytes
-_PART = 1 << 16  # bytes of a file, asked for at once
+_MAX_STEM = 50  # characters of the file name in the name of its temporary file: a name has at most 255 bytes
+_CHUNK = 1 << 16  # bytes per read
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
 
 
 def file_size(path: str | Path) -> int:
-    """Bytes of a file that ends.
+    """Size of a regular file in bytes.
 
     Raises:
-        OSError: there is none, or it is a folder, a pipe, which waits for ever, or a device, which has no end.
+        OSError: it does not exist, or is a folder, a pipe (reading might block forever) or a device (it has no end).
     """
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
     return status.st_size
 
 
 def read_file(path: str | Path) -> bytes:
-    """The content of a file that ends, in few calls, for one is read for every sample.
+    """Read a regular file with few system calls, as every sample reads one.
 
     Raises:
-        OSError: as file_size.
+        OSError: see file_size.
     """
     size = file_size(path)
     file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
@@ -38,14 +38,16 @@ def read_file(path: str | Path) -> bytes:
         data = os.read(file, size + 1)
         if len(data) == size > 0:
             return data
-        return data + b"".join(iter(lambda: os.read(file, _PART), b""))  # some file systems say 0, or give it in parts
+        return data + b"".join(
+            iter(lambda: os.read(file, _CHUNK), b"")
+        )  # some file systems report size 0, or read in parts
     finally:
         os.close(file)
 
 
 @contextmanager
 def add_path_to_errors(path: Path) -> Iterator[None]:
-    """Let an OSError say that it is about `path`: a write that a full disk refuses does not say which file it was."""
+    """Add `path` to an OSError: a failed write to a full disk does not name its file."""
     try:
         yield
     except OSError as error:
@@ -54,10 +56,10 @@ def add_path_to_errors(path: Path) -> Iterator[None]:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file, not forced to the disk, as of thousands each would have to wait for it.
+    """Write a file without flushing it to the disk, which would be slow for thousands of files.
 
     Raises:
-        OSError: it cannot be written; no part of it is left.
+        OSError: it cannot be written; no partial file is left.
     """
     with add_path_to_errors(path):
         file = path.open("wb")
@@ -70,12 +72,12 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Write a file next to `path`, flush it to the disk, and rename it: no reader ever meets half of it.
+    """Write a temporary file beside `path`, flush it to the disk and rename it, so readers never see a partial file.
 
     Raises:
-        OSError: what is at `path` is then as it was.
+        OSError: it cannot be written; an existing file at `path` is unchanged.
     """
-    temporary = path.with_name(f".{path.name[:_KEPT]}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name[:_MAX_STEM]}.{os.getpid()}.tmp")
     try:
         with add_path_to_errors(path):
             with temporary.open("wb") as file:
@@ -88,12 +90,12 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what processes that were killed in the middle of write_atomically left in the folder."""
+    """Delete temporary files that processes killed during write_atomically left in the folder."""
     for path in folder.glob(".*.tmp"):
         if _TEMPORARY.fullmatch(path.name) and path.is_file():
             path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text, whole or not at all; file names that are not UTF-8 keep their bytes."""
+    """Write UTF-8 text atomically; bytes of file names that are not UTF-8 are preserved."""
     write_atomically(path, lambda file: file.write(text.encode("utf-8", "surrogateescape")))

@@ -1,4 +1,4 @@
-"""Logging of the scripts: set up here and nowhere else; every module logs to logging.getLogger(__name__)."""
+"""Set up logging of the scripts; every module logs to logging.getLogger(__name__)."""
 
 import logging
 import sys
@@ -6,14 +6,14 @@ from pathlib import Path
 
 from utils.text import encodable
 
-PROGRESS = "progress"  # extra of a record that a progress bar shows already
+PROGRESS = "progress"  # `extra` key of records that a progress bar also shows
 
 
 class _Console(logging.StreamHandler):
-    """Falls silent when nobody reads any more (`train.py ... | head`); the run goes on."""
+    """Stops writing when its reader has closed the pipe (`train.py ... | head`); the run continues."""
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Called in the handling of an exception of `emit`."""
+        """Remove the handler after a BrokenPipeError of `emit`."""
         if isinstance(sys.exc_info()[1], BrokenPipeError):
             logging.getLogger().removeHandler(self)
         else:
@@ -21,7 +21,7 @@ class _Console(logging.StreamHandler):
 
 
 class _Lines(logging.Formatter):
-    """The message, in a form that every terminal and file takes."""
+    """Formats messages with characters that every terminal and file accepts."""
 
     def format(self, record: logging.LogRecord) -> str:
         """See logging.Formatter."""
@@ -29,10 +29,10 @@ class _Lines(logging.Formatter):
 
 
 def setup_logging(*, log_file: Path | None = None, quiet: bool = False) -> None:
-    """Plain lines to standard output, and to `log_file`, which is appended to.
+    """Log plain lines to standard output, and append them to `log_file`.
 
-    `quiet` leaves only errors, for all but one process of a distributed run: what they warn of, the one does too. Where
-    standard output is a terminal, the progress bar stands in for progress lines.
+    `quiet` logs only errors: for all processes of a distributed run but one, which logs the same warnings. On a
+    terminal a progress bar replaces the progress lines.
     """
     console: logging.Handler = _Console(sys.stdout)
     if sys.stdout.isatty():

@@ -1,4 +1,4 @@
-"""Work that threads do ahead of the one who needs it."""
+"""Compute results ahead of their consumer, in threads."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -13,9 +13,9 @@ Result = TypeVar("Result")
 def prefetched(
     work: Callable[[Item], Result], items: Iterable[Item], *, ahead: int, threads: int = 1
 ) -> Iterator[Result]:
-    """work(item) of each item, in order, while `threads` threads are at most `ahead` items further.
+    """Yield work(item) of each item in order, computed by `threads` threads at most `ahead` items in advance.
 
-    What `work` raises is raised where its result would come. Leaving the iterator early waits for what is under way.
+    An exception of `work` is raised in place of its result. Closing the iterator early waits for running work.
     """
     waiting: deque[Future[Result]] = deque()
     items = iter(items)

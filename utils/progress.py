@@ -1,4 +1,4 @@
-"""What one sees while a loop runs: a bar on a terminal, plain lines in a file."""
+"""Show the progress of loops: a bar on a terminal, plain lines in a file."""
 
 import functools
 import logging
@@ -18,28 +18,28 @@ Batch = TypeVar("Batch", bound=Sized, covariant=True)
 log = logging.getLogger(__name__)
 
 _LINE_INTERVAL = 100  # steps between two plain lines
-_BAR_INTERVAL = 0.3  # s between two looks at the values of a bar: reading one waits for the GPU
-_MUCH_WAITING = 0.3  # of an epoch's time
-_LONG = 20.0  # s, an epoch whose waiting is worth a word
+_BAR_INTERVAL = 0.3  # s between two updates of the values beside a bar: reading one waits for the GPU
+_MAX_WAITING = 0.3  # share of an epoch's time that may be spent waiting for data without advice
+_MIN_EPOCH = 20.0  # s, epochs shorter than this get no advice
 
 
 class TimedLoader(Sized, Iterable[Item], Protocol[Item]):
-    """A loader that counts the seconds it has waited for data."""
+    """A loader that counts the seconds that it has waited for data."""
 
     data_wait_seconds: float
 
 
 def progress_bar(items: Iterable[Item], description: str, *, total: int | None = None) -> Iterator[Item]:
-    """Iterate with a bar on a terminal, if it takes more than a second; `total` items where they do not say it."""
+    """Iterate with a bar on a terminal if it takes more than a second; `total` is needed for items without len()."""
     return iter(tqdm(items, desc=description, total=total, delay=1, leave=False, disable=None))
 
 
 @dataclass(frozen=True)
 class _Tally:
-    """What a loop has done since its start, or since another tally."""
+    """Time and work of a loop since its start, or since another tally."""
 
     seconds: float = 0.0
-    data_wait_seconds: float = 0.0  # s of these
+    data_wait_seconds: float = 0.0  # part of `seconds`
     steps: int = 0
     images: int = 0
 
@@ -65,7 +65,7 @@ class _Tally:
 
 
 class StepMeter:
-    """Iterates over a loader, times it, and shows chosen values beside the progress.
+    """Iterate over a loader, time it, and show values such as losses beside the progress.
 
         meter = StepMeter("Epoch: [0]", loader)
         for batch in meter:
@@ -74,14 +74,14 @@ class StepMeter:
                 meter.show({"loss": f"{loss.item():.4f}"})
 
     A line reads `Epoch: [0]  [ 0/84]  eta: 0:02:17  loss: 1.6518  time: 1.6422  data: 0.2176 (13 %)  images/s: 9.7`.
-    Time and data are seconds per step, of the whole step and of waiting for data, which has that share of it; all three
-    are means since the last line. A loader may take longer than it waits for data: where it waits for a GPU.
+    Time and data are seconds per step, for the whole step and for waiting for data, with the latter's share in percent;
+    all three are means since the last line. Waiting of a loader for a GPU does not count as waiting for data.
 
     Args:
         loader: of batches; the length of one is its number of images.
-        start: the step that the loader begins with.
-        processes: that go through such loaders side by side; images/s is of all of them.
-        advice: is logged, once a run, after an epoch that spent much of its time waiting.
+        start: number of the loader's first step.
+        processes: number of processes that iterate over such loaders at the same time; images/s is the sum of all.
+        advice: logged once a run, after an epoch that spent much of its time waiting for data.
     """
 
     def __init__(
@@ -118,17 +118,17 @@ class StepMeter:
             self.header, timedelta(seconds=int(whole.seconds)), whole.step_seconds, whole.images_per_second,
             100 * whole.waiting,
         )  # fmt: skip
-        if self.advice is not None and whole.seconds >= _LONG and whole.waiting > _MUCH_WAITING:
-            _say_once(self.advice)
+        if self.advice is not None and whole.seconds >= _MIN_EPOCH and whole.waiting > _MAX_WAITING:
+            _warn_once(self.advice)
 
     def due(self) -> bool:
-        """Whether this step is to be shown: ask at its end, and only then read values from the device."""
+        """Return True if this step is to be shown; call it at a step's end, before reading values from the device."""
         if self._is_line():
             return True
         return not self._bar.disable and self._tally(self.step).since(self._shown).seconds > _BAR_INTERVAL
 
     def show(self, values: Mapping[str, str], last: Mapping[str, str] | None = None) -> None:
-        """Show `values` beside the progress, then the times, then `last`."""
+        """Show `values`, then the times, then `last` beside the progress."""
         now = self._tally(self.step + 1)
         recent, self._shown = now.since(self._shown), now
         times = {
@@ -140,20 +140,20 @@ class StepMeter:
         self._bar.set_postfix_str(text)
         if self._is_line():
             eta = timedelta(seconds=int(now.step_seconds * (self.total - self.step - 1)))
-            place = f"[{self.step:{len(str(self.total))}d}/{self.total}]"
+            position = f"[{self.step:{len(str(self.total))}d}/{self.total}]"
             is_last = self.step == self.total - 1
             if is_last:
-                self._bar.close()  # its last values stay, as a line
-            log.info("%s  %s  eta: %s  %s", self.header, place, eta, text, extra={PROGRESS: not is_last})
+                self._bar.close()  # its last values stay visible
+            log.info("%s  %s  eta: %s  %s", self.header, position, eta, text, extra={PROGRESS: not is_last})
 
     def _is_line(self) -> bool:
         return self.step in (self.start, self.total - 1) or self.step % _LINE_INTERVAL == 0
 
     def _tally(self, end: int) -> _Tally:
-        """Of all steps before `end`."""
+        """Tally of all steps before `end`."""
         return _Tally(time.perf_counter() - self._started, self._waited, end - self.start, self._images)
 
 
-@functools.cache  # which makes it once
-def _say_once(words: str) -> None:
-    log.warning(words)
+@functools.cache  # repeated calls do nothing
+def _warn_once(text: str) -> None:
+    log.warning(text)

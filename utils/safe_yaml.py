@@ -1,4 +1,4 @@
-"""YAML files of users, read so that every fault is one DataError with its line, and the result is small."""
+"""Read users' YAML files safely: every fault is a DataError with its line, and the size of the result is limited."""
 
 import reprlib
 from pathlib import Path
@@ -11,24 +11,24 @@ from utils.errors import DataError
 from utils.text import did_you_mean_file
 
 QUOTED = 80  # characters of a value that a message quotes
-_MAX_BYTES = 1 << 20  # such a file has a few hundred lines
-_MAX_DEPTH = 10  # of values in values; a data YAML has two
+_MAX_BYTES = 1 << 20  # a data YAML has a few hundred lines
+_MAX_DEPTH = 10  # nesting levels; a data YAML has two
 _COLLECTIONS = ("map", "seq", "set", "omap", "pairs")
 _MAX_NUMBER = 100  # characters of a number, date or the like
 
 
 class Document(NamedTuple):
-    """A YAML file's content, and the nodes that know the lines of it; None where the file is empty."""
+    """Content of a YAML file, and its nodes, which have line numbers; None for an empty file."""
 
     content: Any
     root: yaml.Node | None
 
 
 def read_yaml(path: Path, kind: str) -> str:
-    """The text of a small UTF-8 file; `kind`, as in "data YAML", is what messages call it.
+    """Read the text of a small UTF-8 file; messages call it `kind`, for example "data YAML".
 
     Raises:
-        DataError: naming the file, or one of a similar name where there is none.
+        DataError: it cannot be read; the message has the file, or a similar name if it does not exist.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file{did_you_mean_file(path, '*.yaml')}")
@@ -43,7 +43,7 @@ def read_yaml(path: Path, kind: str) -> str:
 
 
 def parse_yaml(text: str, path: Path) -> Document:
-    """What the text says; DataError, with the line, where it is no YAML that is safe to read."""
+    """Parse YAML text; DataError, with the line, if it is invalid or not safe to read."""
     try:
         loader = _Loader(text)
         try:
@@ -54,14 +54,14 @@ def parse_yaml(text: str, path: Path) -> Document:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
-        words = " ".join((getattr(error, "problem", None) or str(error)).split())  # some have two lines
-        raise DataError(f"{where}: not valid YAML: {words[: 3 * QUOTED]}") from None
-    except ValueError as error:  # of a %YAML line with a version of thousands of digits
+        message = " ".join((getattr(error, "problem", None) or str(error)).split())  # some have two lines
+        raise DataError(f"{where}: not valid YAML: {message[: 3 * QUOTED]}") from None
+    except ValueError as error:  # a %YAML line with a version of thousands of digits
         raise DataError(f"{path}: not valid YAML: {short_repr(str(error))}") from None
 
 
 def short_repr(value: object) -> str:
-    """repr, but short whatever the value."""
+    """Short repr of any value."""
     short = reprlib.Repr()
     short.maxlevel = 1
     short.maxstring = short.maxother = QUOTED
@@ -69,30 +69,30 @@ def short_repr(value: object) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, whose every complaint is a YAMLError with its line, and whose results are small."""
+    """SafeLoader that raises a YAMLError with its line for every fault, and limits the size of the result."""
 
     depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """As the base class, for `*name` of plain values and so many levels only: others can blow up the result."""
+        """Like the base class, but without aliases of collections and deep nesting, which can blow up the result."""
         event = self.peek_event()
         if isinstance(event, yaml.AliasEvent) and isinstance(self.anchors.get(event.anchor), yaml.CollectionNode):
             raise ConstructorError(None, None, f"*{event.anchor} repeats a list: write it out", event.start_mark)
         if self.depth == _MAX_DEPTH:
-            raise ConstructorError(None, None, f"more than {_MAX_DEPTH} levels of values in values", event.start_mark)
+            raise ConstructorError(None, None, f"more than {_MAX_DEPTH} levels of nesting", event.start_mark)
         self.depth += 1
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """As the base class, which raises half a dozen other errors on values such as 2024-13-45 and !!bool maybe."""
+        """Like the base class, with one error type; it raises various others for 2024-13-45 or !!bool maybe."""
         kind = node.tag.rpartition(":")[2]
         if not isinstance(node, yaml.ScalarNode):
-            if kind not in _COLLECTIONS:  # of a mapping such as {=: 5}, the base class takes the 5
-                raise ConstructorError(None, None, f"a list or mapping is no {short_repr(kind)}", node.start_mark)
+            if kind not in _COLLECTIONS:  # from a mapping such as {=: 5} the base class would take the 5
+                raise ConstructorError(None, None, f"a list or mapping is not a {short_repr(kind)}", node.start_mark)
             return super().construct_object(node, deep)
-        problem = f"{short_repr(node.value)} is no {kind}: put it in quotes if it is text"
+        problem = f"{short_repr(node.value)} is not a valid {kind}: put it in quotes if it is text"
         if kind != "str" and len(node.value) > _MAX_NUMBER:
             raise ConstructorError(None, None, problem, node.start_mark)
         try:

@@ -1,4 +1,4 @@
-"""Random networks that behave as trained ones do, for comparisons where there are no published weights."""
+"""Random networks calibrated to behave like trained ones, for comparisons without published weights."""
 
 from pathlib import Path
 
@@ -18,11 +18,11 @@ from utils.loading.size_rule import Canvas
 CLASSES = ("__background__", "square", "disc")
 CANVAS = Canvas(192, 256)
 _PICTURE = Path(__file__).resolve().parents[2] / "example_test_data" / "image_1.jpg"
-_RESIDUAL = 0.1  # what a residual block adds, as trained ones add little: else rounding grows with every block
+_RESIDUAL = 0.1  # scale of residual branches, small as in trained networks: else rounding grows with every block
 
 
 def lively(name: str, num_classes: int = len(CLASSES), **options: object) -> FasterRCNN:
-    """A network of random weights whose boxes and scores vary as a trained one's do: none are tied or saturated."""
+    """Build a random network whose boxes and scores vary like a trained one's: none are tied or saturated."""
     torch.manual_seed(0)
     model = create_model[name](num_classes, pretrained=False, **options).eval()
     for module in model.modules():
@@ -42,23 +42,23 @@ def lively(name: str, num_classes: int = len(CLASSES), **options: object) -> Fas
 
 
 def picture() -> np.ndarray:
-    """(H, W, 3) uint8 RGB, a photograph."""
+    """Photograph, (H, W, 3) uint8 RGB."""
     return read_image(_PICTURE)
 
 
 def picture_and_rotated() -> list[np.ndarray]:
-    """Two pictures of one."""
+    """The photograph, and a copy rotated by 90 degrees."""
     return [picture(), np.ascontiguousarray(np.rot90(picture()))]
 
 
 def _take_statistics(norm: nn.Module, inputs: tuple[torch.Tensor]) -> None:
-    """Of the first pictures, whose activations are then neither vanishing nor huge, however deep the network."""
+    """Set batch-norm statistics from the first images, so activations neither vanish nor explode at any depth."""
     norm.running_mean.copy_(inputs[0].mean((0, 2, 3)))
     norm.running_var.copy_(inputs[0].var((0, 2, 3), unbiased=False) + 1e-4)
 
 
 def _scale(layer: nn.Module, spread: float) -> None:
-    """Make this the standard deviation of what the layer says the first time."""
+    """Scale the layer's weights so that its first output has this standard deviation."""
 
     def scale(_: nn.Module, __: object, output: torch.Tensor) -> torch.Tensor:
         handle.remove()

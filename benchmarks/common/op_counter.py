@@ -1,4 +1,4 @@
-"""What a piece of work asks of a device: operators, waits of the host, and copies between host and device."""
+"""Count operators, waits of the host, and copies between host and device."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-# operators whose result has as many elements as the data say: the host must hear the number
-_ASKING = (
+# operators whose output size depends on the data, so that the host waits for it
+_DATA_DEPENDENT = (
     "_local_scalar_dense", "equal", "is_nonzero", "item", "masked_select", "nms", "nonzero", "repeat_interleave",
     "_unique", "_unique2", "unique_dim", "unique_consecutive",
 )  # fmt: skip
@@ -19,10 +19,10 @@ _MASKED = ("index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_inde
 
 
 class OpCounter(TorchDispatchMode):
-    """Counts while it is entered; a backward pass counts too.
+    """Context manager that counts operators, backward passes included.
 
-    On a GPU an operator is a launch of one kernel, or of a few. Views and allocations do not count, nor does work on
-    tensors of the host. Where `device` is the CPU, host and device are one: there are no copies then.
+    On a GPU an operator launches one kernel, or a few. Views, allocations and work on host tensors are not counted. If
+    `device` is the CPU there are no copies.
 
     Attributes:
         operators: name -> number.
@@ -43,20 +43,20 @@ class OpCounter(TorchDispatchMode):
         """See TorchDispatchMode."""
         del types
         name = func._schema.name.split("::")[1]
-        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        if (name in _ASKING and self._on_device(given)) or (name in _MASKED and self._is_masked(args[1])):
-            self.syncs[name] += 1  # before it runs: a device without data, meta, refuses it
+        inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        if (name in _DATA_DEPENDENT and self._on_device(inputs)) or (name in _MASKED and self._is_masked(args[1])):
+            self.syncs[name] += 1  # before it runs, as the meta device refuses it
         result = func(*args, **(kwargs or {}))
         tensors = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
         if name in ("_to_copy", "copy_"):
-            source, target = given[-1] if name == "copy_" else given[0], tensors[0]
+            source, target = inputs[-1] if name == "copy_" else inputs[0], tensors[0]
             if source.device.type != target.device.type:
                 self.copies += 1
                 if source.device.type == self.device.type:
                     self.syncs[f"{name} to the host"] += 1
         elif name == "lift_fresh" and self._on_device(tensors) and self.device.type != "cpu":
             self.copies += 1  # torch.tensor(..., device=...)
-        if self._on_device([*given, *tensors]) and name not in _FREE and not _is_view(func):
+        if self._on_device([*inputs, *tensors]) and name not in _FREE and not _is_view(func):
             self.operators[name] += 1
         return result
 

@@ -1,4 +1,4 @@
-"""The predecessor's loop over pictures, restated, and the detectors that both sides of a comparison use."""
+"""The predecessor's loop over images, and the detectors that both sides of a comparison use."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,7 +21,7 @@ _BOXES = 20
 
 
 class Stub(BatchDetector):
-    """Sleeps 2 ms, and finds the same boxes everywhere; prepares images as every detector does."""
+    """Detector that sleeps 2 ms and always returns the same boxes; it prepares images as every detector does."""
 
     def __init__(self, size: int, *, per_image: bool) -> None:
         super().__init__(DetectorInfo("stub", NAMES, SizeRule(size), "nowhere", source="none"))
@@ -29,33 +29,33 @@ class Stub(BatchDetector):
         rng = np.random.default_rng(0)
         corners = rng.uniform(0, 250, (_BOXES, 2))
         boxes = np.concatenate([corners, corners + rng.uniform(20, 90, (_BOXES, 2))], 1).astype(np.float32)
-        self._found = Detections(boxes, rng.uniform(0.3, 1, _BOXES).astype(np.float32), rng.integers(1, 6, _BOXES))
+        self._detections = Detections(boxes, rng.uniform(0.3, 1, _BOXES).astype(np.float32), rng.integers(1, 6, _BOXES))
 
     def detect(self, prepared: Sequence[object]) -> list[Detections]:
         """See Detector."""
         time.sleep(0.002 * (len(prepared) if self._per_image else 1))
-        return [self._found] * len(prepared)
+        return [self._detections] * len(prepared)
 
     def detect_batch(self, batch: object) -> list[Detections]:
-        """Never called."""
+        """Unused."""
         raise NotImplementedError
 
 
 def detectors(size: int, model: str | None) -> dict[str, Detector]:
-    """Stubs, and a real one with random weights, for which the time is the same, if a model is named."""
-    found: dict[str, Detector] = {
+    """Make stub detectors, and a real one with random weights if a model is named."""
+    detector_of: dict[str, Detector] = {
         "2 ms a call": Stub(size, per_image=False),
         "2 ms an image": Stub(size, per_image=True),
     }
     if model:
         torch.manual_seed(0)
         info = DetectorInfo(model, NAMES, SizeRule(size), "cpu", source="random")
-        found[model] = TorchDetector(create_model[model](len(NAMES), pretrained=False), info, torch.device("cpu"))
-    return found
+        detector_of[model] = TorchDetector(create_model[model](len(NAMES), pretrained=False), info, torch.device("cpu"))
+    return detector_of
 
 
 def decoded(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
-    """The frames of a video, BGR (H, W, 3) uint8."""
+    """Yield the frames of a video, BGR (H, W, 3) uint8."""
     while True:
         has_frame, bgr = capture.read()
         if not has_frame:
@@ -66,9 +66,9 @@ def decoded(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
 def detected(
     pictures: Iterable[np.ndarray], detect: Callable[[np.ndarray], Detections], rule: SizeRule
 ) -> Iterator[tuple[np.ndarray, Detections]]:
-    """BGR pictures (H, W, 3) uint8 one by one, and what `detect` finds in each as floats (3, h, w) of the rule's size.
+    """Yield BGR images (H, W, 3) uint8, and the detections in each as floats (3, h, w) resized by the rule.
 
-    One loop, as the predecessor has it: a function for each picture would give memory back each time, and be slower.
+    One loop, like the predecessor's: a function call per image would free its memory each time and be slower.
     """
     for bgr in pictures:
         height, width = rule.network_size(*bgr.shape[:2])
@@ -78,29 +78,29 @@ def detected(
 
 
 def detected_and_drawn(pictures: Iterable[np.ndarray], detector: Detector, size: int) -> Iterator[np.ndarray]:
-    """BGR pictures (H, W, 3) uint8 one by one, each with boxes drawn in it; detected as floats of this shorter side."""
-    for bgr, found in detected(pictures, _detect_one(detector), SizeRule(size)):
-        _draw(bgr, found)
+    """Yield BGR images (H, W, 3) uint8 with boxes drawn in; detection is at this shorter side."""
+    for bgr, detections in detected(pictures, _detect_one(detector), SizeRule(size)):
+        _draw(bgr, detections)
         yield bgr
 
 
 @torch.inference_mode()
 def detect_one(image: np.ndarray, model: nn.Module, precision: Precision) -> Detections:
-    """In a float image (3, H, W), which torchvision's detectors take as a list."""
+    """Detect in one float image (3, H, W) with a torchvision detector."""
     with precision.autocast():
         return Detections.from_output(model([torch.from_numpy(image).to(precision.device)])[0])
 
 
 def _detect_one(detector: Detector) -> Callable[[np.ndarray], Detections]:
-    """One float image (3, H, W) at a time."""
+    """Function that detects in one float image (3, H, W)."""
     if isinstance(detector, Stub):
         return lambda image: detector.detect([image])[0]
     precision = Precision(detector.device)
     return lambda image: detect_one(image, detector.model, precision).where(slice(_BOXES))
 
 
-def _draw(bgr: np.ndarray, found: Detections) -> None:
-    for box, label, score in zip(found.boxes, found.labels, found.scores, strict=True):
+def _draw(bgr: np.ndarray, detections: Detections) -> None:
+    for box, label, score in zip(detections.boxes, detections.labels, detections.scores, strict=True):
         x1, y1, x2, y2 = (int(v) for v in box)
         color = class_color(int(label))
         cv2.rectangle(bgr, (x1, y1), (x2, y2), color, 2, cv2.LINE_AA)

@@ -1,4 +1,4 @@
-"""What comparisons of stock and ours share: both in turns, and a Markdown table, row by row until the time is over."""
+"""Shared parts of benchmarks: timing in turns, and a Markdown table printed row by row within a time limit."""
 
 import argparse
 import time
@@ -17,7 +17,7 @@ Step = Callable[[], object]
 
 @dataclass(frozen=True)
 class Cell:
-    """What one row measures."""
+    """Model, input and work of one row."""
 
     model: str
     size: str
@@ -33,7 +33,7 @@ Kind = TypeVar("Kind", bound=Cell)
 
 
 def seconds_of(step: Step, device: torch.device) -> float:
-    """Wall-clock time of one call, and what it left for the device to do."""
+    """Wall-clock time of one call, including the device work that it queued."""
     started = time.perf_counter()
     step()
     if device.type == "cuda":
@@ -42,7 +42,7 @@ def seconds_of(step: Step, device: torch.device) -> float:
 
 
 def interleaved(steps: Mapping[str, Step], device: torch.device, seconds: float) -> dict[str, list[float]]:
-    """Seconds of each call, in turns until the time is over, at least one of each."""
+    """Seconds of each call; steps are called in turns until the time is over, at least once each."""
     times: dict[str, list[float]] = {way: [] for way in steps}
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or not min(map(len, times.values())):
@@ -52,13 +52,13 @@ def interleaved(steps: Mapping[str, Step], device: torch.device, seconds: float)
 
 
 def heading(device: torch.device) -> str:
-    """Machine, versions and date."""
-    named = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} thread(s)"
-    return f"{named}; torch {torch.__version__}, torchvision {torchvision.__version__}, {time.strftime('%Y-%m-%d')}"
+    """Device, versions and date."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} thread(s)"
+    return f"{name}; torch {torch.__version__}, torchvision {torchvision.__version__}, {time.strftime('%Y-%m-%d')}"
 
 
 def fill_in(options: argparse.Namespace, defaults: Mapping[str, Any]) -> None:
-    """Give options that were not given the values of `defaults`."""
+    """Set options that are None to the values of `defaults`."""
     for name, value in defaults.items():
         if getattr(options, name) is None:
             setattr(options, name, value)
@@ -67,11 +67,11 @@ def fill_in(options: argparse.Namespace, defaults: Mapping[str, Any]) -> None:
 def print_rows(
     cells: Sequence[Kind], row_of: Callable[[Kind, float], str], device: torch.device, *, end: float
 ) -> None:
-    """Print each cell's line as soon as it is measured, and what there was no time for.
+    """Print each row as soon as it is measured, and the number of rows skipped for lack of time.
 
     Args:
-        row_of: the line, from the cell and seconds for its calls.
-        end: of the time, on the clock of time.perf_counter.
+        row_of: measures a cell for a number of seconds and formats its row.
+        end: time limit, on the clock of time.perf_counter.
     """
     for number, cell in enumerate(cells):
         left = end - time.perf_counter()
@@ -80,7 +80,7 @@ def print_rows(
             return
         try:
             print(row_of(cell, left / (len(cells) - number) / 2), flush=True)
-        except (RuntimeError, UserError) as error:  # too little memory, say; the other rows are wanted all the same
+        except (RuntimeError, UserError) as error:  # for example too little memory; other rows may work
             print(f"{cell} | {type(error).__name__}: {str(error).splitlines()[0]} |", flush=True)
         if device.type == "cuda":
             torch.cuda.empty_cache()

@@ -1,7 +1,7 @@
-"""Videos with known tracks and a made detector: what is hard for a tracker, one thing at a time and together.
+"""Synthetic videos with known tracks and simulated detections, for each difficulty of tracking alone and together.
 
-A scene is boxes on smooth paths at several depths. What is nearer hides what is farther; a hidden object's score falls
-with what one sees of it, and below a quarter it is not detected. Everything follows from the seed.
+A scene has boxes on smooth paths at several depths. Nearer objects occlude farther ones. The score of an object falls
+with its visible share; below a quarter it is not detected. Everything is determined by the seed.
 """
 
 import zlib
@@ -16,13 +16,13 @@ from utils.tracking.tracks import Tracks
 
 HEIGHT, WIDTH, FPS = 360, 640, 30
 CLASS_NAMES = ("__background__", "person", "car")
-_VISIBLE = 0.25  # share of an object that one must see to detect it, and for it to be in the truth
+_VISIBLE = 0.25  # visible share from which an object is detected and is part of the ground truth
 _GROUND = (96, 104, 96)
 
 
 @dataclass(frozen=True)
 class Walker:
-    """An object in the world, in px of the frame while the camera is at rest."""
+    """A moving object, in px of the frame of an unmoved camera."""
 
     label: int
     size: tuple[float, float]  # width, height
@@ -30,10 +30,10 @@ class Walker:
     speed: tuple[float, float]  # px a frame
     depth: float  # the smaller, the nearer
     sway: tuple[float, float] = (0.0, 1.0)  # px up and down, and frames of one swing
-    turns: int | None = None  # frame in which it goes back the way it came
+    turns: int | None = None  # frame in which it turns around
 
     def center(self, frame: int) -> tuple[float, float]:
-        """x, y of the middle of its box."""
+        """x, y of the center of its box."""
         steps = frame if self.turns is None or frame < self.turns else 2 * self.turns - frame
         swing = self.sway[0] * np.sin(2 * np.pi * frame / self.sway[1])
         return self.start[0] + self.speed[0] * steps, self.start[1] + self.speed[1] * steps + swing
@@ -41,11 +41,11 @@ class Walker:
 
 @dataclass(frozen=True)
 class Faults:
-    """What the made detector does wrong."""
+    """Errors of the simulated detector."""
 
     jitter: float = 0.02  # standard deviation of each edge, as a share of the box's sides
-    missed: float = 0.0  # share of visible objects that it does not find
-    false_alarms: float = 0.0  # boxes a frame where nothing is
+    missed: float = 0.0  # share of visible objects without a detection
+    false_alarms: float = 0.0  # false positives per frame
     weak: float = 0.0  # share of boxes with a score of 0.1 to 0.3
     doubled: float = 0.0  # score of the other class on every second object, as a share of the right one's
     confused: float = 0.0  # share of boxes whose class is the wrong one, with the right one below it
@@ -64,19 +64,19 @@ class Scene:
     seed: int = 0
 
     def truth(self) -> list[Tracks]:
-        """The objects of each frame that one can see, with ids from 1."""
-        return [self._seen(frame)[0] for frame in range(self.frames)]
+        """Visible objects of each frame, with ids from 1."""
+        return [self._visible(frame)[0] for frame in range(self.frames)]
 
     def detections(self) -> list[Detections]:
-        """What the made detector finds in each frame, best first."""
+        """Simulated detections of each frame, best first."""
         rng = np.random.default_rng([self.seed, zlib.crc32(self.name.encode())])
-        return [self._detect(*self._seen(frame), rng) for frame in range(self.frames)]
+        return [self._detect(*self._visible(frame), rng) for frame in range(self.frames)]
 
     def picture(self, frame: int) -> np.ndarray:
         """(HEIGHT, WIDTH, 3) uint8 RGB."""
         image = np.full((HEIGHT, WIDTH, 3), _GROUND, np.uint8)
         shift = np.array(self.camera(frame))
-        for x in range(-WIDTH, 2 * WIDTH, 80):  # something on the ground that shows how the camera moves
+        for x in range(-WIDTH, 2 * WIDTH, 80):  # lines on the ground that show the camera motion
             left = round(x - shift[0])
             cv2.line(image, (left, 0), (left - 60, HEIGHT), (88, 94, 88), 2, cv2.LINE_AA)
         for index in sorted(range(len(self.walkers)), key=lambda i: -self.walkers[i].depth):
@@ -91,8 +91,8 @@ class Scene:
         center, half = np.array(walker.center(frame)) - self.camera(frame), np.array(walker.size) / 2
         return np.concatenate([center - half, center + half])
 
-    def _seen(self, frame: int) -> tuple[Tracks, np.ndarray]:
-        """What one can see of objects, and how much of each, 0..1."""
+    def _visible(self, frame: int) -> tuple[Tracks, np.ndarray]:
+        """Visible objects, and the visible share of each, 0..1."""
         kept, shares = [], []
         for index, walker in enumerate(self.walkers):
             box = self._box(index, frame)
@@ -113,19 +113,19 @@ class Scene:
         boxes = tracks.boxes + rng.normal(0, 1, (count, 4)) * faults.jitter * sides
         scores = np.clip(visible - 0.05 + rng.normal(0, 0.05, count), 0.06, 0.99)
         scores = np.where(rng.random(count) < faults.weak, rng.uniform(0.1, 0.3, count), scores)
-        found = rng.random(count) >= faults.missed
+        detected = rng.random(count) >= faults.missed
         labels = tracks.labels.copy()
-        swapped = (rng.random(count) < faults.confused) & found
+        swapped = (rng.random(count) < faults.confused) & detected
         extra_labels = labels[swapped].copy()
         labels[swapped] = 3 - labels[swapped]
         alarms = rng.poisson(faults.false_alarms)
         corner = rng.uniform((0, 0), (WIDTH - 60, HEIGHT - 60), (alarms, 2))
         noise = np.concatenate([corner, corner + rng.uniform(20, 60, (alarms, 2))], 1)
-        all_boxes = np.concatenate([boxes[found], boxes[swapped], noise])
-        all_scores = np.concatenate([scores[found], scores[swapped] * 0.5, rng.uniform(0.06, 0.6, alarms)])
-        all_labels = np.concatenate([labels[found], extra_labels, rng.integers(1, len(CLASS_NAMES), alarms)])
+        all_boxes = np.concatenate([boxes[detected], boxes[swapped], noise])
+        all_scores = np.concatenate([scores[detected], scores[swapped] * 0.5, rng.uniform(0.06, 0.6, alarms)])
+        all_labels = np.concatenate([labels[detected], extra_labels, rng.integers(1, len(CLASS_NAMES), alarms)])
         if faults.doubled:
-            second = found & (tracks.ids % 2 == 0)
+            second = detected & (tracks.ids % 2 == 0)
             trembling = boxes[second] + rng.normal(0, 1, (second.sum(), 4)) * faults.jitter * sides[second]
             all_boxes = np.concatenate([all_boxes, trembling])
             all_scores = np.concatenate([all_scores, scores[second] * faults.doubled])
@@ -141,7 +141,7 @@ def _clipped(boxes: np.ndarray) -> np.ndarray:
 
 
 def _visible_share(box: np.ndarray, hiding: list[np.ndarray]) -> float:
-    """Of a box's area: inside the frame and behind none of `hiding`; to a pixel."""
+    """Share of a box's area inside the frame and behind none of `hiding`, in whole pixels."""
     width, height = (max(1, round(side)) for side in box[2:] - box[:2])
     free = np.ones((height, width), bool)
     for other in (*hiding, np.array([-1e6, -1e6, 0, 1e6]), np.array([WIDTH, -1e6, 1e6, 1e6])):
@@ -153,7 +153,7 @@ def _visible_share(box: np.ndarray, hiding: list[np.ndarray]) -> float:
 
 
 def _paint(image: np.ndarray, box: np.ndarray, index: int) -> None:
-    """An object of a color and stripes of its own."""
+    """Draw an object with its own color and stripes."""
     x1, y1, x2, y2 = np.round(box).astype(int).tolist()
     rng = np.random.default_rng(index + 1)
     colors = rng.integers(40, 256, (2, 3)).tolist()
@@ -164,7 +164,7 @@ def _paint(image: np.ndarray, box: np.ndarray, index: int) -> None:
 
 
 def _crowd(seed: int, count: int, speed: float = 3.0) -> tuple[Walker, ...]:
-    """People and cars that go all ways."""
+    """People and cars moving in all directions."""
     rng = np.random.default_rng(seed)
     walkers = []
     for number in range(count):
@@ -183,7 +183,7 @@ def _crowd(seed: int, count: int, speed: float = 3.0) -> tuple[Walker, ...]:
 
 
 def _shaken(frame: int) -> tuple[float, float]:
-    """A hand-held camera that pans: up to about 8 px from frame to frame."""
+    """Offset of a panning hand-held camera: up to about 8 px from frame to frame."""
     return 60 * np.sin(frame / 25) + 6 * np.sin(frame * 1.9), 12 * np.sin(frame / 17) + 5 * np.sin(frame * 2.3)
 
 
@@ -196,7 +196,7 @@ SCENES: Mapping[str, Scene] = {
         Scene("crossing", _PEOPLE),
         Scene("occlusion", (Walker(1, (36, 90), (60, 180), (4, 0), 2),), pillars=((300, 60, 372, 300),)),
         Scene(
-            "meeting",  # three behind one another, who cross, some behind a pillar
+            "meeting",  # three crossing objects at different depths, partly behind a pillar
             (*_PEOPLE, Walker(1, (34, 84), (320, 60), (0, 1.2), 3), Walker(2, (100, 50), (0, 230), (5, 0), 0.5)),
             pillars=((440, 40, 480, 330),),
         ),
@@ -214,5 +214,5 @@ SCENES: Mapping[str, Scene] = {
 
 
 def with_seed(scene: Scene, seed: int) -> Scene:
-    """The same objects with other faults of the detector."""
+    """The same objects with other random detection errors."""
     return replace(scene, seed=seed)

@@ -1,9 +1,9 @@
-"""How far maps and the RPN's numbers are from float64's, in PyTorch and in onnxruntime: whether a file loses digits.
+"""Compare the rounding errors of PyTorch and onnxruntime in feature maps and RPN outputs, against float64.
 
 python -m benchmarks.onnx.digits fasterrcnn_darknet fasterrcnn_resnet101_fpn
 
-Weights are random (benchmarks/common/lively.py). A number is the largest difference in a tensor, as a share of the
-largest value in it, and of all tensors the worst.
+Weights are random (benchmarks/common/lively.py). A number is the largest difference in a tensor divided by its
+largest value, for the worst tensor.
 """
 
 import argparse
@@ -37,34 +37,34 @@ class Front(nn.Module):
 
 
 def pixels_of(model: FasterRCNN) -> Tensor:
-    """(1, 3, H, W) float32, the picture as the backbone sees it."""
+    """(1, 3, H, W) float32, the photograph as input of the backbone."""
     image = torch.from_numpy(cv2.resize(picture(), (CANVAS.width, CANVAS.height)))[None]
     return (image.float() * model.pixel_scale + model.pixel_shift).permute(0, 3, 1, 2).contiguous()
 
 
-def largest(found: tuple[Tensor, ...], exact: tuple[Tensor, ...]) -> float:
-    """See the module."""
-    return max(float((one - other).abs().max() / other.abs().max()) for one, other in zip(found, exact, strict=True))
+def largest_error(outputs: tuple[Tensor, ...], exact: tuple[Tensor, ...]) -> float:
+    """Largest relative difference, see the module."""
+    return max(float((one - other).abs().max() / other.abs().max()) for one, other in zip(outputs, exact, strict=True))
 
 
 @torch.no_grad()
 def row_of(name: str) -> str:
-    """The model's line of the table."""
+    """Measure a model and format its row."""
     model = lively(name)
     front, pixels = Front(model).eval(), pixels_of(model)
     exact = copy.deepcopy(front).double()(pixels.double())
     program = torch.onnx.export(front, (pixels,), dynamo=True, opset_version=OPSET, verbose=False)
     content = program.model_proto.SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    found = session.run(None, {session.get_inputs()[0].name: pixels.numpy()})
+    outputs = session.run(None, {session.get_inputs()[0].name: pixels.numpy()})
     with torch.backends.mkldnn.flags(enabled=False):
         plain = front(pixels)
-    ways = front(pixels), plain, tuple(map(torch.from_numpy, found))
-    return f"| {name} | {' | '.join(f'{largest(way, exact):.1e}' for way in ways)} |"
+    ways = front(pixels), plain, tuple(map(torch.from_numpy, outputs))
+    return f"| {name} | {' | '.join(f'{largest_error(way, exact):.1e}' for way in ways)} |"
 
 
 def main() -> None:
-    """The table, row by row."""
+    """Print the table row by row."""
     parser = argparse.ArgumentParser(description="Rounding in PyTorch and in onnxruntime, against float64.")
     parser.add_argument("names", nargs="*", default=NAMES, help="models")
     options = parser.parse_args()

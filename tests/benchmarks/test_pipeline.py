@@ -11,7 +11,7 @@ import torch
 from benchmarks import pipeline
 from benchmarks.common.table import Cell, interleaved, print_rows
 from benchmarks.detector import CLASSES, unsure_model
-from benchmarks.pipeline import MOST_WAITING, Training, Watching, cells_of, parse, row_of
+from benchmarks.pipeline import MAX_WAITING, Training, VideoDetection, cells_of, parse, row_of
 from tests.conftest import DataSet
 from tests.support.videos import pictures, write_video
 from torch_utils.training.precision import Precision
@@ -26,7 +26,7 @@ ROW = re.compile(
 )
 
 
-def wishes(monkeypatch: pytest.MonkeyPatch, *words: object) -> None:
+def set_options(monkeypatch: pytest.MonkeyPatch, *words: object) -> None:
     monkeypatch.setattr(sys, "argv", ["pipeline.py", *map(str, words)])
 
 
@@ -42,7 +42,7 @@ def training(make_data: Callable[..., DataSet]) -> Iterator[Training]:
 
 def test_files_to_steps_and_boxes(make_data, tmp_path, monkeypatch, capsys) -> None:
     video = write_video(tmp_path / "video.mp4", pictures(4))
-    wishes(monkeypatch, "--data", make_data(images=4).yaml, "--video", video, "--seconds", 600, *TINY)
+    set_options(monkeypatch, "--data", make_data(images=4).yaml, "--video", video, "--seconds", 600, *TINY)
     monkeypatch.setattr(pipeline, "interleaved", lambda steps, device, _: interleaved(steps, device, 0.0))
     pipeline.main()
     printed = capsys.readouterr().out
@@ -54,22 +54,22 @@ def test_files_to_steps_and_boxes(make_data, tmp_path, monkeypatch, capsys) -> N
 
 @pytest.mark.parametrize(("given", "works"), [("--data", ["train"]), ("--video", ["detect"])])
 def test_what_is_not_given_is_not_measured(given: str, works: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    wishes(monkeypatch, given, "somewhere", *TINY)
+    set_options(monkeypatch, given, "somewhere", *TINY)
     assert [cell.work for cell in cells_of(parse())] == works
 
 
 def test_nothing_to_measure_is_a_mistake(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    wishes(monkeypatch, *TINY)
+    set_options(monkeypatch, *TINY)
     with pytest.raises(SystemExit, match="2"):
         pipeline.main()
     assert "give --data, --video or both" in capsys.readouterr().err
 
 
 def test_models_are_measured_in_their_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    wishes(monkeypatch, "--data", "somewhere", "--device", "cuda")
+    set_options(monkeypatch, "--data", "somewhere", "--device", "cuda")
     found = [(cell.model, cell.precision) for cell in cells_of(parse())]
     assert found == [("fasterrcnn_mini_darknet_nano_head", "fp32"), ("fasterrcnn_resnet50_fpn", "bf16")]
-    wishes(monkeypatch, "--data", "somewhere", "--device", "cpu", "--precision", "fp32", "bf16")
+    set_options(monkeypatch, "--data", "somewhere", "--device", "cpu", "--precision", "fp32", "bf16")
     assert [cell.precision for cell in cells_of(parse())] == ["fp32", "bf16"]
 
 
@@ -98,10 +98,10 @@ def test_a_row_that_fails_leaves_the_others(capsys: pytest.CaptureFixture, error
 
 
 class Half:
-    """Ours waits for a share of its 4 ms; the first pass for 100 s."""
+    """Ours waits for data for a share of its 4 ms, and in the first pass for 100 s."""
 
     def __init__(self, share: float) -> None:
-        self.images, self.waited, self.calls, self.share = 8, 0.0, [], share
+        self.images, self.data_wait_seconds, self.calls, self.share = 8, 0.0, [], share
 
     def stock(self) -> None:
         self.calls.append("stock")
@@ -111,24 +111,24 @@ class Half:
         self.calls.append("ours")
         started = time.perf_counter()
         time.sleep(0.004)
-        self.waited += (time.perf_counter() - started) * self.share if len(self.calls) > 2 else 100
+        self.data_wait_seconds += (time.perf_counter() - started) * self.share if len(self.calls) > 2 else 100
 
     def close(self) -> None:
         self.calls.append("closed")
 
 
-@pytest.mark.parametrize("share", [MOST_WAITING / 2, MOST_WAITING * 2])
+@pytest.mark.parametrize("share", [MAX_WAITING / 2, MAX_WAITING * 2])
 def test_waiting_is_marked_where_it_is_too_much(share: float) -> None:
-    both = Half(share)
-    row = row_of(Cell("some", "64x64", 2, "fp32", "train"), 0.0, make=lambda cell: both, device=CPU)
+    workload = Half(share)
+    row = row_of(Cell("some", "64x64", 2, "fp32", "train"), 0.0, make=lambda cell: workload, device=CPU)
     *_, waits = row.strip("| ").split(" | ")
     assert float(waits.strip("* %")) == pytest.approx(100 * share, abs=1)
-    assert waits.startswith("**") == (share > MOST_WAITING)
-    assert both.calls == ["stock", "ours"] * 2 + ["closed"]
+    assert waits.startswith("**") == (share > MAX_WAITING)
+    assert workload.calls == ["stock", "ours"] * 2 + ["closed"]
 
 
 def test_both_ways_train_on_the_same_images(training: Training, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten of four: each twice at least. Stock's get no other size, and ours' weights are their own."""
+    """Ten samples of four images: each at least twice. Stock sees the same sizes, and trains its own weights."""
     seen: dict[str, list[int]] = {"stock": [], "ours": []}
     sizes = set()
     twin, model = training.stock_model, training.model
@@ -152,14 +152,14 @@ def test_both_ways_train_on_the_same_images(training: Training, monkeypatch: pyt
         assert len(numbers) == training.images == 10
         assert {numbers.count(i) for i in range(4)} <= {2, 3}
     assert sizes == {(3, SIZE, SIZE)}
-    assert training.waited > 0
+    assert training.data_wait_seconds > 0
 
 
 def test_a_video_is_detected_in_the_precision_asked_for(tmp_path: Path) -> None:
-    """Which torch knows of each thread alone; and every frame is, by both ways."""
+    """Autocast is a setting of each thread, and applies to every frame of both."""
     video = write_video(tmp_path / "video.mp4", pictures(5))
     model = unsure_model("fasterrcnn_nano", CLASSES, min_size=SIZE, max_size=SIZE)
-    watching = Watching(model, video, size=SIZE, batch=2, precision=Precision(CPU, torch.bfloat16))
+    watching = VideoDetection(model, video, size=SIZE, batch=2, precision=Precision(CPU, torch.bfloat16))
     seen: list[tuple[int, bool]] = []
     model.backbone.register_forward_pre_hook(
         lambda _, given: seen.append((len(given[0]), torch.is_autocast_enabled("cpu")))
@@ -170,4 +170,4 @@ def test_a_video_is_detected_in_the_precision_asked_for(tmp_path: Path) -> None:
     watching.ours()
     assert seen == [(2, True), (2, True), (1, True)]
     assert watching.images == 5
-    assert watching.waited > 0
+    assert watching.data_wait_seconds > 0

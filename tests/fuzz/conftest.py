@@ -7,6 +7,6 @@ from tests.fuzz.guard import in_memory
 
 @pytest.fixture(autouse=True)
 def little_memory() -> Iterator[None]:
-    """No reader needs much, whatever the file says."""
+    """Limit the memory of every reader, whatever the file says."""
     with in_memory():
         yield

@@ -1,4 +1,4 @@
-"""What every reader owes, whatever the file: an answer or one clear line, soon, in little memory."""
+"""Checks that a reader returns or fails with one clear line, in limited time and memory, for any file."""
 
 import contextlib
 import re
@@ -21,17 +21,17 @@ Result = TypeVar("Result")
 
 
 def mutations(most: int) -> pytest.MarkDecorator:
-    """For a test of `count` mutations: a tenth of them, and marked as heavy all of them."""
+    """Parametrize a test with a tenth of `count` mutations, and, marked as heavy, with all."""
     return pytest.mark.parametrize("count", [most // 10, pytest.param(most, marks=pytest.mark.heavy)])
 
 
 def is_one_line(text: str, limit: int = _MESSAGE) -> bool:
-    """Whether a terminal and a log file take the text for one line, of moderate length."""
+    """Return True if the text is one printable line of moderate length."""
     return len(text) <= limit and not _UNFIT.search(text)
 
 
 def answer(read: Callable[[], Result], path: Path) -> Result | None:
-    """What `read` gives; None where it refuses with the DataError that it should."""
+    """Return the result of `read`; None if it raises a valid DataError."""
     try:
         return read()
     except DataError as refusal:
@@ -42,7 +42,7 @@ def answer(read: Callable[[], Result], path: Path) -> Result | None:
 
 
 def fuzz(path: Path, count: int, make: Callable[[int], bytes], check: Callable[[Path, int], None]) -> None:
-    """Write `count` mutations, one after the other, to `path` and check each; a failure shows the one."""
+    """Write `count` mutations to `path` one after the other and check each; a failure shows the mutation."""
     for number in range(count):
         data = make(number)
         path.write_bytes(data)
@@ -55,7 +55,7 @@ def fuzz(path: Path, count: int, make: Callable[[int], bytes], check: Callable[[
 
 @contextlib.contextmanager
 def in_time(seconds: float = SECONDS) -> Iterator[None]:
-    """Fails where the body takes longer, and ends it where it waits."""
+    """Fail if the body takes longer, and interrupt it if it blocks."""
     if not hasattr(signal, "setitimer"):  # Windows
         yield
         return
@@ -76,7 +76,7 @@ def in_time(seconds: float = SECONDS) -> Iterator[None]:
 
 @contextlib.contextmanager
 def in_memory(more: int = _MEMORY) -> Iterator[None]:
-    """The body gets MemoryError where it takes `more` bytes on top of what the process has; only Linux can."""
+    """Limit the memory of the body to `more` bytes above the current use; on Linux only."""
     if sys.platform != "linux":
         yield
         return

@@ -1,4 +1,4 @@
-"""Damage to valid files, all of it drawn from the generator that is passed in.
+"""Mutate valid files; all random choices come from the generator that is passed in.
 
 Bytes are damaged blindly; XML, JSON and rows of words also as the trees they are, which gets the damage past a parser.
 """
@@ -42,7 +42,7 @@ _ENCODINGS = (
 
 
 def damage_bytes(data: bytes, chance: Random, other: bytes = b"", *, front: int | None = None) -> bytes:
-    """One to four blows: bytes set or flipped, chunks lost, repeated or swapped, hostile tokens, another file's rest.
+    """Apply one to four mutations: set or flip bytes, drop, repeat or swap chunks, insert tokens, append another file.
 
     Args:
         front: where half of the blows strike, in bytes from the start; None: they strike anywhere.
@@ -74,13 +74,13 @@ def damage_bytes(data: bytes, chance: Random, other: bytes = b"", *, front: int 
 
 
 def encode(text: str, chance: Random) -> bytes:
-    """Nearly always UTF-8, sometimes what a file does not declare."""
+    """Encode nearly always as UTF-8, sometimes in an encoding that the file does not declare."""
     encoding = chance.choice(_ENCODINGS) if chance.random() < 0.1 else "utf-8"
     return text.encode("utf-8", "surrogatepass") if encoding == "utf-8" else text.encode(encoding, "replace")
 
 
 def damage_words(words: Sequence[str], chance: Random) -> list[str]:
-    """A row with one to three words lost, repeated, moved or replaced; never the same row."""
+    """Drop, repeat, move or replace one to three words of a row; the result always differs."""
     damaged = list(words)
     for _ in range(chance.randint(1, 3)):
         at, blow = chance.randrange(len(damaged) + 1), chance.randrange(5)
@@ -96,7 +96,7 @@ def damage_words(words: Sequence[str], chance: Random) -> list[str]:
 
 
 def damage_tree(root: ElementTree.Element, chance: Random, *, within: ElementTree.Element | None = None) -> None:
-    """One to three blows to the elements below `within`, or below the root: text, tag, attributes, place.
+    """Apply one to three mutations to the elements below `within`, or below the root: text, tag, attributes, place.
 
     With `within`, what is written is such as XML can say.
     """
@@ -134,7 +134,7 @@ _VALUES: tuple[Any, ...] = (
 
 
 def damage_json(content: Any, chance: Random) -> None:
-    """One to three blows to a tree of dicts and lists: values, keys and entries lost, replaced, repeated, wrapped."""
+    """Drop, replace, repeat or wrap one to three values, keys and entries of a tree of dicts and lists."""
     for _ in range(chance.randint(1, 3)):
         holder, key = chance.choice(list(_places(content)) or [(None, None)])
         if holder is None:
@@ -158,7 +158,7 @@ def damage_json(content: Any, chance: Random) -> None:
 
 
 def _places(content: Any) -> Any:
-    """Every (dict or list, key) of a tree."""
+    """Yield every (dict or list, key) of a tree."""
     if isinstance(content, (dict, list)):
         for key in list(content) if isinstance(content, dict) else range(len(content)):
             yield content, key

@@ -1,4 +1,4 @@
-"""Files made to exhaust a reader, and what is no file at all."""
+"""Read files made to exhaust a reader, and paths that are no regular files."""
 
 import os
 import struct
@@ -31,7 +31,7 @@ READERS: dict[str, Callable[[Path], object]] = {
 
 
 def refusal(reader: str, path: Path) -> str:
-    """The message of the DataError with which a reader refuses a file, in time."""
+    """Return the message of the DataError with which a reader refuses a file, within the time limit."""
     with in_time(), pytest.raises(DataError) as error:
         READERS[reader](path)
     assert str(path) in str(error.value)
@@ -129,7 +129,7 @@ def tiff(side: int) -> bytes:
 
 
 def webp(side: int) -> bytes:
-    """The canvas of the extended format, 24 bits a side; the pixels in it are a small picture's."""
+    """Make a WebP of the extended format with a huge canvas, 24 bits a side, and few pixels."""
     data = bytearray(SAMPLES[".webp"][0])
     at = data.index(b"VP8X") + 12
     data[at : at + 6] = (side - 1).to_bytes(3, "little") * 2
@@ -188,7 +188,7 @@ def test_of_several_frames_the_first_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("kind", ["nothing", "empty", "folder", "loop", "dangling", "pipe", "device", "locked"])
 def test_what_is_no_file(tmp_path: Path, reader: str, kind: str) -> None:
-    """A pipe waits for a writer for ever, and /dev/zero has no end."""
+    """Opening a pipe blocks until there is a writer, and /dev/zero has no end."""
     path = tmp_path / "a.x"
     if kind == "empty":
         path.touch()

@@ -1,4 +1,4 @@
-"""Image files, damaged: headers, EXIF blocks, chunks with a right checksum."""
+"""Read damaged image files: headers, EXIF blocks, chunks with a correct checksum."""
 
 import io
 import struct
@@ -19,7 +19,7 @@ PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 17, 3),
 
 
 def exif() -> Image.Exif:
-    """Orientation 6, text, a fraction, and a block of its own."""
+    """EXIF data with orientation 6, text, a fraction and a nested block."""
     tags = Image.Exif()
     tags[274], tags[271], tags[282] = 6, "camera", 72.0
     tags.get_ifd(0x8769)[36867] = "2024:01:01 00:00:00"
@@ -73,7 +73,7 @@ def png_chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def with_damaged_chunk(png: bytes, chance: Random) -> bytes:
-    """One chunk damaged, its length and checksum right, and perhaps its place another."""
+    """Damage one chunk, with correct length and checksum, and sometimes move it."""
     chunks, at = [], 8
     while at < len(png):
         length = int.from_bytes(png[at : at + 4], "big")
@@ -85,7 +85,7 @@ def with_damaged_chunk(png: bytes, chance: Random) -> bytes:
 
 
 def with_damaged_exif(suffix: str, chance: Random) -> bytes:
-    """The EXIF block damaged, in a file that is whole."""
+    """Damage the EXIF block of an intact file."""
     block = exif().tobytes()
     damaged = block[:6] + damage_bytes(block[6:], chance)[:60_000]
     return encoded({".jpg": "jpeg", ".png": "png", ".webp": "webp"}[suffix], exif=damaged)

@@ -1,4 +1,4 @@
-"""Label files, damaged: 10,000 mutations of each format."""
+"""Read damaged label files: 10,000 mutations of each format."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ SIZE = (100, 200)  # height, width
 
 
 def check_labels(labels: LabelFile) -> None:
-    """The contract of LabelFile, and that utils/labels/boxes.py takes what it has."""
+    """Check the contract of LabelFile, and that utils/labels/boxes.py accepts its boxes."""
     assert len(labels.boxes) == len(labels.labels) == len(labels.ignored)
     for box in labels.boxes:
         assert type(box) is tuple
@@ -29,8 +29,8 @@ def check_labels(labels: LabelFile) -> None:
     assert len(labels.unknown) == labels.labels.count(UNKNOWN)
     assert all(is_one_line(text, 200) for text in (*labels.unknown, *labels.notes)), (labels.unknown, labels.notes)
     assert labels.size is None or all(type(side) is int and 0 < side < 1 << 31 for side in labels.size)
-    mended, keep, _ = repair_boxes(np.array(labels.boxes), np.tile(SIZE, (len(labels.boxes), 1)))
-    assert np.isfinite(mended[keep]).all()
+    repaired, keep, _ = repair_boxes(np.array(labels.boxes), np.tile(SIZE, (len(labels.boxes), 1)))
+    assert np.isfinite(repaired[keep]).all()
 
 
 def voc_file(boxes: list[tuple[int, int, int, int]], head: str = "") -> str:
@@ -205,7 +205,7 @@ def test_coco_annotations_next_to_a_damaged_one_are_read(tmp_path: Path) -> None
 
 
 def test_coco_images_next_to_a_damaged_one_keep_their_boxes(tmp_path: Path) -> None:
-    """Unless the damage gives both one id, which is noted."""
+    """Two images keep their boxes, unless the damage gives both the same id, which is noted."""
 
     def make(number: int) -> bytes:
         content = json.loads(COCO_TEXT)

@@ -1,4 +1,4 @@
-"""Data YAMLs and split lists, damaged."""
+"""Read damaged data YAMLs and split lists."""
 
 from pathlib import Path
 from random import Random

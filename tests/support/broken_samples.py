@@ -1,4 +1,4 @@
-"""Data sets in the making, and more than a hundred ways to break one of each label format."""
+"""Build data sets, with more than a hundred ways to break one of each label format."""
 
 import json
 import os
@@ -29,7 +29,7 @@ REED, PINK = "reed", "pink"  # classes that CLASSES lacks
 
 
 def picture(seed: int, size: tuple[int, int] = SIZE) -> np.ndarray:
-    """(H, W, 3) uint8, blots of all colors; no two alike."""
+    """Random image, (H, W, 3) uint8, with blots of all colors; all are different."""
     cells = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
     return cv2.resize(cells, size[::-1], interpolation=cv2.INTER_CUBIC)
 
@@ -44,14 +44,14 @@ def voc(*objects: tuple, size: tuple | None = SIZE) -> str:
 
 
 def corners(box: tuple) -> tuple[float, ...]:
-    """VOC's corners as utils/labels/boxes.py has them, reversed ones still reversed."""
+    """Convert VOC corners to the convention of utils/labels/boxes.py; reversed ones stay reversed."""
     x1, y1, x2, y2 = map(float, box)
     (x1, x2), (y1, y2) = ((a - 1, b) if a < b else (a, b - 1) if a > b else (a, b) for a, b in ((x1, x2), (y1, y2)))
     return x1, y1, x2, y2
 
 
 def yolo(*objects: tuple, size: tuple[int, int] = SIZE) -> str:
-    """The same in YOLO's rows."""
+    """The text of a YOLO file with the same objects."""
     rows = []
     for name, *box in objects:
         x1, y1, x2, y2 = corners(box)
@@ -61,12 +61,12 @@ def yolo(*objects: tuple, size: tuple[int, int] = SIZE) -> str:
 
 
 def number_of(name: str) -> int:
-    """What YOLO and COCO call a class."""
+    """Number of a class in YOLO and COCO files."""
     return [*CLASSES, *"456", REED, PINK].index(name)
 
 
 class Folder:
-    """A data set in the making: train/ and valid/ with images/ and labels/."""
+    """Builder of a data set: train/ and valid/ with images/ and labels/."""
 
     def __init__(self, root: Path, label_type: str = VOC) -> None:
         self.root, self.label_type, self.seed = root, label_type, 0
@@ -83,7 +83,7 @@ class Folder:
         self.yaml.write_text(yaml.safe_dump({k: v for k, v in {**old, **changes}.items() if v is not None}))
 
     def image(self, name: str, split: str = "train", size: tuple[int, int] = SIZE, **how: object) -> Path:
-        """Save a new picture; `mode` converts it."""
+        """Save a new random image, converted to `mode`."""
         self.seed += 1
         path = self.root / split / "images" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,7 @@ class Folder:
         return path
 
     def labels(self, image: str, *objects: tuple, split: str = "train", size: tuple | None = SIZE) -> None:
-        """The labels of an image, in the data set's format: a good box and these objects, in VOC's corners."""
+        """Write the labels of an image in the data set's format: a good box and these objects, with VOC corners."""
         objects, start = (("red", *GOOD), *objects), image.rpartition(".")[0]
         if self.label_type == VOC:
             self.label(f"{start}.xml", voc(*objects, size=size), split)
@@ -110,7 +110,7 @@ class Folder:
             self.coco[split]["images"][-1] |= dict(zip(("height", "width"), size, strict=True)) if size else {}
 
     def entry(self, image: str, *annotations: dict, split: str = "train", **about: object) -> None:
-        """An image of COCO's json and its annotations; four numbers are VOC's corners, a `raw` bbox stays as it is."""
+        """Add an image and annotations to the COCO json; four numbers are VOC corners, a `raw` bbox is unchanged."""
         content = self.coco[split]
         content["images"].append({"id": len(content["images"]) + 1, "file_name": image, **about})
         for changes in annotations:
@@ -120,16 +120,16 @@ class Folder:
             content["annotations"].append({"id": len(content["annotations"]) + 1, **entry})
 
     def sound(self, name: str, *objects: tuple, split: str = "train", labels: tuple | None = SIZE, **how) -> Path:
-        """An image, saved as told, and its labels, which say the size `labels`: a good box and these objects."""
+        """Save an image, and its labels with the size `labels`: a good box and these objects."""
         self.labels(name, *objects, split=split, size=labels)
         return self.image(name, split, **how)
 
     def pair(self, stem: str, *objects: tuple, split: str = "train", size: tuple[int, int] | None = SIZE) -> Path:
-        """A sound JPEG with a good box and these objects."""
+        """Save an intact JPEG with a good box and these objects."""
         return self.sound(f"{stem}.jpg", *objects, split=split, labels=size)
 
     def finish(self) -> None:
-        """Write COCO's files, if it is COCO."""
+        """Write the COCO json files, if the format is COCO."""
         for split, content in self.coco.items() if self.label_type == COCO else ():
             path = self.root / f"{split}.json"
             path.write_text(json.dumps(content))
@@ -157,17 +157,17 @@ def overwrite(path: Path, what: bytes, at: int) -> None:
 
 
 def spoil_pixels(path: Path) -> None:
-    """Header and end of a PNG stay, the compressed pixels become nonsense."""
+    """Replace the compressed pixels of a PNG by random bytes, and keep its header and end."""
     overwrite(path, b"\xff" * 60, path.read_bytes().index(b"IDAT") + 4)
 
 
 def spoil_tables(path: Path) -> None:
-    """A JPEG whose Huffman tables are nonsense."""
+    """Damage the Huffman tables of a JPEG."""
     overwrite(path, b"\xff" * 16, path.read_bytes().index(b"\xff\xc4") + 5)
 
 
 def resize_header(path: Path, size: tuple[int, int]) -> None:
-    """A PNG whose header, with a good checksum, claims another (height, width)."""
+    """Change height and width in the header of a PNG, with a correct checksum."""
     chunk = b"IHDR" + struct.pack(">II", *size[::-1]) + path.read_bytes()[24:29]
     overwrite(path, chunk + struct.pack(">I", zlib.crc32(chunk)), 12)
 
@@ -183,14 +183,14 @@ def save_again(path: Path, copy_path: Path, size: tuple[int, int] | None = None,
 
 
 def instead_of_image(folder: Folder, name: str, make: Callable[[Path], object]) -> None:
-    """Labels of an image, and something else of its name."""
+    """Labels of an image, and another file of its name."""
     path = folder.sound(name)
     path.unlink()
     make(path)
 
 
 class Sample(NamedTuple):
-    """What breaks the folder, and the problem that must be named."""
+    """A fault: how to break the data set, and the problem that must be reported."""
 
     spoil: Callable[[Folder], object]
     place: str  # what the name begins with; up to its first dot also those of the sample's images
@@ -201,18 +201,18 @@ class Sample(NamedTuple):
     decodes: bool = True  # no header tells that the image cannot be decoded
 
     def owns(self, name: str) -> bool:
-        """Whether an image or label file, or an image of COCO's json, is the sample's."""
+        """Return True if an image or label file, or an image of the COCO json, belongs to the sample."""
         last, start = re.split(r"/|\.json: ", name)[-1], self.place.partition(".")[0]
         return last.startswith((f"{start}.", f"{start}_", self.place))
 
     def names(self, problem: Problem) -> bool:
-        """Whether it is the problem that must be named, for this sample or for all of COCO's json."""
+        """Return True if it is the problem to report, for this sample or for the whole COCO json."""
         of_all = problem.path.endswith(".json") and problem.kind == ROW
         mine = of_all or any(map(self.owns, (problem.name or Path(problem.path).name, problem.detail)))
         return mine and problem.kind == self.kind and self.words in problem.detail
 
     def mended(self) -> int:
-        """Boxes that a mended copy has of it."""
+        """Boxes of the sample in a repaired copy."""
         return self.boxes if self.kept is None else self.kept
 
 
@@ -393,7 +393,7 @@ PASCAL: dict[str, Sample] = {
 
 
 def _rows(stem: str, rows: str | bytes) -> Callable[[Folder], object]:
-    """Makes an image whose YOLO file has a good row and these."""
+    """Return a function that makes an image whose YOLO file has a good row and these."""
     good = yolo(("red", *GOOD))
     return lambda f: (f.pair(stem), f.label(f"{stem}.txt", good + rows if isinstance(rows, str) else rows))
 
@@ -430,7 +430,7 @@ DARKNET: dict[str, Sample] = {
 
 
 def _json(image: str, *annotations: dict, **about: object) -> Callable[[Folder], object]:
-    """Makes an image that COCO's json has with a good box and these annotations."""
+    """Return a function that adds an image with a good box and these annotations to the COCO json."""
     return lambda f: (f.image(image), f.entry(image, {}, *annotations, **about))
 
 
@@ -478,7 +478,7 @@ OF_TYPE: Mapping[str, Mapping[str, Sample]] = {
 
 
 def broken_folder(root: Path, label_type: str) -> Folder:
-    """A data set with all samples of a format, and four sound images a split."""
+    """Make a data set with all samples of a format, and four intact images per split."""
     folder = Folder(root, label_type)
     for split in SPLITS:
         for i in range(4):

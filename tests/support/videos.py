@@ -71,7 +71,7 @@ def read_back(path: Path) -> tuple[list[np.ndarray], list[float]]:
 
 
 def is_faststart(path: Path) -> bool:
-    """Whether the index of an MP4 comes before its pictures."""
+    """Return True if the index of an MP4 comes before its pictures."""
     data = path.read_bytes()
     return 0 < data.find(b"moov") < data.find(b"mdat")
 

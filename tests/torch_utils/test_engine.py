@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets import DetectionDataset, EvalBatchSampler, make_loader
+from datasets import DetectionDataset, make_loader
 from models.create_fasterrcnn_model import create_model
 from models.rcnn.detector import FasterRCNN
 from tests.conftest import write_data_set
@@ -24,6 +24,7 @@ from utils.errors import UserError
 from utils.labels.data_config import load_data_config
 from utils.labels.index import LabelIndex, open_index
 from utils.loading.batch import Batch
+from utils.loading.samplers import EvalBatchSampler
 from utils.loading.size_rule import SizeRule
 
 CPU, RULE = torch.device("cpu"), SizeRule(64)
@@ -142,7 +143,8 @@ def test_every_process_evaluates_the_network_that_is_saved(tmp_path: Path) -> No
 
 NEARLY_RIGHT = """
 from pathlib import Path
-from datasets import DetectionDataset, EvalBatchSampler, make_loader
+from datasets import DetectionDataset, make_loader
+from utils.loading.samplers import EvalBatchSampler
 from torch_utils.engine import evaluate
 from torch_utils.training.precision import Precision
 from utils.labels.data_config import load_data_config

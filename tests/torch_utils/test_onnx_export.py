@@ -13,7 +13,7 @@ from benchmarks.common.lively import lively
 from benchmarks.onnx.models import metadata
 from tests.conftest import CLASSES, ROOT
 from torch_utils.checkpoint import save_checkpoint
-from torch_utils.onnx_export import EXACT, HALF, content_of, partners
+from torch_utils.onnx_export import EXACT, HALF, match_boxes, serialize_onnx
 from utils.cli.flags import parse_options
 from utils.cli.options import ExportOptions
 from utils.detect.detections import Detections
@@ -64,15 +64,15 @@ def detections(*rows: tuple[float, float, int]) -> Detections:
 def test_partners_are_of_one_label_and_near() -> None:
     one = detections((0, 0.9, 1), (20, 0.8, 1), (40, 0.7, 2), (60, 0.6, 1))
     other = detections((20.01, 0.8, 1), (0, 0.9, 1), (40, 0.7, 1), (60.1, 0.6, 1))
-    pairs, lonely = partners(one, other, EXACT)
+    pairs, lonely = match_boxes(one, other, EXACT)
     assert sorted(pairs) == [(0, 1), (1, 0)]
     np.testing.assert_allclose(sorted(lonely), [0.6, 0.6, 0.7, 0.7], atol=1e-6)
-    assert len(partners(one, other, HALF)[0]) == 3
-    assert partners(detections(), other, EXACT) == ([], pytest.approx([0.8, 0.9, 0.7, 0.6]))
+    assert len(match_boxes(one, other, HALF)[0]) == 3
+    assert match_boxes(detections(), other, EXACT) == ([], pytest.approx([0.8, 0.9, 0.7, 0.6]))
 
 
 def test_one_box_has_one_partner() -> None:
-    pairs, lonely = partners(detections((0, 0.5, 1), (0.01, 0.5, 1)), detections((0, 0.5, 1)), EXACT)
+    pairs, lonely = match_boxes(detections((0, 0.5, 1), (0.01, 0.5, 1)), detections((0, 0.5, 1)), EXACT)
     assert (pairs, len(lonely)) == ([(0, 0)], 1)
 
 
@@ -82,8 +82,8 @@ def test_a_file_beyond_two_gib(monkeypatch: pytest.MonkeyPatch) -> None:
     from models.rcnn.errors import ModelError
 
     proto = onnx.helper.make_model(onnx.helper.make_graph([], "x", [], []))
-    monkeypatch.setattr("torch_utils.onnx_export.MOST_BYTES", 10)
+    monkeypatch.setattr("torch_utils.onnx_export.MAX_ONNX_BYTES", 10)
     with pytest.raises(ModelError, match=r"too large for an ONNX file, which has at most 2 GiB: --half halves it"):
-        content_of(proto, metadata("x", Canvas(32, 32)))
+        serialize_onnx(proto, metadata("x", Canvas(32, 32)))
     with pytest.raises(ModelError, match=r"at most 2 GiB$"):
-        content_of(proto, replace(metadata("x", Canvas(32, 32)), half=True))
+        serialize_onnx(proto, replace(metadata("x", Canvas(32, 32)), half=True))

@@ -13,7 +13,7 @@ from models.rcnn.detector import FasterRCNN
 from tests.conftest import CLASSES, squares
 from torch_utils import predict
 from torch_utils.checkpoint import save_checkpoint
-from torch_utils.predict import load_detector, size_rule_in_use
+from torch_utils.predict import load_detector, resolve_size_rule
 from utils.detect.detections import Detections
 from utils.errors import DataError
 from utils.images.image_files import write_image
@@ -100,7 +100,7 @@ def test_graphs_are_for_gpus(
     "image", [np.zeros((4, 4, 3), np.float32), np.zeros((4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8)]
 )
 def test_arrays_that_are_no_images(weights: Path, image: np.ndarray) -> None:
-    with pytest.raises(DataError, match="is no image: expected"):
+    with pytest.raises(DataError, match="is not an image: expected"):
         load_detector(weights, device="cpu")(image)
 
 
@@ -109,8 +109,8 @@ def test_arrays_that_are_no_images(weights: Path, image: np.ndarray) -> None:
     [
         ({"threshold": 5}, "threshold=5: expected a number from 0 to 1, or an array by label"),
         ({"threshold": "best"}, "threshold='best': expected a number"),
-        ({"classes": ["red"]}, "classes: 'red' is no label: expected some of 0 __background__, 1 red, 2 green"),
-        ({"classes": [9]}, "classes: 9 is no label"),
+        ({"classes": ["red"]}, "classes: 'red' is not a label; the labels are 0 __background__, 1 red, 2 green"),
+        ({"classes": [9]}, "classes: 9 is not a label"),
     ],
 )
 def test_wishes_that_nothing_could_fulfil(weights: Path, wishes: dict, message: str) -> None:
@@ -130,4 +130,4 @@ def test_wishes_that_nothing_could_fulfil(weights: Path, wishes: dict, message: 
 )
 def test_imgsz_overrides_the_size_of_training(imgsz, square, expected) -> None:
     opened = OpenedDetector(torch.nn.Identity(), "x", ("a", "b"), SizeRule(320, square=True).as_dict(), True)
-    assert size_rule_in_use(opened, None, imgsz=imgsz, square=square) == expected
+    assert resolve_size_rule(opened, None, imgsz=imgsz, square=square) == expected

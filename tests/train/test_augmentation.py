@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import train
-from datasets import DetectionDataset, TrainBatchSampler
+from datasets import DetectionDataset
 from tests.test_train import FAST, assert_same_run, kill_when, run_folder
 from tests.utils.augment.test_config import EXAMPLE
 from torch_utils.checkpoint import save_checkpoint
@@ -20,6 +20,7 @@ from utils.labels.data_config import load_data_config
 from utils.labels.index import open_index
 from utils.loading import image_cache
 from utils.loading.image_cache import RecentImages
+from utils.loading.samplers import TrainBatchSampler
 from utils.loading.size_rule import SizeRule
 
 
@@ -62,7 +63,7 @@ def test_a_policy_typed_when_resuming_starts_anew(tmp_path: Path, argv: tuple, e
     save_checkpoint(tmp_path / "last_model.pth", {**run, "options": saved})
     typed = parse_options(TrainOptions, "", ["-r", "-w", str(tmp_path / "last_model.pth"), *argv])
     options, _ = with_checkpoint(typed)
-    assert options.policy(None) == expected
+    assert train._policy(options) == expected
 
 
 def test_a_mistake_in_the_transforms_is_one_line(make_data, run, tmp_path: Path) -> None:
@@ -84,19 +85,16 @@ def test_a_mistake_in_the_transforms_is_one_line(make_data, run, tmp_path: Path)
     ],
 )
 def test_images_of_the_last_samples_are_kept_where_there_is_no_room_for_all(
-    make_data, monkeypatch, caplog, more: tuple, free: int, is_kept: bool
+    make_data, tmp_path: Path, monkeypatch, caplog, more: tuple, free: int, is_kept: bool
 ) -> None:
     caplog.set_level("INFO")
     monkeypatch.setattr(image_cache, "free_memory", lambda: 4 * free * 64 * 80 * 3)
     config = load_data_config(make_data(images=40).yaml)
     words = ("--data", config.path, *FAST, "--batch", 1, *more)
     options, processes = parse_options(TrainOptions, "", list(map(str, words))), Processes(torch.device("cpu"))
-    train_set, valid_set = (
-        DetectionDataset(open_index(config, split, "pascal_voc"), SizeRule(64), policy=options.policy(None))
-        for split in ("train", "valid")
-    )
-    loaders = train._loaders(train_set, valid_set, options, processes)
-    assert isinstance(train_set._cache, RecentImages) == is_kept
+    data = train._open_data(options, None, processes)
+    loaders = train._make_loaders(options, data, tmp_path, processes)
+    assert isinstance(data.train._cache, RecentImages) == is_kept
     said = "Those of the last 27 samples are kept, to be mixed into others: up to 0.00 GiB"
     assert (said in caplog.text) == is_kept, "three times 8, and the 3 of the loader"
     assert len(list(loaders.train)) == 40
@@ -110,7 +108,7 @@ def test_no_memory_for_images_of_the_last_samples_is_no_error(make_data, monkeyp
     config = load_data_config(make_data().yaml)
     train_set = DetectionDataset(open_index(config, "train", "pascal_voc"), SizeRule(64))
     batches = TrainBatchSampler(4, 1, seed=0, num_mixed=3)
-    train._keep_recent(train_set, batches, 0, Processes(torch.device("cpu")))
+    train._cache_recent_images(train_set, batches, 0, Processes(torch.device("cpu")))
     assert (
         "No memory for the images that samples mix in (Cannot allocate memory): they are decoded again" in caplog.text
     )

@@ -24,11 +24,11 @@ from utils.cli.train_options import TrainOptions
 SOON = 120  # s from a death to the end of the last process
 START = """
 import os, train
-from utils.cli.script import run_script
+from utils.cli.script import parse_command_line, run_main
 from utils.cli.train_options import TrainOptions
 rank = os.environ.get("RANK") or os.environ["SLURM_PROCID"]
 """
-TRAIN = "run_script(train.main, TrainOptions, '')\n"
+TRAIN = "run_main(train.main, parse_command_line(TrainOptions, ''))\n"
 
 
 def first_ones(labels: torch.Tensor, widths: Sequence[int]) -> torch.Tensor:
@@ -120,11 +120,11 @@ def end_in_mid_epoch(self, update, losses):
     return end() if update == 1 else finish(self, update, losses)
 
 if rank != "{rank}" and {where!r} == "waiting":
-    train._run_folder = lambda options: time.sleep(100)
+    train.run_folder = lambda options: time.sleep(100)
 elif rank == "{rank}" and {where!r} == "waiting":
     torch_utils.distributed.dist.broadcast_object_list = end
 elif rank == "{rank}" and {where!r} == "main":
-    train._run_folder = end
+    train.run_folder = end
 elif rank == "{rank}" and {where!r} == "step":
     torch_utils.training.update.Updater.finish = end_in_mid_epoch
 elif rank == "{rank}":

@@ -25,7 +25,7 @@ def test_a_file_is_read_to_its_end_however_many_parts_it_comes_in(
 def test_no_folder_pipe_or_device_is_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "pipe", Path("/dev/zero")):
-        with pytest.raises(OSError, match="no regular file"):
+        with pytest.raises(OSError, match="not a regular file"):
             read_file(path)
     with pytest.raises(FileNotFoundError):
         read_file(tmp_path / "nothing")

@@ -21,7 +21,7 @@ def test_lines_go_to_console_and_file(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_file_names_that_are_not_utf8(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A traceback of logging itself stood in for the line that named the file."""
+    """Logging itself printed a traceback instead of the line with the file name."""
     setup_logging(log_file=tmp_path / "train.log")
     logging.getLogger("x").warning("%s: cut off", os.fsdecode(b"\xff.jpg"))
     printed = capsys.readouterr()

@@ -12,7 +12,7 @@ from utils.progress import StepMeter, progress_bar
 
 
 class Clock:
-    """A time.perf_counter that stands still but for what a test says."""
+    """Replacement of time.perf_counter that a test moves forward."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
@@ -24,7 +24,7 @@ class Clock:
 
 @dataclass
 class SlowLoader:
-    """All of its time is waiting for data, but for that in which it waits for a GPU."""
+    """Loader whose time is waiting for data, except when it waits for a GPU."""
 
     clock: Clock
     batches: int
@@ -44,7 +44,7 @@ class SlowLoader:
 
 
 class Instant(list):
-    """Batches that are there."""
+    """Batches that need no waiting."""
 
     data_wait_seconds = 0.0
 
@@ -73,7 +73,7 @@ def test_lines_are_those_users_know(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_what_is_counted(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """A step of 4 images in each of two processes waits 0.2 s for them, and takes 1 s."""
+    """Each of two processes takes 1 s for a step of 4 images, 0.2 s of it waiting for data."""
     caplog.set_level(logging.INFO)
     clock = Clock(monkeypatch)
     meter = StepMeter("Epoch: [0]", clock.loader(151, 4, 0.2), processes=2)
@@ -93,7 +93,7 @@ def test_what_is_counted(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCapt
 def test_waiting_for_a_gpu_is_not_waiting_for_data(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Of the 0.5 s between two steps a fifth."""
+    """A fifth of the 0.5 s between two steps is waiting for data."""
     caplog.set_level(logging.INFO)
     clock = Clock(monkeypatch)
     for _ in StepMeter("Epoch: [0]", SlowLoader(clock, 10, 2, seconds=0.1, behind=0.4)):
@@ -102,10 +102,10 @@ def test_waiting_for_a_gpu_is_not_waiting_for_data(
 
 
 @pytest.mark.parametrize(("steps", "waits", "works", "told"), [(30, 0.4, 0.6, 1), (30, 0.2, 0.8, 0), (15, 0.9, 0.1, 0)])
-def test_much_waiting_is_told_once(
+def test_much_waiting_is_logged_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, steps: int, waits: float, works: float, told: int
 ) -> None:
-    progress._say_once.cache_clear()
+    progress._warn_once.cache_clear()
     clock = Clock(monkeypatch)
     for epoch in range(2):
         for _ in StepMeter(f"Epoch: [{epoch}]", clock.loader(steps, 2, waits), advice="more --workers"):

@@ -42,5 +42,5 @@ def test_a_file_in_the_way(tmp_path: Path) -> None:
     for contents in (None, "last_model.pth"):
         with pytest.raises(UserError, match="file: a file of that name is in the way"):
             given_folder(tmp_path / "file", contents)
-    with pytest.raises(UserError, match="cannot be made"):
+    with pytest.raises(UserError, match="cannot be created"):
         numbered_folder(tmp_path / "file" / "deep")

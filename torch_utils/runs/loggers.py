@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from utils.errors import UserError
+from utils.errors import MissingPackageError, UserError, requires_package
 
 if TYPE_CHECKING:  # each is imported by its logger alone
     from PIL.Image import Image
@@ -63,7 +63,11 @@ def open_loggers(
     Raises:
         UserError: a tracker cannot start.
     """
-    loggers: list[MetricsLogger] = [InBackground("TensorBoard", TensorBoard(folder, first_epoch))]
+    loggers: list[MetricsLogger] = []
+    try:
+        loggers.append(InBackground("TensorBoard", TensorBoard(folder, first_epoch)))
+    except MissingPackageError as error:
+        log.warning("%s; training continues without it", error)
     if wandb:
         loggers.append(InBackground("--wandb", WeightsAndBiases(folder, options)))
     if mlflow:
@@ -75,7 +79,8 @@ class TensorBoard:
     """Event files in the run's folder."""
 
     def __init__(self, folder: Path, first_epoch: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
+        with requires_package("tensorboard", "TensorBoard logging"):
+            from torch.utils.tensorboard import SummaryWriter
 
         # Events that a killed run wrote after its last checkpoint are hidden by those of the resumed one.
         self._writer = SummaryWriter(str(folder), purge_step=first_epoch + 1)

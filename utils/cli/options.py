@@ -22,7 +22,7 @@ from utils.cli.flags import (
     flag,
     switch,
 )
-from utils.cli.points import Points, parse_line, parse_zone
+from utils.cli.regions import Points, parse_line, parse_zone
 from utils.errors import UserError
 
 VOC, YOLO = "pascal_voc", "yolo"

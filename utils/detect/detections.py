@@ -1,4 +1,4 @@
-"""What a detector found in one image: the one form that metrics, drawing and writers take."""
+"""Detections of one image, the form shared by detectors, metrics, drawing and writers."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Detections:
-    """N boxes of one image, best first. Nobody edits the arrays in place."""
+    """N boxes of one image, highest score first. The arrays are never edited in place."""
 
     boxes: np.ndarray  # (N, 4) float32 x1 y1 x2 y2 in original pixels, see utils/labels/boxes.py
     scores: np.ndarray  # (N,) float32, 0..1
@@ -17,7 +17,7 @@ class Detections:
 
     @classmethod
     def from_output(cls, output: Mapping[str, Any]) -> "Detections":
-        """From torchvision's form: a dict of tensors boxes, scores and labels on any device, floats of any kind."""
+        """Convert torchvision's output: a dict of tensors boxes, scores and labels, any device and float type."""
         boxes, scores = (output[key].float().cpu().numpy() for key in ("boxes", "scores"))
         return cls(boxes, scores, output["labels"].cpu().numpy())
 
@@ -25,21 +25,21 @@ class Detections:
         return len(self.boxes)
 
     def where(self, keep: np.ndarray) -> "Detections":
-        """Those that the mask or the indices name."""
+        """Select detections by mask or by indices."""
         return Detections(self.boxes[keep], self.scores[keep], self.labels[keep])
 
     def at_least(self, threshold: float | np.ndarray) -> np.ndarray:
-        """(N,) bool: those of at least this score, or (K,) scores by label."""
+        """(N,) bool mask of scores of at least `threshold`, a number or (K,) scores by label."""
         return self.scores >= (threshold[self.labels] if isinstance(threshold, np.ndarray) else threshold)
 
     def filtered(self, threshold: float | np.ndarray = 0.0, classes: Collection[int] | None = None) -> "Detections":
-        """Those of at least this score, or (K,) scores by label, and of these classes if any are given."""
+        """Select scores of at least `threshold`, a number or (K,) scores by label, and these classes (default: all)."""
         keep = self.at_least(threshold)
         if classes is not None:
             keep &= np.isin(self.labels, list(classes))
         return self.where(keep)
 
     def relabeled(self, new_labels: np.ndarray) -> "Detections":
-        """With label k become new_labels[k]; those whose new label is negative are left out."""
+        """Map label k to new_labels[k]; detections with a negative new label are dropped."""
         labels = new_labels[self.labels]
         return Detections(self.boxes, self.scores, labels).where(labels >= 0)

@@ -1,10 +1,10 @@
-"""Detections in the forms of other libraries, each imported where it is needed."""
+"""Conversion of Detections to the types of other libraries, each imported on demand."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from utils.detect.detections import Detections
-from utils.errors import UserError
+from utils.errors import requires_package
 
 if TYPE_CHECKING:
     import fiftyone
@@ -13,16 +13,22 @@ if TYPE_CHECKING:
 
 
 def to_torchvision(detections: Detections) -> "dict[str, Tensor]":
-    """What torchvision's detectors return: boxes (N, 4) float32 x1 y1 x2 y2, scores (N,) float32, labels (N,) int64."""
+    """Convert to torchvision's output: boxes (N, 4) float32 x1 y1 x2 y2, scores (N,) float32, labels (N,) int64."""
     import torch
 
     return {key: torch.from_numpy(getattr(detections, key).copy()) for key in ("boxes", "scores", "labels")}
 
 
 def to_supervision(detections: Detections, class_names: Sequence[str]) -> "supervision.Detections":
-    """supervision's Detections, with class_name among their data (https://supervision.roboflow.com)."""
+    """Convert to supervision's Detections, with class_name in their data (https://supervision.roboflow.com).
+
+    Raises:
+        MissingPackageError: supervision is not installed.
+    """
     import numpy as np
-    import supervision
+
+    with requires_package("supervision", "to_supervision"):
+        import supervision
 
     return supervision.Detections(
         xyxy=detections.boxes.copy(),
@@ -35,28 +41,26 @@ def to_supervision(detections: Detections, class_names: Sequence[str]) -> "super
 def to_fiftyone(
     detections: Detections, class_names: Sequence[str], size: tuple[int, int]
 ) -> "fiftyone.core.labels.Detections":
-    """FiftyOne's Detections, whose boxes are [x, y, width, height] in fractions of the image.
+    """Convert to FiftyOne's Detections, with boxes [x, y, width, height] as fractions of the image.
 
     Args:
         size: height and width of the image.
 
     Raises:
-        UserError: FiftyOne is not installed.
+        MissingPackageError: FiftyOne is not installed.
     """
     labels = _fiftyone_labels()
     height, width = size
-    found = []
+    converted = []
     for (x1, y1, x2, y2), score, label in zip(
         detections.boxes.tolist(), detections.scores.tolist(), detections.labels.tolist(), strict=True
     ):
         box = [x1 / width, y1 / height, (x2 - x1) / width, (y2 - y1) / height]
-        found.append(labels.Detection(label=class_names[label], bounding_box=box, confidence=score))
-    return labels.Detections(detections=found)
+        converted.append(labels.Detection(label=class_names[label], bounding_box=box, confidence=score))
+    return labels.Detections(detections=converted)
 
 
 def _fiftyone_labels() -> Any:
-    try:
+    with requires_package("fiftyone", "to_fiftyone"):
         import fiftyone.core.labels
-    except ImportError:
-        raise UserError("FiftyOne is not installed: pip install fiftyone") from None
     return fiftyone.core.labels

@@ -1,4 +1,4 @@
-"""A detector that PyTorch runs."""
+"""Detector that runs a PyTorch model."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,8 @@ from utils.loading.batch import Batch
 class TorchDetector(BatchDetector):
     """A FasterRCNN on its device.
 
-    detect: what is called with a batch on the host or the device, in place of the model: a faster way to use it.
+    Args:
+        detect: called with a batch on the host instead of the model, such as a CUDA graph of it.
     """
 
     def __init__(

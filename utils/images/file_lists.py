@@ -174,7 +174,7 @@ def _pairs(names: list[str], others: list[str]) -> list[tuple[str, str]]:
 
 
 def _is_short(name: str) -> bool:
-    """Whether the name can be a path: matching one with thousands of folders takes quadratic time."""
+    """Return True if the name can be a path: matching one with thousands of folders takes quadratic time."""
     return len(name) <= _MAX_LENGTH and name.count("/") < _MAX_FOLDERS
 
 

@@ -59,7 +59,7 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def is_image_name(path: str | Path) -> bool:
-    """Whether the file name has an image suffix."""
+    """Return True if the file name has an image suffix."""
     return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES
 
 
@@ -179,7 +179,7 @@ def write_image(path: Path, rgb: np.ndarray) -> None:
 
 @functools.cache
 def can_write(suffix: str) -> bool:
-    """Whether `write_image` can write files with this suffix."""
+    """Return True if `write_image` can write files with this suffix."""
     return _encode(suffix, np.zeros((64, 64, 3), np.uint8)) is not None
 
 

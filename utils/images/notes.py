@@ -71,7 +71,7 @@ def _notes_of_header(path: Path, as_stored: bool) -> list[tuple[str, str]]:
 
 
 def _is_deep(image: Image.Image) -> bool:
-    """Whether a channel has more than 8 bits, which Pillow's mode does not tell for color images."""
+    """Return True if a channel has more than 8 bits, which Pillow's mode does not tell for color images."""
     if image.mode[0] in "IF":
         return True
     arguments = image.tile[0].args if image.tile else ()

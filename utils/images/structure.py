@@ -44,7 +44,7 @@ def find_fault(data: bytes | mmap.mmap) -> str:
 
 
 def _is_cut_off(data: bytes | mmap.mmap) -> bool:
-    """Whether a PNG, BMP or PPM file is shorter than its header says."""
+    """Return True if a PNG, BMP or PPM file is shorter than its header says."""
     if data[:8] == _PNG:
         return all(kind != b"IEND" for kind, _ in islice(_png_chunks(data), _MAX_CHUNKS))
     if data[:2] == b"BM":
@@ -65,12 +65,12 @@ class JpegHeader(NamedTuple):
 
     @property
     def has_normal_orientation(self) -> bool:
-        """Whether no EXIF data asks for a rotation or flip."""
+        """Return True if no EXIF data asks for a rotation or flip."""
         return all(exif_orientation(exif) in (None, _NORMAL) for exif in self.exif)
 
 
 def is_jpeg(data: bytes | mmap.mmap) -> bool:
-    """Whether the file starts with the JPEG signature."""
+    """Return True if the file starts with the JPEG signature."""
     return data[:2] == _JPEG
 
 

@@ -41,12 +41,12 @@ class _Values(NamedTuple):
 
 
 def is_tiff(data: bytes | mmap.mmap) -> bool:
-    """Whether the file starts with a TIFF signature."""
+    """Return True if the file starts with a TIFF signature."""
     return _form(data) is not None
 
 
 def asks_too_much(data: bytes | mmap.mmap) -> bool:
-    """Whether the values of the first directory take more bytes than the file has.
+    """Return True if the values of the first directory take more bytes than the file has.
 
     A decoder copies each value, so thousands of entries with the same offset could exhaust the memory.
     """
@@ -56,7 +56,7 @@ def asks_too_much(data: bytes | mmap.mmap) -> bool:
 
 
 def is_cut_off(data: bytes | mmap.mmap) -> bool:
-    """Whether the first directory, or a strip or tile of its image, extends beyond the end of the file."""
+    """Return True if the first directory, or a strip or tile of its image, extends beyond the end of the file."""
     values, ends = _first_directory(data), [0.0]
     for offsets, lengths in _PIXELS:
         if offsets in values and lengths in values:

@@ -1,4 +1,4 @@
-"""COCO json of a video, written while it goes on."""
+"""Streaming COCO JSON writer: entries are buffered on disk, so that long videos need no memory."""
 
 import json
 import shutil
@@ -13,28 +13,29 @@ from utils.files import add_path_to_errors, write_atomically
 
 
 class CocoLog:
-    """Detections of many images in the form of `write_coco_json`, a line each, kept on the disk until `close`.
+    """Writer of the format of `write_coco_json`, one entry a line, buffered in temporary files until `close`.
 
     Args:
-        path: the file that `close` makes, whole or not at all.
+        path: the file that `close` writes atomically.
     """
 
     def __init__(self, path: Path, class_names: Sequence[str]) -> None:
         self.path, self._class_names = path, class_names
-        self._images, self._annotations = _part(path.parent), _part(path.parent)
+        self._images, self._annotations = _temporary_file(path.parent), _temporary_file(path.parent)
         self._image_count = self._annotation_count = 0
 
-    def add(self, name: str, height: int, width: int, found: Detections, **info: Any) -> None:
-        """Append one image, with `facts` beside COCO's own.
+    def add(self, name: str, height: int, width: int, detections: Detections, **info: Any) -> None:
+        """Append one image; `info` is added to its COCO entry.
 
         Raises:
-            OSError: the disk does not take it.
+            OSError: writing fails, for example on a full disk.
         """
         self._image_count += 1
         entry = {"id": self._image_count, "file_name": name, "height": height, "width": width, **info}
         self._write(self._images, entry, is_first=self._image_count == 1)
-        boxes, scores, labels = found.boxes.tolist(), found.scores.tolist(), found.labels.tolist()
-        for (x1, y1, x2, y2), score, label in zip(boxes, scores, labels, strict=True):
+        columns = (detections.boxes, detections.scores, detections.labels)
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        for (x1, y1, x2, y2), score, label in rows:
             self._annotation_count += 1
             entry = {
                 "id": self._annotation_count,
@@ -51,7 +52,7 @@ class CocoLog:
         """Write the file.
 
         Raises:
-            OSError: it cannot be.
+            OSError: writing fails.
         """
         names = enumerate(self._class_names)
         categories = [{"id": i, "name": name, "supercategory": ""} for i, name in names if i > 0 and name != "N/A"]
@@ -72,6 +73,6 @@ class CocoLog:
             file.write(("\n" if is_first else ",\n") + json.dumps(entry))
 
 
-def _part(folder: Path) -> IO[str]:
-    """A file without a name, which ends with the process."""
+def _temporary_file(folder: Path) -> IO[str]:
+    """Open an anonymous file, deleted when the process ends."""
     return tempfile.TemporaryFile("w+", dir=folder)

@@ -1,4 +1,4 @@
-"""Detections as tables and COCO json."""
+"""Detection tables as CSV and COCO JSON."""
 
 import csv
 import io
@@ -15,10 +15,10 @@ _CSV_HEADER = ("image", "label", "xmin", "xmax", "ymin", "ymax", "width", "heigh
 
 @dataclass
 class DetectionRecord:
-    """The detections of many images, in order, for the writers below."""
+    """Detections of many images, in order, for the writers below."""
 
     class_names: Sequence[str]
-    images: list[tuple[str, int, int, Detections]] = field(default_factory=list)  # name, height, width, found
+    images: list[tuple[str, int, int, Detections]] = field(default_factory=list)  # name, height, width, detections
 
     def add(self, name: str, height: int, width: int, detections: Detections) -> None:
         """Append one image."""
@@ -26,7 +26,7 @@ class DetectionRecord:
 
 
 def write_boxes_csv(path: Path, record: DetectionRecord) -> None:
-    """One row a box, in original pixels."""
+    """Write one row per box, in original pixels."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(_CSV_HEADER)
@@ -39,7 +39,7 @@ def write_boxes_csv(path: Path, record: DetectionRecord) -> None:
 
 
 def write_coco_json(path: Path, record: DetectionRecord) -> None:
-    """COCO's data format (https://cocodataset.org/#format-data) with a score to each annotation.
+    """Write COCO's data format (https://cocodataset.org/#format-data), with a score in each annotation.
 
     Image and annotation ids count from 1; a category's id is its index among the class names.
     """

@@ -1,4 +1,4 @@
-"""What the scripts that use a detector settle before they start: names, classes, thresholds, the folder of results."""
+"""Resolution of inference options against a detector: class names, classes, thresholds, output folder."""
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
@@ -15,88 +15,95 @@ from utils.run_folder import INFERENCE, given_folder, numbered_folder
 log = logging.getLogger(__name__)
 
 
-def class_names_in_use(info: DetectorInfo, config: DataConfig | None) -> Sequence[str]:
-    """The names of --data where it is given, else the detector's own."""
+def resolve_class_names(info: DetectorInfo, config: DataConfig | None) -> Sequence[str]:
+    """Return the class names of --data if given, otherwise those of the detector.
+
+    Raises:
+        UserError: the numbers of classes differ.
+    """
     if config is None:
         return info.class_names
     if len(config.classes) != len(info.class_names):
         raise UserError(
             f"{config.path}: CLASSES has {len(config.classes)} entries, the model {len(info.class_names)}: "
-            "drop --data, the model knows its names"
+            "drop --data to use the names stored with the model"
         )
     return config.classes
 
 
-def check_classes(wished: Sequence[int] | None, class_names: Sequence[str]) -> None:
-    """UserError for a class of --classes that there is not."""
-    unknown = [k for k in wished or () if not 0 < k < len(class_names)]
+def check_classes(requested: Sequence[int] | None, class_names: Sequence[str]) -> None:
+    """Raise a UserError for a label of --classes that does not exist."""
+    unknown = [k for k in requested or () if not 0 < k < len(class_names)]
     if unknown:
-        raise UserError(f"--classes {unknown[0]}: no such class; there are {_listed(class_names)}")
+        raise UserError(f"--classes {unknown[0]}: no such class; the classes are {_listed(class_names)}")
 
 
-def threshold_in_use(
-    wish: float | str,
-    of_classes: Mapping[str, float],
+def resolve_threshold(
+    requested: float | str,
+    class_thresholds: Mapping[str, float],
     info: DetectorInfo,
     class_names: Sequence[str],
     *,
     typed: bool,
 ) -> float | np.ndarray:
-    """The lowest score to keep, or one for each label, (K,) float64; what the checkpoint proposes is told.
+    """Return the score threshold, or (K,) float64 thresholds by label; log the best threshold of the checkpoint.
 
     Args:
-        wish: --threshold, a score, BEST or BEST_PER_CLASS.
-        of_classes: --class-thresholds, by name or number of the class.
-        typed: whether `wish` was, or is the default.
+        requested: --threshold: a score, BEST or BEST_PER_CLASS.
+        class_thresholds: --class-thresholds: scores by class name or label.
+        typed: True if `requested` was typed, False for the default.
 
     Raises:
-        UserError: the checkpoint proposes nothing, or there is no such class.
+        UserError: the checkpoint stores no best threshold, or a class does not exist.
     """
-    common = _common_threshold(wish, info, typed=typed)
-    if not of_classes and wish != BEST_PER_CLASS:
+    common = _common_threshold(requested, info, typed=typed)
+    if not class_thresholds and requested != BEST_PER_CLASS:
         return common
-    each = np.full(len(class_names), common)
-    if wish == BEST_PER_CLASS:
-        proposed = info.class_thresholds or {}
-        each = np.array([common if (own := proposed.get(name)) is None else own for name in info.class_names])
-    for name, score in of_classes.items():
-        each[_label(name, class_names)] = score
-    words = (f"{name} {score:.3f}" for name, score in zip(class_names[1:], each[1:], strict=True) if name != "N/A")
-    log.info("Thresholds of the score: %s", ", ".join(words))
-    return each
+    thresholds = np.full(len(class_names), common)
+    if requested == BEST_PER_CLASS:
+        best = info.class_thresholds or {}
+        thresholds = np.array([common if best.get(name) is None else best[name] for name in info.class_names])
+    for name, score in class_thresholds.items():
+        thresholds[_label(name, class_names)] = score
+    pairs = zip(class_names[1:], thresholds[1:], strict=True)
+    log.info("Score thresholds: %s", ", ".join(f"{name} {score:.3f}" for name, score in pairs if name != "N/A"))
+    return thresholds
 
 
-def output_folder(wish: str | None, inputs: Collection[Path] = (), names: Collection[str] = ()) -> Path:
-    """--output, or a new numbered folder; never one where a result would take the place of an input.
+def output_folder(requested: str | None, inputs: Collection[Path] = (), names: Collection[str] = ()) -> Path:
+    """Create and return --output, or a new numbered folder.
 
     Args:
         inputs: files that are read.
-        names: of the files that will be written, relative to the folder.
+        names: names of the files that will be written, relative to the folder.
+
+    Raises:
+        UserError: a result would overwrite an input.
     """
-    if wish is None:
+    if requested is None:
         return numbered_folder(INFERENCE)
-    folder = Path(wish)
-    taken = {path.resolve() for path in inputs}
-    if any((folder / name).resolve() in taken for name in names):
-        raise UserError(f"--output {wish} holds the input images, which the results would overwrite: choose another")
+    folder = Path(requested)
+    protected = {path.resolve() for path in inputs}
+    if any((folder / name).resolve() in protected for name in names):
+        raise UserError(
+            f"--output {requested} holds the input images, which the results would overwrite: choose another"
+        )
     return given_folder(folder)
 
 
-def _common_threshold(wish: float | str, info: DetectorInfo, *, typed: bool) -> float:
-    proposed = info.best_threshold
-    if wish in (BEST, BEST_PER_CLASS):
-        if proposed is None or (wish == BEST_PER_CLASS and info.class_thresholds is None):
+def _common_threshold(requested: float | str, info: DetectorInfo, *, typed: bool) -> float:
+    best = info.best_threshold
+    if requested in (BEST, BEST_PER_CLASS):
+        if best is None or (requested == BEST_PER_CLASS and info.class_thresholds is None):
             raise UserError(
-                f"--threshold {wish}: {info.source} does not say which it is (best_model.pth of a training does): "
+                f"--threshold {requested}: {info.source} stores no best threshold (best_model.pth of a training does): "
                 "give a number, such as the one that eval.py prints"
             )
-        log.info("Threshold of the score, the best of validation by mean F1: %.3f", proposed)
-        return proposed
-    if proposed is not None and not typed:
-        log.info(
-            "Threshold of the score: %g; validation's best mean F1 is at %.3f: --threshold %s", wish, proposed, BEST
-        )
-    return float(wish)
+        log.info("Score threshold, best mean F1 of validation: %.3f", best)
+        return best
+    if best is not None and not typed:
+        log.info("Score threshold: %g; validation's best mean F1 is at %.3f: --threshold %s", requested, best, BEST)
+    return float(requested)
 
 
 def _label(name: str, class_names: Sequence[str]) -> int:
@@ -104,7 +111,7 @@ def _label(name: str, class_names: Sequence[str]) -> int:
         return list(class_names).index(name, 1)
     if name.isdecimal() and 0 < int(name) < len(class_names):
         return int(name)
-    raise UserError(f"--class-thresholds {name}: no such class; there are {_listed(class_names)}")
+    raise UserError(f"--class-thresholds {name}: no such class; the classes are {_listed(class_names)}")
 
 
 def _listed(class_names: Sequence[str]) -> str:

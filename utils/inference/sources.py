@@ -1,4 +1,4 @@
-"""What --input means for images."""
+"""Resolution of --input to image files."""
 
 import glob
 import os
@@ -13,49 +13,49 @@ from utils.text import did_you_mean_file
 
 _LIST_SUFFIX = ".txt"
 _VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
-_MAX_LIST_BYTES = 256 << 20  # some million names
+_MAX_LIST_BYTES = 256 << 20  # several million names
 
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Images to look at, and what the results of each are called."""
+    """Input images and the file names of their results."""
 
     paths: Sequence[Path]
-    names: Sequence[str]  # of pictures, unique in whatever case, relative to the folder of results
+    names: Sequence[str]  # relative to the results folder, unique ignoring case
 
     def __len__(self) -> int:
         return len(self.paths)
 
 
-def find_images(wish: str, *, recursive: bool = False) -> ImageFiles:
-    """The images of a file name, a folder, a glob pattern or a list (.txt, one path a line, relative to the list).
+def find_images(pattern: str, *, recursive: bool = False) -> ImageFiles:
+    """Find the images of a file name, a folder, a glob pattern or a list (.txt, one path a line, relative to the list).
 
-    What exists under the very name wins over a pattern. What a list names need not exist: reading it will tell.
+    An existing file or folder takes precedence over a pattern. The files of a list are not checked for existence.
 
     Args:
-        recursive: take the folders in a folder too, but for hidden ones; names keep the tree.
+        recursive: include subfolders, except hidden ones; names keep the folder structure.
 
     Raises:
-        UserError: there are none.
+        UserError: no image is found.
     """
-    path = Path(wish)
+    path = Path(pattern)
     if path.is_file() and path.suffix.lower() in _VIDEO_SUFFIXES:
-        raise UserError(f"--input {wish}: this is a video: use inference_video.py")
+        raise UserError(f"--input {pattern}: is a video: use inference_video.py")
     if path.is_file():
         paths = _listed(path) if path.suffix.lower() == _LIST_SUFFIX else [path]
         return ImageFiles(paths, tuple(output_names([p.name for p in paths])))
     if path.is_dir():
         paths = sorted(_tree(path)) if recursive else list_images(path)
         if not paths:
-            deeper = "" if recursive else "; --recursive looks into its folders too"
-            raise UserError(f"--input {wish}: no images in this folder{deeper}")
+            deeper = "" if recursive else "; --recursive includes its subfolders"
+            raise UserError(f"--input {pattern}: no images in this folder{deeper}")
         return ImageFiles(paths, tuple(output_names([p.relative_to(path).as_posix() for p in paths])))
-    if glob.has_magic(wish):
-        paths = _matching(wish)
+    if glob.has_magic(pattern):
+        paths = _matching(pattern)
         return ImageFiles(paths, tuple(output_names([p.name for p in paths])))
-    if "://" in wish:
-        raise UserError(f"--input {wish}: images are read from disks, not from addresses: fetch it first")
-    raise UserError(f"--input {wish}: no such file or folder{did_you_mean_file(path)}")
+    if "://" in pattern:
+        raise UserError(f"--input {pattern}: cannot read images from a URL: download them first")
+    raise UserError(f"--input {pattern}: no such file or folder{did_you_mean_file(path)}")
 
 
 def _listed(path: Path) -> list[Path]:
@@ -67,7 +67,7 @@ def _listed(path: Path) -> list[Path]:
         raise UserError(f"--input {path}: cannot be read ({error.strerror})") from None
     paths = [path.parent / os.fsdecode(name) for line in lines if (name := line.strip()) and b"\0" not in name]
     if not paths:
-        raise UserError(f"--input {path}: names no images: expected one path a line, relative to the list")
+        raise UserError(f"--input {path}: lists no images: expected one path a line, relative to the list")
     return paths
 
 
@@ -89,19 +89,20 @@ def _matching(pattern: str) -> list[Path]:
 
 
 def output_names(names: Sequence[str]) -> Iterator[str]:
-    """Each name, or with a number where an earlier one has it, in whatever case.
+    """Make file names unique, ignoring case, by appending numbers.
 
-    A name whose kind of image cannot be written gets .jpg at its end.
+    A name whose image format cannot be written gets the suffix .jpg.
     """
     taken: set[str] = set()
-    numbers: dict[str, int] = {}  # of a wish in small letters: its last
-    for wish in names:
-        stem, suffix = os.path.splitext(wish if can_write(os.path.splitext(wish)[1]) else f"{wish}.jpg")
+    numbers: dict[str, int] = {}  # lower-case name -> last number used
+    for original in names:
+        is_writable = can_write(os.path.splitext(original)[1])
+        stem, suffix = os.path.splitext(original if is_writable else f"{original}.jpg")
         name = stem + suffix
-        wanted, number = name.casefold(), numbers.get(name.casefold(), 1)
+        key, number = name.casefold(), numbers.get(name.casefold(), 1)
         while name.casefold() in taken:
             number += 1
             name = f"{stem}_{number}{suffix}"
-        numbers[wanted] = number
+        numbers[key] = number
         taken.add(name.casefold())
         yield name

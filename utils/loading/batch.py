@@ -1,4 +1,4 @@
-"""The one form in which images and boxes go from disk to the detector."""
+"""Batches of images and boxes, and their collation from samples."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -14,10 +14,10 @@ from utils.loading.size_rule import padded
 
 @dataclass(frozen=True)
 class Batch:
-    """B images in one block, with their boxes one after the other; an image without boxes has count 0.
+    """B images in one padded block, and their boxes concatenated; an image without boxes has count 0.
 
-    Only images, boxes and labels go to the device: sizes and counts steer the host's side of the detector, and reading
-    them back from a GPU would wait for it.
+    Only images, boxes and labels are moved to the device. Sizes and counts stay on the host, as reading them back from
+    a GPU would wait for it.
     """
 
     images: Tensor  # (B, H, W, 3) uint8 RGB, each image at the top left, zeros to the right and below
@@ -33,19 +33,19 @@ class Batch:
         return len(self.images)
 
     def to(self, device: torch.device) -> "Batch":
-        """The same batch with images, boxes and labels on `device`; the copy does not wait when memory is pinned."""
+        """Copy images, boxes and labels to `device`; asynchronous if the memory is pinned."""
         return self._with(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Batch":
-        """The same batch in memory from which copies to a GPU need not wait."""
+        """Copy images, boxes and labels to pinned memory, for asynchronous copies to a GPU."""
         return self._with(Tensor.pin_memory)
 
     def clone(self) -> "Batch":
-        """The same batch in memory of its own."""
+        """Copy images, boxes and labels."""
         return self._with(Tensor.clone)
 
     def parts(self) -> dict[str, Any]:
-        """All but the images, as what goes cheaply through a pipe."""
+        """All fields but the images, as NumPy arrays, which are cheap to send through a pipe."""
         values = {part.name: getattr(self, part.name) for part in fields(self)[1:]}
         return {name: value.numpy() if isinstance(value, Tensor) else value for name, value in values.items()}
 
@@ -59,15 +59,15 @@ class Batch:
 
 
 def block_size(images: int, height: int, width: int) -> int:
-    """Bytes of a batch's block of images."""
+    """Size in bytes of the padded block of images."""
     return images * padded(height) * padded(width) * 3
 
 
 def collate(samples: Sequence[Sample], into: np.ndarray | None = None) -> Batch:
-    """Put samples into one block, padded right and below to multiples of 32 px.
+    """Collate samples into one block, padded at the right and bottom to multiples of 32 px.
 
     Args:
-        into: (bytes,) uint8 for the block, at least block_size of the samples; without it the block is new.
+        into: (bytes,) uint8 memory for the block, at least block_size of the samples; None allocates it.
     """
     sizes = np.array([s.image.shape[:2] for s in samples], np.int64)
     height, width = (padded(int(side)) for side in sizes.max(0))
@@ -76,10 +76,10 @@ def collate(samples: Sequence[Sample], into: np.ndarray | None = None) -> Batch:
         into = np.empty(block_size(*shape[:3]), np.uint8)
     block = into[: block_size(*shape[:3])].reshape(shape)
     for slot, sample in zip(block, samples, strict=True):
-        own_height, own_width = sample.image.shape[:2]
-        slot[:own_height, :own_width] = sample.image
-        slot[:own_height, own_width:] = 0
-        slot[own_height:] = 0
+        image_height, image_width = sample.image.shape[:2]
+        slot[:image_height, :image_width] = sample.image
+        slot[:image_height, image_width:] = 0
+        slot[image_height:] = 0
     return Batch(
         images=torch.from_numpy(block),
         sizes=torch.from_numpy(sizes),

@@ -110,7 +110,7 @@ def cache_size(sizes: np.ndarray) -> int:
 
 
 def fits_auto_cache(size: int) -> bool:
-    """Whether --cache auto uses a cache of this size in bytes."""
+    """Return True if --cache auto uses a cache of this size in bytes."""
     return size <= _SHARE * free_memory()
 
 

@@ -1,8 +1,7 @@
-"""Batches made by worker processes in a ring of shared memory slots.
+"""Load batches by worker processes that write them into a ring of shared memory slots.
 
-A worker writes images straight into a slot, and only a small message goes to the main process: no memory is mapped,
-touched for the first time or copied there per batch. The slots of a run on a GPU are page-locked. Workers live as long
-as the loader.
+A worker writes images directly into a slot and sends only a small message to the main process, which so neither
+allocates nor copies memory per batch. On a GPU the slots are page-locked. Workers live as long as the loader.
 """
 
 import atexit
@@ -34,21 +33,21 @@ from utils.machine import keep_freed_memory
 
 log = logging.getLogger(__name__)
 
-_AHEAD = 2  # batches that a worker has before it, so that it works on while the main process is in a step
-_IN_USE = 3  # slots of batches that were handed out: one in work, two whose copy to a GPU may not have ended
-_PARENT_CHECK = 5.0  # s between two looks of an idle worker whether the main process lives
-_GRACE = 5.0  # s for a worker that was lost to end
-_MAINS = ("SIGINT", "SIGTERM", "SIGUSR1")  # reach every process: the main one saves its run first and ends the others
+_AHEAD = 2  # batches assigned to a worker, so that it continues while the main process is in a step
+_IN_USE = 3  # slots of yielded batches: one in the current step, two whose copies to a GPU may not have ended
+_PARENT_CHECK = 5.0  # s between checks of an idle worker that the main process is alive
+_GRACE = 5.0  # s for a lost worker to exit
+_IGNORED_SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")  # sent to all processes: the main one saves its run, then ends us
 
 
-class Samples(Protocol):
-    """A data set."""
+class KeyedDataset(Protocol):
+    """A data set that returns a Sample for a key."""
 
     def __getitem__(self, key: Any) -> Sample: ...
 
 
-class Batches(Protocol):
-    """Lists of keys; what they are may change from one iteration to the next."""
+class KeyBatches(Protocol):
+    """Batches of keys, which may differ between iterations."""
 
     def __len__(self) -> int: ...
 
@@ -56,39 +55,40 @@ class Batches(Protocol):
 
 
 class LoaderError(UserError):
-    """A worker ended before its work was done."""
+    """A worker process ended unexpectedly."""
 
 
 @dataclass
 class _Worker:
     process: BaseProcess
     pipe: Connection
-    waiting: deque[int] = field(default_factory=deque)  # steps that it has been given, in order
+    waiting: deque[int] = field(default_factory=deque)  # assigned steps, in order
 
 
 class Loader:
     """Iterates over the batches of a data set.
 
-    A batch's images lie in a slot of the ring: the batch is good until the next but one is asked for. Keep a clone() of
-    what has to live longer.
+    A batch's images lie in a slot of the ring and are valid until the second next batch is requested. Use clone() to
+    keep a batch longer.
 
     Args:
-        dataset: gives a Sample for every key; a UserError of it is raised by the iteration.
+        dataset: returns a Sample for every key; its UserErrors are raised by the iteration.
         batches: keys of every batch.
-        largest: images, height and width of the largest batch that gets a slot; one beyond goes through a pipe, slowly.
-        workers: processes; 0 for none, and then every batch has memory of its own.
-        device: where the batches go.
-        told: faults of images that were logged; loaders of the same images share it.
+        largest: images, height and width of the largest batch that fits a slot; a larger one is sent through a pipe,
+            which is slow.
+        workers: number of processes; 0 loads in the main process, and every batch has its own memory.
+        device: device that the batches will be copied to.
+        reported_faults: faults of images that are logged already; loaders of the same images share it.
 
     Attributes:
-        waited: s that iterations have waited for batches to be made. The time that an iteration takes is more where a
-            GPU is behind: slots are filled again only when it has done with them.
+        data_wait_seconds: time that iterations have waited for workers. Waiting for a GPU to finish with a slot is not
+            included.
     """
 
     def __init__(
         self,
-        dataset: Samples,
-        batches: Batches,
+        dataset: KeyedDataset,
+        batches: KeyBatches,
         *,
         largest: tuple[int, int, int],
         workers: int,
@@ -96,15 +96,15 @@ class Loader:
         reported_faults: set[str] | None = None,
     ) -> None:
         self.dataset, self.batches = dataset, batches
-        self._told = set() if reported_faults is None else reported_faults
+        self._reported = set() if reported_faults is None else reported_faults
         self._on_gpu = device.type == "cuda"
         self._slots = max_batches_in_flight(workers)
         self._slot_bytes = -(-block_size(*largest) // mmap.PAGESIZE) * mmap.PAGESIZE  # no two slots lock one page
         self._count = workers
         self._workers: list[_Worker] = []
         self._ring: SharedBlock | None = None
-        self._tried: set[int] = set()  # slots that are page-locked, or cannot be
-        self._handed_out: deque[tuple[int, Any]] = deque()  # slots, and when copies of them have ended
+        self._lock_tried: set[int] = set()  # slots that are page-locked, or cannot be
+        self._handed_out: deque[tuple[int, Any]] = deque()  # slots, and events that mark the end of their copies
         self._iteration = 0
         self.data_wait_seconds = 0.0
 
@@ -112,39 +112,39 @@ class Loader:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        batches = self._from_workers() if self._count else self._from_here()
+        batches = self._load_by_workers() if self._count else self._load_here()
         for batch in batches:
             self.log_faults(batch.faults)
             yield batch
 
     @property
     def faults(self) -> frozenset[str]:
-        """What was wrong with images so far."""
-        return frozenset(self._told)
+        """Messages about damaged images so far."""
+        return frozenset(self._reported)
 
     def log_faults(self, faults: Iterable[str]) -> None:
-        """Log those that were not yet."""
+        """Log the faults that have not been logged yet."""
         for fault in faults:
-            if fault not in self._told:
-                self._told.add(fault)
+            if fault not in self._reported:
+                self._reported.add(fault)
                 log.warning("%s; it is left out", fault)
 
     def close(self) -> None:
-        """End the workers."""
+        """Stop the workers."""
         workers, self._workers = self._workers, []
         for worker in workers:
             worker.pipe.close()
-            worker.process.kill()  # workers that were started later hold the pipe open; SIGTERM is ignored
+            worker.process.kill()  # later workers keep the pipe open, and SIGTERM is ignored
         for worker in workers:
             worker.process.join()
 
-    def _from_here(self) -> Iterator[Batch]:
+    def _load_here(self) -> Iterator[Batch]:
         for keys in self.batches:
             with self._waiting():
                 batch = collate([self.dataset[key] for key in keys])
             yield batch.pin_memory() if self._on_gpu else batch
 
-    def _from_workers(self) -> Iterator[Batch]:
+    def _load_by_workers(self) -> Iterator[Batch]:
         self._start()
         self._iteration += 1
         iteration, in_use = self._iteration, {slot for slot, _ in self._handed_out}
@@ -153,9 +153,9 @@ class Loader:
         slot_of: dict[int, int] = {}
         done: dict[int, Batch] = {}
         while True:
-            while free and (worker := self._idle()) and (following := next(keys, None)):
-                slot_of[following[0]] = free.popleft()
-                self._give(worker, following[0], slot_of[following[0]], following[1])
+            while free and (worker := self._available_worker()) and (task := next(keys, None)):
+                slot_of[task[0]] = free.popleft()
+                self._assign(worker, task[0], slot_of[task[0]], task[1])
             if not slot_of:
                 return
             with self._waiting():
@@ -163,14 +163,14 @@ class Loader:
                     done.update(self._receive(slot_of))
             slot, batch = slot_of.pop(step), done.pop(step)
             while len(self._handed_out) >= _IN_USE - 1:
-                before, copied = self._handed_out.popleft()
+                oldest, copied = self._handed_out.popleft()
                 if copied is not None:
                     copied.synchronize()
-                free.append(before)
+                free.append(oldest)
             self._handed_out.append((slot, None))
             try:
                 yield batch
-            finally:  # where the iteration is left in the middle too
+            finally:  # also if the iteration is left early
                 if iteration == self._iteration:
                     self._handed_out[-1] = slot, self._copied()
             if iteration != self._iteration:
@@ -184,7 +184,7 @@ class Loader:
         self.data_wait_seconds += time.perf_counter() - started
 
     def _start(self) -> None:
-        """Start the workers, or wait for what they still do for an iteration that was left in the middle."""
+        """Start the workers, or wait until they finish the batches of an iteration that was left early."""
         if self._ring is None:
             size = self._slots * self._slot_bytes
             try:
@@ -198,19 +198,19 @@ class Loader:
             arguments = (self.dataset, self._ring, self._slot_bytes, theirs, ours)
             process = context.Process(target=_work, args=arguments, name=f"loader {len(self._workers)}", daemon=True)
             process.start()
-            if not self._workers:  # at exit multiprocessing would wait for them: it knows SIGTERM only
+            if not self._workers:  # at exit multiprocessing would send SIGTERM, which they ignore, and wait
                 atexit.register(_close, weakref.ref(self))
             theirs.close()
             self._workers.append(_Worker(process, ours))
         while any(worker.waiting for worker in self._workers):
             self._receive(None)
 
-    def _idle(self) -> _Worker | None:
-        """The worker with the least before it, if it may have more."""
+    def _available_worker(self) -> _Worker | None:
+        """Worker with the fewest assigned batches, if it can take another."""
         worker = min(self._workers, key=lambda worker: len(worker.waiting))
         return worker if len(worker.waiting) < _AHEAD else None
 
-    def _give(self, worker: _Worker, step: int, slot: int, keys: Sequence[Any]) -> None:
+    def _assign(self, worker: _Worker, step: int, slot: int, keys: Sequence[Any]) -> None:
         try:
             worker.pipe.send((slot, keys))
         except OSError:
@@ -218,14 +218,14 @@ class Loader:
         worker.waiting.append(step)
 
     def _receive(self, slot_of: dict[int, int] | None) -> dict[int, Batch]:
-        """What has come, step by step; without `slot_of` it is thrown away."""
+        """Batches that have arrived, by step; discarded if `slot_of` is None."""
         busy = {worker.pipe: worker for worker in self._workers if worker.waiting}
         ends = {worker.process.sentinel: worker for worker in busy.values()}
         ready = wait([*busy, *ends])
         received = {}
         for pipe in (pipe for pipe in busy if pipe in ready):
             try:
-                message = pickle.loads(pipe.recv_bytes())  # of our own process
+                message = pickle.loads(pipe.recv_bytes())  # sent by our own worker
             except (EOFError, OSError):
                 raise self._lost(busy[pipe]) from None
             step = busy[pipe].waiting.popleft()
@@ -242,26 +242,26 @@ class Loader:
         if block is not None:
             return Batch.from_parts(torch.from_numpy(block), parts)
         start, length = slot * self._slot_bytes, math.prod(shape)
-        if self._on_gpu and slot not in self._tried:
+        if self._on_gpu and slot not in self._lock_tried:
             self._lock(slot)
         images = torch.from_numpy(self._ring.array[start : start + length].reshape(shape))
         return Batch.from_parts(images, parts)
 
     def _lock(self, slot: int) -> None:
-        self._tried.add(slot)
+        self._lock_tried.add(slot)
         try:
             self._ring.lock_pages(slot * self._slot_bytes, self._slot_bytes)
         except RuntimeError as error:
-            self._tried.update(range(self._slots))
+            self._lock_tried.update(range(self._slots))
             log.warning("copies of batches to the GPU are slower: their memory cannot be page-locked (%s)", error)
             with suppress(RuntimeError):
-                torch.zeros(1, device="cuda")  # or the next kernel would be told of it
+                torch.zeros(1, device="cuda")  # clears the error, which the next kernel would report
 
     def _copied(self) -> "torch.cuda.Event | None":
-        """When this has happened, all that the current stream was asked is done: copies of a slot too."""
+        """Event that marks the end of all work queued on the current stream, copies of a slot included."""
         if not self._on_gpu:
             return None
-        event = torch.cuda.Event(blocking=True)  # who waits for it leaves the core to the workers
+        event = torch.cuda.Event(blocking=True)  # waiting for it leaves the core to the workers
         event.record()
         return event
 
@@ -271,30 +271,30 @@ class Loader:
         if code is not None and code < 0:
             name = signal.Signals(-code).name
             hint = " (most often because the memory was full: fewer --workers)" if name == "SIGKILL" else ""
-            how = f"was ended by signal {name}{hint}"
+            reason = f"was ended by signal {name}{hint}"
         elif code is None:
-            how = "does not answer any more"
+            reason = "does not respond"
         else:
-            how = f"ended with exit code {code}; its error stands above"
-        return LoaderError(f"{worker.process.name}, a process that loads images, {how}")
+            reason = f"ended with exit code {code}; see its error above"
+        return LoaderError(f"{worker.process.name}, a process that loads images, {reason}")
 
 
 def max_batches_in_flight(workers: int) -> int:
-    """Batches that are in work or in use at once, one after the other in order."""
+    """Largest number of consecutive batches that are being loaded or used at the same time."""
     return workers * _AHEAD + _IN_USE
 
 
 def _close(loader: "weakref.ref[Loader]") -> None:
-    if (living := loader()) is not None:
-        living.close()
+    if (instance := loader()) is not None:
+        instance.close()
 
 
-def _work(dataset: Samples, ring: SharedBlock, slot_bytes: int, pipe: Connection, other_end: Connection) -> None:
-    """Make batches until the main process closes the pipe or is gone."""
+def _work(dataset: KeyedDataset, ring: SharedBlock, slot_bytes: int, pipe: Connection, other_end: Connection) -> None:
+    """Load batches until the main process closes the pipe or has ended."""
     import cv2
 
-    other_end.close()  # a forked process has it too, and would never see the end of the pipe
-    for name in _MAINS:
+    other_end.close()  # inherited by fork: with it open, the end of the pipe would never be seen
+    for name in _IGNORED_SIGNALS:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     cv2.setNumThreads(0)
@@ -322,7 +322,11 @@ def _work(dataset: Samples, ring: SharedBlock, slot_bytes: int, pipe: Connection
 
 
 def _fill(slot: np.ndarray, samples: list[Sample]) -> tuple[tuple[int, ...], dict[str, Any], np.ndarray | None]:
-    """Shape of the block of images, the rest of the batch, and the block itself if it is too large for the slot."""
+    """Write samples into a slot.
+
+    Returns:
+        Shape of the block of images, the other fields of the batch, and the block itself if it does not fit the slot.
+    """
     height, width = (max(sample.image.shape[side] for sample in samples) for side in (0, 1))
     fits = block_size(len(samples), height, width) <= len(slot)
     batch = collate(samples, into=slot if fits else None)

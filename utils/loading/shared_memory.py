@@ -1,4 +1,4 @@
-"""Memory that several processes see."""
+"""Memory shared by several processes."""
 
 import atexit
 import mmap
@@ -12,16 +12,16 @@ import numpy as np
 
 
 class _Memory(SharedMemory):
-    """Mapped until the process ends, for arrays of it may live as long; Python's own would complain about them."""
+    """SharedMemory that stays mapped until the process ends, as arrays in it may; the base class would warn."""
 
     def __del__(self) -> None:
         pass
 
 
 class SharedBlock:
-    """Bytes that the processes started from this one share, zero at first, taken from the machine as they are written.
+    """Zeroed bytes shared with processes started by this one; pages are allocated on first write.
 
-    Where processes are forked it needs no /dev/shm, which is 64 MB in most containers.
+    With forked processes it needs no /dev/shm, which has 64 MB in most containers.
 
     Attributes:
         array: (size,) uint8.
@@ -39,7 +39,7 @@ class SharedBlock:
         return _attach, (self.size, self._memory.name)
 
     def lock_pages(self, start: int, length: int) -> None:
-        """Page-lock a part, for copies to a GPU that nobody waits for, until no array of this memory is left.
+        """Page-lock a part, for asynchronous copies to a GPU, until no array of this memory is left.
 
         Raises:
             RuntimeError: it cannot be locked.
@@ -52,11 +52,11 @@ class SharedBlock:
 
 
 def _unlock_pages(process: int, address: int) -> None:
-    """Before the memory goes: CUDA would take what is mapped there later for locked, and read other pages."""
+    """Unlock before the memory is unmapped: CUDA would take later mappings there for locked, and read wrong pages."""
     import torch
 
-    if process == os.getpid():  # CUDA does not know forked ones
-        torch.cuda.synchronize()  # a copy may be under way
+    if process == os.getpid():  # locked by this process, not by one that it was forked from
+        torch.cuda.synchronize()  # a copy may be running
         torch.cuda.cudart().cudaHostUnregister(address)
 
 

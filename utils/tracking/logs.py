@@ -1,8 +1,8 @@
-"""What a tracking leaves behind; a run that is killed leaves what it had so far, and each file can be read.
+"""Log files of tracking. All remain readable if the process is killed.
 
-NAME_tracks.txt   a row for each box, in the columns of MOTChallenge's ground truth
-NAME_tracks.json  the tracks, each with its class, frames and boxes
-NAME_counts.json  how many objects of each class, who crossed the lines, who is in the zones
+NAME_tracks.txt   one row per box, in the columns of MOTChallenge ground truth
+NAME_tracks.json  tracks with class, frames and boxes
+NAME_counts.json  objects per class, line crossings and zone occupancy
 """
 
 import errno
@@ -21,14 +21,14 @@ from utils.files import add_path_to_errors, write_text
 from utils.tracking.tracks import Tracks
 
 _COUNTS_EVERY = 5.0  # s
-_OPEN, _CLOSE = b"[", b"\n]\n"  # of tracks.json
+_OPEN, _CLOSE = b"[", b"\n]\n"  # of the JSON list
 
 
 class MotLog:
-    """Rows of frame,id,left,top,width,height,score,class,-1, as of https://motchallenge.net/instructions.
+    """Writer of rows frame,id,left,top,width,height,score,class,-1, see https://motchallenge.net/instructions.
 
-    Frames and pixels count from 1: the first pixel's left edge, 0 elsewhere here, is 1. The class is an index among the
-    class names; -1 stands for the visibility, which is not known. A frame's rows are in the file when `add` returns.
+    Frames and pixels count from 1: the left edge of the first pixel, 0 elsewhere in this repository, is 1. The class is
+    an index into the class names. -1 is the unknown visibility. Rows are on disk when `add` returns.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,35 +36,35 @@ class MotLog:
         self._file = path.open("w", encoding="ascii", newline="\n")
 
     def add(self, frame: int, tracks: Tracks) -> None:
-        """Append a frame; the first is 0."""
+        """Append the rows of a frame, counted from 0."""
         rows = [
-            f"{frame + 1},{number},{x1 + 1:.2f},{y1 + 1:.2f},{x2 - x1:.2f},{y2 - y1:.2f},{score:.4f},{label},-1\n"
-            for (x1, y1, x2, y2), number, label, score in _rows(tracks)
+            f"{frame + 1},{track_id},{x1 + 1:.2f},{y1 + 1:.2f},{x2 - x1:.2f},{y2 - y1:.2f},{score:.4f},{label},-1\n"
+            for (x1, y1, x2, y2), track_id, label, score in _rows(tracks)
         ]
         with add_path_to_errors(self._path):
             self._file.writelines(rows)
             self._file.flush()
 
     def close(self) -> None:
-        """Nothing can be added afterwards."""
+        """Close the file."""
         with add_path_to_errors(self._path):
             self._file.close()
 
 
 def read_mot(path: Path) -> list[Tracks]:
-    """The frames of a file that MotLog wrote, up to the last with a row; frame numbers must count from 1."""
+    """Read a file of MotLog; return the tracks of each frame up to the last with a row. Frames count from 1."""
     lines = path.read_text("ascii").splitlines()
     rows = np.array([line.split(",") for line in lines], np.float64).reshape(-1, 9)
     frames = []
     for frame in range(1, int(rows[:, 0].max(initial=0)) + 1):
-        own = rows[rows[:, 0] == frame]
-        corners = own[:, 2:4] - 1
+        frame_rows = rows[rows[:, 0] == frame]
+        corners = frame_rows[:, 2:4] - 1
         frames.append(
             Tracks(
-                np.concatenate([corners, corners + own[:, 4:6]], 1).astype(np.float32),
-                own[:, 1].astype(np.int64),
-                own[:, 7].astype(np.int64),
-                own[:, 6].astype(np.float32),
+                np.concatenate([corners, corners + frame_rows[:, 4:6]], 1).astype(np.float32),
+                frame_rows[:, 1].astype(np.int64),
+                frame_rows[:, 7].astype(np.int64),
+                frame_rows[:, 6].astype(np.float32),
             )
         )
     return frames
@@ -74,15 +74,15 @@ def read_mot(path: Path) -> list[Tracks]:
 class _Track:
     label: int
     frames: array = field(default_factory=lambda: array("q"))
-    boxes: array = field(default_factory=lambda: array("f"))  # four numbers a frame, as a parked car has thousands
+    boxes: array = field(default_factory=lambda: array("f"))  # 4 a frame; a parked car has thousands of frames
     scores: array = field(default_factory=lambda: array("f"))
     last_call: int = 0
 
 
 class TrackLog:
-    """A JSON list of tracks. One is written when the last `patience` frames added were without it, or at the end.
+    """Writer of a JSON list of tracks. A track is written once it was absent for `patience` frames, or by `close`.
 
-    The file is a whole list at any time; of a run that is killed, tracks that were still followed are not in it.
+    The file is valid JSON at any time. If the process is killed, the active tracks are missing.
     """
 
     def __init__(self, path: Path, class_names: Sequence[str], patience: int) -> None:
@@ -92,33 +92,33 @@ class TrackLog:
             self._file.write(_OPEN + _CLOSE)
         self._class_names = class_names
         self._patience = patience
-        self._live: dict[int, _Track] = {}
-        self._calls = 0  # frames that were added; their numbers may have gaps
+        self._active: dict[int, _Track] = {}
+        self._calls = 0  # frames added; their numbers may have gaps
         self._written = 0
 
     def add(self, frame: int, tracks: Tracks) -> None:
-        """Take note of a frame; the first of the video is 0."""
+        """Add a frame, counted from 0."""
         self._calls += 1
-        for box, number, label, score in _rows(tracks):
-            track = self._live.setdefault(number, _Track(label))
+        for box, track_id, label, score in _rows(tracks):
+            track = self._active.setdefault(track_id, _Track(label))
             track.frames.append(frame)
             track.boxes.extend(box)
             track.scores.append(score)
             track.last_call = self._calls
-        for number in [n for n, track in self._live.items() if self._calls - track.last_call > self._patience]:
-            self._write(number)
+        for track_id in [i for i, track in self._active.items() if self._calls - track.last_call > self._patience]:
+            self._write(track_id)
 
     def close(self) -> None:
-        """Write the tracks that are still followed."""
+        """Write the active tracks."""
         with add_path_to_errors(self._path), self._file:
-            for number in sorted(self._live):
-                self._write(number)
+            for track_id in sorted(self._active):
+                self._write(track_id)
 
-    def _write(self, number: int) -> None:
-        track = self._live.pop(number)
+    def _write(self, track_id: int) -> None:
+        track = self._active.pop(track_id)
         boxes = [[round(value, 2) for value in track.boxes[i : i + 4]] for i in range(0, len(track.boxes), 4)]
         record = {
-            "id": number,
+            "id": track_id,
             "class_id": track.label,
             "class": self._class_names[track.label],
             "first_frame": track.frames[0],
@@ -131,7 +131,7 @@ class TrackLog:
         self._written += 1
 
     def _append(self, entry: bytes) -> None:
-        """Put it at the end of the list; where the disk does not take all of it, the list stays as it was."""
+        """Append to the list. If writing fails, the file keeps its previous content."""
         with add_path_to_errors(self._path):
             end = self._file.seek(-len(_CLOSE), 2)
             try:
@@ -145,20 +145,20 @@ class TrackLog:
 
 
 class CountLog:
-    """A file of counts, written anew every few seconds."""
+    """JSON file of counts, rewritten every few seconds."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._written_at = -float("inf")
 
     def add(self, counts: Callable[[], Mapping[str, Any]], *, last: bool = False) -> None:
-        """What `counts` gives now, if it is time; the `last` are always written."""
+        """Write the result of `counts` if the last write was long enough ago, or if `last`."""
         if last or time.monotonic() - self._written_at >= _COUNTS_EVERY:
             write_text(self._path, json.dumps(counts(), indent=1) + "\n")
             self._written_at = time.monotonic()
 
 
 def _rows(tracks: Tracks) -> "zip[tuple[list[float], int, int, float]]":
-    """Box, id, label and score of each."""
+    """Iterate over box, id, label and score of each track."""
     columns = (tracks.boxes, tracks.ids, tracks.labels, tracks.scores)
     return zip(*(column.tolist() for column in columns), strict=True)

@@ -1,4 +1,4 @@
-"""Who is who from frame to frame: detections in, tracks out."""
+"""Interface of trackers, and creation by name: detections in, tracks out."""
 
 from typing import Protocol
 
@@ -13,19 +13,19 @@ BYTETRACK, DEEPSORT = TRACKERS
 
 
 class Tracker(Protocol):
-    """Follows objects through one video. It is given every frame, in order, those without detections too."""
+    """Tracks objects through one video. Update it with every frame, in order, including those without detections."""
 
-    lowest_score: float | np.ndarray  # of detections that matter to it, what the detector keeps; or (K,) by label
+    lowest_score: float | np.ndarray  # lowest score of detections to pass; or (K,) by label
 
     def update(self, frame: np.ndarray, detections: Detections) -> Tracks:
-        """The tracks that are seen in this frame.
+        """Return the tracks detected in this frame.
 
-        Ids count from 1 in the order in which tracks are first told; none comes twice in a frame, and each keeps
-        its class.
+        Ids count from 1 in the order in which tracks are first reported. They are unique within a frame, and each
+        keeps its class.
 
         Args:
             frame: (H, W, 3) uint8 RGB.
-            detections: what was found in it, of scores from `lowest_score` on, of the classes to follow.
+            detections: detections in the frame of the classes to track, with scores of at least `lowest_score`.
         """
         ...
 
@@ -33,20 +33,20 @@ class Tracker(Protocol):
 def create_tracker(
     name: str = BYTETRACK, *, threshold: float | np.ndarray, fps: float, buffer: float = 1.0, device: str = "cpu"
 ) -> Tracker:
-    """A tracker for one video.
+    """Create a tracker for one video.
 
     Args:
         name: one of TRACKERS.
-        threshold: the score that a new track needs, or (K,) scores by label.
-        fps: frames a second of the video.
-        buffer: seconds for which a track that is not seen may come back under its id.
-        device: cpu, cuda or cuda:N, for DeepSORT's network.
+        threshold: score that starts a track, or (K,) scores by label.
+        fps: frames per second of the video.
+        buffer: seconds without a detection after which a track ends.
+        device: cpu, cuda or cuda:N, for the appearance network of DeepSORT.
 
     Raises:
-        UserError: there is no such tracker, its package is missing, or the video has no rate.
+        UserError: the name is unknown, its package is missing, or fps is invalid.
     """
     if not 0 < fps < float("inf"):
-        raise UserError(f"tracking needs to know the frames a second of the video, got {fps}: give --fps")
+        raise UserError(f"tracking needs the frame rate of the video, got {fps}: give --fps")
     if name == BYTETRACK:
         from utils.tracking.byte_track import ByteTracker
 

@@ -1,4 +1,4 @@
-"""What becomes of a frame and what was found in it: its picture, and its line in the log."""
+"""Output per video frame: the annotated picture and the log entry."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -12,17 +12,17 @@ from utils.visualize.drawing import draw_detections
 
 
 class Annotator(Protocol):
-    """Makes the picture of each frame; called for every frame, in order, by one thread."""
+    """Draws the picture of each frame. Called on every frame, in order, by one thread."""
 
     def annotate(self, number: int, frame: np.ndarray, detections: Detections) -> np.ndarray:
-        """A new picture of the frame, both (H, W, 3) uint8 RGB; `number` counts from 0."""
+        """Draw on a copy of the frame, (H, W, 3) uint8 RGB; `number` counts from 0."""
 
     def close(self) -> None:
-        """After the last frame, also when something ended the video before its end."""
+        """Finish after the last frame, also when the video ended early."""
 
 
 class DetectionAnnotator:
-    """Draws what was detected; see Annotator."""
+    """Draws detections; see Annotator."""
 
     def __init__(self, class_names: Sequence[str], *, show_labels: bool = True) -> None:
         self._class_names, self._show_labels = class_names, show_labels
@@ -37,10 +37,10 @@ class DetectionAnnotator:
 
 
 class FrameLog:
-    """The detections of a video as COCO json: image frame_000001 is the first; `frame` counts from 0, `time` is in s.
+    """Log of a video's detections as COCO JSON. The first image is frame_000001, with `frame` 0; `time` is in s.
 
     Args:
-        keep: leaves the detections to log.
+        keep: selects the detections to log.
     """
 
     def __init__(self, log: CocoLog, keep: Callable[[Detections], Detections]) -> None:
@@ -49,8 +49,8 @@ class FrameLog:
     def add(self, frame: Frame, detections: Detections) -> None:
         """Append one frame."""
         name, (height, width) = f"frame_{frame.number + 1:06d}", frame.image.shape[:2]
-        found = self._keep(detections)
-        self._log.add(name, height, width, found, frame=frame.number, time=round(frame.seconds, 6))
+        logged = self._keep(detections)
+        self._log.add(name, height, width, logged, frame=frame.number, time=round(frame.seconds, 6))
 
     def close(self) -> None:
         """Write the file."""

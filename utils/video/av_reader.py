@@ -1,4 +1,4 @@
-"""Videos that PyAV (FFmpeg) reads: files, pipes and streams."""
+"""Video reader on PyAV (FFmpeg) for files, pipes and streams."""
 
 import io
 import logging
@@ -15,30 +15,32 @@ from urllib.parse import urlsplit
 import cv2
 import numpy as np
 
+from utils.errors import requires_package
+from utils.text import counted
 from utils.video.types import (
-    MOST_PIXELS,
-    USUAL_RATE,
+    DEFAULT_RATE,
+    MAX_PIXELS,
     Clock,
     Frame,
     VideoError,
-    VideoFacts,
+    VideoInfo,
     VideoSource,
     check_size,
-    sane_rate,
+    plausible_rate,
 )
 
-_TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
-_TIMEOUTS = (10.0, 10.0)  # s to open a stream, and to wait for its next packet
-_DURATION = re.compile(r"(\d{1,4}):(\d\d):(\d\d(?:\.\d{1,9})?)")  # of a stream, as Matroska's writers tag it
-_SHORT = 1.0  # s that a file may be shorter than its header says
-_SHORT_SHARE = 0.05  # of the whole, likewise
-# A file that turns out to be a playlist opens nothing else; a stream opens no file of this machine.
+_ROTATIONS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
+_TIMEOUTS = (10.0, 10.0)  # s to open a stream, and to receive its next packet
+_DURATION = re.compile(r"(\d{1,4}):(\d\d):(\d\d(?:\.\d{1,9})?)")  # tag of a stream in Matroska files
+_MAX_MISSING = 1.0  # s that a file may be shorter than its header claims
+_MAX_MISSING_FRACTION = 0.05  # of the claimed length, likewise
+# Security: a playlist in a local file must not open URLs, and a stream must not open local files.
 _LOCAL_PROTOCOLS, _REMOTE_PROTOCOLS = "file", "http,https,httpproxy,tcp,tls,udp,rtp,rtsp,rtmp,crypto,data"
 log = logging.getLogger(__name__)
 
 
-class PipeEnd:
-    """A file object for PyAV that reads standard input, and stops waiting for it once it is closed."""
+class StdinReader:
+    """File object over standard input for PyAV; `close` unblocks a pending read."""
 
     _POLL = 0.2  # s
 
@@ -47,36 +49,38 @@ class PipeEnd:
         self._closed = threading.Event()
 
     def read(self, size: int) -> bytes:
-        """At most `size` bytes; none at the end."""
+        """Read at most `size` bytes; b"" at the end."""
         while not self._closed.is_set():
             if sys.platform == "win32" or select.select([self._file], [], [], self._POLL)[0]:
                 return self._file.read(size) or b""
         return b""
 
     def close(self) -> None:
-        """End a read that waits, soon."""
+        """End a blocked read within 0.2 s."""
         self._closed.set()
 
 
 class AvReader(VideoSource):
-    """A file, standard input or the address of a stream.
+    """Reader of a file, standard input or the URL of a stream.
 
     Raises:
-        VideoError: it cannot be opened, or has no picture.
+        MissingPackageError: PyAV is not installed.
+        VideoError: the video cannot be opened, or no frame can be decoded.
     """
 
-    def __init__(self, origin: Path | str | PipeEnd, *, name: str, stem: str, rate: Fraction | None = None) -> None:
-        import av
+    def __init__(self, origin: Path | str | StdinReader, *, name: str, stem: str, rate: Fraction | None = None) -> None:
+        with requires_package("av", "reading video with PyAV"):
+            import av
 
-        av.logging.set_level(None)  # FFmpeg writes lines of its own to stderr; what went wrong is said in ours
+        av.logging.set_level(None)  # FFmpeg would write to stderr; errors are in our messages
         self._av, self._name, self._origin = av, name, origin
         self.damaged = 0  # packets that could not be decoded
         is_remote = isinstance(origin, str)
-        options = {"max_pixels": str(MOST_PIXELS)}
-        if not isinstance(origin, PipeEnd):
+        options = {"max_pixels": str(MAX_PIXELS)}
+        if not isinstance(origin, StdinReader):
             options["protocol_whitelist"] = _REMOTE_PROTOCOLS if is_remote else _LOCAL_PROTOCOLS
         if is_remote and urlsplit(origin).scheme in ("rtsp", "rtsps"):
-            options["rtsp_transport"] = "tcp"  # udp loses packets without a word
+            options["rtsp_transport"] = "tcp"  # UDP loses packets silently
         try:
             self._container = av.open(
                 str(origin) if isinstance(origin, Path) else origin,
@@ -86,7 +90,7 @@ class AvReader(VideoSource):
                 metadata_errors="replace",
             )
         except (av.error.FFmpegError, OSError, ValueError) as error:
-            raise VideoError(f"{name}: cannot be opened as a video ({reason(error)}){self._hint()}") from None
+            raise VideoError(f"{name}: cannot be opened as a video ({ffmpeg_reason(error)}){self._hint()}") from None
         try:
             self._begin(stem, rate)
         except VideoError:
@@ -94,13 +98,13 @@ class AvReader(VideoSource):
             raise
 
     def _begin(self, stem: str, rate: Fraction | None) -> None:
-        """Decode the first frame: only it tells how the video is turned."""
+        """Decode the first frame, which holds the rotation of the video."""
         videos = [v for v in self._container.streams.video if not v.disposition & v.disposition.attached_pic]
         if not videos:
-            raise VideoError(f"{self._name}: it has no video, only {self._kinds()}")
+            raise VideoError(f"{self._name}: contains no video, only {self._kinds()}")
         self._stream = videos[0]
         if self._stream.codec_context is None:
-            raise VideoError(f"{self._name}: its codec is not one that FFmpeg knows: convert or repair it")
+            raise VideoError(f"{self._name}: its codec is unknown to FFmpeg: convert or repair the file")
         check_size(self._name, self._stream.height or 1, self._stream.width or 1)
         self._stream.thread_type = "AUTO"
         start = self._container.start_time
@@ -109,25 +113,25 @@ class AvReader(VideoSource):
         try:
             self._first = next(self._decoded, None)
         except self._av.error.FFmpegError as error:
-            raise VideoError(f"{self._name}: cannot be read ({reason(error)}){self._hint()}") from None
+            raise VideoError(f"{self._name}: cannot be read ({ffmpeg_reason(error)}){self._hint()}") from None
         if self._first is None:
-            raise VideoError(f"{self._name}: not one picture of it can be decoded: it is cut off or damaged")
-        self._turn = round(self._first.rotation / 90) * 90 % 360
+            raise VideoError(f"{self._name}: no frame can be decoded: the file is truncated or damaged")
+        self._rotation = round(self._first.rotation / 90) * 90 % 360
         height, width = self._first.height, self._first.width
         check_size(self._name, height, width)
         self._coded = height, width
         aspect = self._stream.sample_aspect_ratio or Fraction(1)
         aspect = aspect if Fraction(1, 20) < aspect < 20 else Fraction(1)
-        is_sideways = self._turn in (90, 270)
-        own = sane_rate(self._stream.average_rate) or sane_rate(self._stream.guessed_rate)
+        is_sideways = self._rotation in (90, 270)
+        stream_rate = plausible_rate(self._stream.average_rate) or plausible_rate(self._stream.guessed_rate)
         is_endless = isinstance(self._origin, str) and not self._container.duration
-        self.info = VideoFacts(
+        self.info = VideoInfo(
             name=self._name,
             stem=stem,
             height=width if is_sideways else height,
             width=height if is_sideways else width,
-            rate=rate or own or USUAL_RATE,
-            length=self._stream.frames or self._estimated_length(own),
+            rate=rate or stream_rate or DEFAULT_RATE,
+            length=self._stream.frames or self._estimated_length(stream_rate),
             is_live=is_endless,
             pixel_aspect=1 / aspect if is_sideways else aspect,
             file=self._origin if isinstance(self._origin, Path) else None,
@@ -146,15 +150,15 @@ class AvReader(VideoSource):
                 number += 1
                 decoded = next(self._decoded, None)
         except self._av.error.FFmpegError as error:
-            raise VideoError(f"{self._name}: cannot be read on after frame {number} ({reason(error)})") from None
+            raise VideoError(f"{self._name}: reading failed after frame {number} ({ffmpeg_reason(error)})") from None
         if self.damaged:
-            log.warning("%s: %d damaged pieces of it could not be decoded and were left out", self._name, self.damaged)
+            log.warning("%s: %s could not be decoded", self._name, counted(self.damaged, "damaged packet"))
         expected = self._expected_seconds()
         end = seconds + float(1 / self.info.rate)
-        if expected is not None and expected - end > max(_SHORT, _SHORT_SHARE * expected):
+        if expected is not None and expected - end > max(_MAX_MISSING, _MAX_MISSING_FRACTION * expected):
             raise VideoError(
-                f"{self._name}: ends after frame {number}, at {end:.1f} s of the {expected:.1f} s that it says it has: "
-                "it is cut off or damaged"
+                f"{self._name}: ends after frame {number}, at {end:.1f} s of the {expected:.1f} s in its header: "
+                "the file is truncated or damaged"
             )
 
     def close(self) -> None:
@@ -163,11 +167,11 @@ class AvReader(VideoSource):
 
     def stop_waiting(self) -> None:
         """See VideoSource."""
-        if isinstance(self._origin, PipeEnd):
+        if isinstance(self._origin, StdinReader):
             self._origin.close()
 
     def _decode(self) -> Iterator[Any]:
-        """Frames as PyAV has them; what is damaged is left out and counted."""
+        """Decode PyAV frames; damaged packets are skipped and counted."""
         for packet in self._container.demux(self._stream):
             yield from self._decoded_packet(packet)
 
@@ -179,13 +183,13 @@ class AvReader(VideoSource):
             return []
 
     def _upright(self, decoded: Any) -> np.ndarray:
-        """(H, W, 3) uint8 RGB of a frame, of the first one's size."""
+        """Convert a frame to (H, W, 3) uint8 RGB, upright, at the size of the first frame."""
         height, width = self._coded
         image = decoded.to_ndarray(format="rgb24", width=width, height=height, interpolation="BILINEAR", threads=1)
-        return cv2.rotate(image, _TURNS[self._turn]) if self._turn else image
+        return cv2.rotate(image, _ROTATIONS[self._rotation]) if self._rotation else image
 
     def _expected_seconds(self) -> float | None:
-        """The length that the header gives; of what has several streams, the video's own alone."""
+        """Return the length of the video stream according to the header, if given."""
         if self._stream.duration:
             return float(self._stream.duration * self._stream.time_base)
         if tag := _DURATION.fullmatch(self._stream.metadata.get("DURATION", "")):
@@ -203,11 +207,11 @@ class AvReader(VideoSource):
         return ", ".join(sorted({stream.type for stream in self._container.streams})) or "nothing"
 
     def _hint(self) -> str:
-        if isinstance(self._origin, PipeEnd):
-            return ": an MP4 in a pipe must have its index first (faststart), or give the file"
+        if isinstance(self._origin, StdinReader):
+            return ": an MP4 in a pipe needs its index first (faststart); or give the file name"
         return ""
 
 
-def reason(error: BaseException) -> str:
-    """What FFmpeg says, without the address, which may hold a password."""
+def ffmpeg_reason(error: BaseException) -> str:
+    """Return FFmpeg's error message without the URL, which may contain a password."""
     return getattr(error, "strerror", None) or str(error)

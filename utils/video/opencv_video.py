@@ -1,4 +1,4 @@
-"""Videos without PyAV: read and written by OpenCV, at a constant rate, without sound."""
+"""Video reader and writer on OpenCV, the fallback without PyAV: constant frame rate, no sound."""
 
 import importlib.util
 from collections.abc import Iterator
@@ -9,19 +9,19 @@ import cv2
 import numpy as np
 
 from utils.errors import UserError
-from utils.video.types import USUAL_RATE, Clock, Frame, VideoError, VideoFacts, VideoSource, check_size, sane_rate
+from utils.video.types import DEFAULT_RATE, Clock, Frame, VideoError, VideoInfo, VideoSource, check_size, plausible_rate
 
 
-def has_av() -> bool:
-    """Whether PyAV is installed."""
+def has_pyav() -> bool:
+    """Return True if PyAV is installed."""
     return importlib.util.find_spec("av") is not None
 
 
 class OpenCvReader(VideoSource):
-    """A file.
+    """Reader of a video file.
 
     Raises:
-        VideoError: it cannot be opened, or has no picture.
+        VideoError: the file cannot be opened, or no frame can be decoded.
     """
 
     def __init__(self, path: Path, rate: Fraction | None) -> None:
@@ -34,15 +34,15 @@ class OpenCvReader(VideoSource):
             check_size(str(path), height, width)
             has_image, self._first = self._capture.read()
             if not has_image:
-                raise VideoError(f"{path}: not one picture of it can be decoded: it is cut off or damaged")
+                raise VideoError(f"{path}: no frame can be decoded: the file is truncated or damaged")
         except VideoError:
             self._capture.release()
             raise
         height, width = self._first.shape[:2]
-        own = sane_rate(self._capture.get(cv2.CAP_PROP_FPS))
+        file_rate = plausible_rate(self._capture.get(cv2.CAP_PROP_FPS))
         length = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        self.info = VideoFacts(
-            str(path), path.stem, height, width, rate or own or USUAL_RATE, length if length > 0 else None
+        self.info = VideoInfo(
+            str(path), path.stem, height, width, rate or file_rate or DEFAULT_RATE, length if length > 0 else None
         )
 
     def frames(self) -> Iterator[Frame]:
@@ -59,26 +59,26 @@ class OpenCvReader(VideoSource):
 
 
 class OpenCvWriter:
-    """An MP4 of MPEG-4 part 2 ("mp4v"); `seconds` are not kept.
+    """Writer of an MP4 with MPEG-4 part 2 ("mp4v") at a constant rate; timestamps are ignored.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: the file cannot be written.
     """
 
-    def __init__(self, path: Path, info: VideoFacts) -> None:
+    def __init__(self, path: Path, info: VideoInfo) -> None:
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         self.path = path
-        self.words = f"mp4v by OpenCV at a constant {float(info.rate):g} frames a second, without sound"
+        self.summary = f"mp4v by OpenCV at a constant {float(info.rate):g} frames a second, without sound"
         size = info.width, info.height
         self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), float(info.rate), size)
         if not self._writer.isOpened():
-            raise UserError(f"{path}: OpenCV cannot write it: is the folder writable?")
+            raise UserError(f"{path}: OpenCV cannot write this file: check that the folder is writable")
 
     def write(self, picture: np.ndarray, seconds: float) -> None:
-        """Append one (H, W, 3) uint8 RGB picture."""
+        """Append one (H, W, 3) uint8 RGB frame."""
         del seconds
         self._writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
 
     def close(self) -> None:
-        """Make the file whole."""
+        """Complete the file."""
         self._writer.release()

@@ -1,4 +1,4 @@
-"""A video through a detector: reading, preparing, detecting, drawing and writing overlap, in a thread each."""
+"""Threaded video pipeline: reading, preprocessing, detection, drawing and writing overlap, one thread each."""
 
 import threading
 import time
@@ -19,59 +19,62 @@ from utils.video.types import Frame, VideoSource
 from utils.video.writers import VideoWriter
 
 STAGES = ("read", "prepare", "detect", "draw", "write")
-_MOST_BYTES = 2**30  # of frames under way
+_MAX_BYTES = 2**30  # of frames in flight
 _CHANNELS = 4
-_LAST_READ = 1.0  # s to wait for a read that is not wanted any more: a stream may be silent
+_READ_TIMEOUT = 1.0  # s to wait for a pending read at the end: a stream may be silent
 Item = TypeVar("Item")
 
 
 @dataclass
 class StageTime:
-    """Seconds of one stage."""
+    """Seconds spent by one stage."""
 
     busy: float = 0.0
-    starved: float = 0.0  # waiting for the stage before
-    blocked: float = 0.0  # waiting for the stage behind
+    starved: float = 0.0  # waiting for input
+    blocked: float = 0.0  # waiting for the next stage
 
 
 @dataclass
-class Report:
-    """What a pass over a video came to."""
+class PipelineReport:
+    """Statistics and errors of a run over a video."""
 
     frames: int = 0  # written
     detections: int = 0
-    dropped: int = 0  # frames of a live video that came too fast
-    seconds: float = 0.0  # from before the first was read until the file was closed
+    dropped: int = 0  # frames of a live video that arrived too fast
+    seconds: float = 0.0  # from the first read to the closed file
     stages: dict[str, StageTime] = field(default_factory=dict)
-    error: BaseException | None = None  # what ended it before its end
-    later_errors: Sequence[BaseException] = ()  # what went wrong after that
+    error: BaseException | None = None  # the error that ended it early
+    later_errors: Sequence[BaseException] = ()  # errors after that one
 
     @property
     def rate(self) -> float:
-        """Frames a second."""
+        """Frames per second."""
         return self.frames / self.seconds if self.seconds else 0.0
 
-    def limit(self) -> str:
-        """The stage that all others wait for."""
+    def bottleneck(self) -> str:
+        """Return the busiest stage."""
         return max(self.stages, key=lambda name: self.stages[name].busy)
 
-    def words(self) -> str:
-        """The stages in ms a frame."""
+    def summary(self) -> str:
+        """Describe the time of each stage in ms per frame."""
         frames = max(1, self.frames)
         times = ", ".join(f"{name} {1e3 * t.busy / frames:.2f}" for name, t in self.stages.items())
-        limit = self.limit()
-        share = 100 * self.stages[limit].busy / self.seconds if self.seconds else 0
+        bottleneck = self.bottleneck()
+        percentage = 100 * self.stages[bottleneck].busy / self.seconds if self.seconds else 0
         waiting = 1e3 * self.stages["detect"].starved / frames
-        return f"{times} ms a frame, at once; detect waited {waiting:.2f}; {limit} was busy {share:.0f} % of the time"
+        return (
+            f"{times} ms a frame, overlapped; detect waited {waiting:.2f}; "
+            f"{bottleneck} was busy {percentage:.0f} % of the time"
+        )
 
 
 class Channel(Generic[Item]):
-    """Hands items from one thread to another, at most `size` at a time.
+    """Bounded queue between two threads.
 
-    As in a pipe of the shell, whoever writes learns that nobody reads any more, and whoever reads that no more comes.
+    As in a shell pipe, the writer learns that the reader has gone, and the reader that no more items follow.
 
     Args:
-        drop_oldest: make room rather than wait.
+        drop_oldest: when full, drop the oldest item instead of waiting.
     """
 
     def __init__(self, size: int, *, drop_oldest: bool = False) -> None:
@@ -82,7 +85,7 @@ class Channel(Generic[Item]):
         self.dropped = 0
 
     def put(self, item: Item) -> bool:
-        """Whether somebody still reads; waits for room."""
+        """Append an item, waiting for room; return False if the reader has gone."""
         with self._change:
             if self._drop_oldest and len(self._items) == self._size:
                 self._items.popleft()
@@ -94,24 +97,24 @@ class Channel(Generic[Item]):
                 self._change.notify_all()
             return not self._is_abandoned
 
-    def take(self, most: int = 1, *, fill: bool = False) -> list[Item]:
-        """Items in order, at least one, or as many as asked for where `fill`; fewer, or none, at the end."""
-        enough = min(most, self._size) if fill else 1
+    def take(self, maximum: int = 1, *, fill: bool = False) -> list[Item]:
+        """Take at least one item, or `maximum` items if `fill`, in order; fewer, or none, at the end."""
+        minimum = min(maximum, self._size) if fill else 1
         with self._change:
-            while len(self._items) < enough and not self._is_closed:
+            while len(self._items) < minimum and not self._is_closed:
                 self._change.wait()
-            taken = [self._items.popleft() for _ in range(min(most, len(self._items)))]
+            taken = [self._items.popleft() for _ in range(min(maximum, len(self._items)))]
             self._change.notify_all()
             return taken
 
     def close(self) -> None:
-        """No more comes."""
+        """Signal that no more items follow."""
         with self._change:
             self._is_closed = True
             self._change.notify_all()
 
     def abandon(self) -> None:
-        """Nobody reads any more; what is under way is forgotten."""
+        """Signal that the reader has gone; discard all items."""
         with self._change:
             self._is_abandoned = self._is_closed = True
             self._items.clear()
@@ -123,7 +126,7 @@ class _Prepared(NamedTuple):
     sample: Any  # see Detector.prepare
 
 
-class _Found(NamedTuple):
+class _Detected(NamedTuple):
     frame: Frame
     detections: Detections
 
@@ -134,22 +137,22 @@ class _Picture(NamedTuple):
 
 
 class VideoPipeline:
-    """Runs once over a video.
+    """Runs a detector once over a video.
 
         with VideoPipeline(source, detector, annotator, writer) as pipeline:
             while not pipeline.wait(0.1):
-                ...  # look at pipeline.latest; pipeline.stop()
+                ...  # show pipeline.latest, or call pipeline.stop()
         report = pipeline.report
 
-    Whatever ends a stage, those before it stop at once and those behind it finish what they have, so that the file is
-    whole up to there. Leaving `with` early ends all as soon as each has done what it is at.
+    When a stage ends or fails, the stages before it stop at once and those after it finish their items, so that the
+    file is complete up to that frame. Leaving `with` early stops every stage after its current item.
 
     Args:
-        log: of every frame, closed at the end.
-        keep: leaves the detections that the annotator is given.
-        count: leaves those of them that the report counts.
-        batch: frames per step of the detector; of what is live as many as there are.
-        drop: leave out frames rather than let the source wait.
+        log: log of every frame, closed at the end.
+        keep: selects the detections passed to the annotator.
+        count: selects those of them that the report counts.
+        batch: frames per call of the detector; at most, for live videos.
+        drop: drop frames instead of letting the source wait.
     """
 
     def __init__(
@@ -160,19 +163,19 @@ class VideoPipeline:
         writer: VideoWriter,
         *,
         log: FrameLog | None = None,
-        keep: Callable[[Detections], Detections] = lambda found: found,
-        count: Callable[[Detections], Detections] = lambda found: found,
+        keep: Callable[[Detections], Detections] = lambda detections: detections,
+        count: Callable[[Detections], Detections] = lambda detections: detections,
         batch: int = 4,
         drop: bool = False,
     ) -> None:
         self._source, self._detector, self._annotator, self._writer = source, detector, annotator, writer
         self._log = log
         self._keep, self._count, self._fill = keep, count, not (drop or source.info.is_live)
-        depth = max(1, min(batch, _MOST_BYTES // (_CHANNELS * source.info.frame_bytes)))
+        depth = max(1, min(batch, _MAX_BYTES // (_CHANNELS * source.info.frame_bytes)))
         self._batch = depth
         self._read: Channel[Frame] = Channel(depth, drop_oldest=drop)
         self._prepared: Channel[_Prepared] = Channel(depth)
-        self._found: Channel[_Found] = Channel(depth)
+        self._detected: Channel[_Detected] = Channel(depth)
         self._drawn: Channel[_Picture] = Channel(depth)
         self._times = {name: StageTime() for name in STAGES}
         self._done = threading.Event()
@@ -184,36 +187,36 @@ class VideoPipeline:
 
     def __enter__(self) -> "VideoPipeline":
         self._started = time.perf_counter()
-        self._threads = ThreadPoolExecutor(len(STAGES), thread_name_prefix="video")
-        works = (self._do_read, self._do_prepare, self._do_detect, self._do_draw, self._do_write)
-        self._stages = [self._threads.submit(self._noting_errors, work) for work in works]
+        self._pool = ThreadPoolExecutor(len(STAGES), thread_name_prefix="video")
+        stages = (self._do_read, self._do_prepare, self._do_detect, self._do_draw, self._do_write)
+        self._stages = [self._pool.submit(self._record_errors, stage) for stage in stages]
         return self
 
     def __exit__(self, *_: object) -> None:
         if not self._done.is_set():
-            for channel in (self._read, self._prepared, self._found, self._drawn):
+            for channel in (self._read, self._prepared, self._detected, self._drawn):
                 channel.abandon()
             self._source.stop_waiting()
             self._done.wait()
         reading, *others = self._stages
         wait(others)
-        wait([reading], timeout=_LAST_READ)
-        self._threads.shutdown(wait=False)
+        wait([reading], timeout=_READ_TIMEOUT)
+        self._pool.shutdown(wait=False)
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Whether the file is closed, by then."""
+        """Wait; return True once the file is closed."""
         return self._done.wait(seconds)
 
     def stop(self) -> None:
-        """Read no more; what is detected already is still written."""
+        """Stop reading; frames already detected are still written."""
         self._read.abandon()
         self._prepared.abandon()
         self._source.stop_waiting()
 
     @property
-    def report(self) -> Report:
-        """After `with`."""
-        return Report(
+    def report(self) -> PipelineReport:
+        """The statistics, complete after `with`."""
+        return PipelineReport(
             frames=self.written,
             detections=self._detections,
             dropped=self._read.dropped,
@@ -223,15 +226,15 @@ class VideoPipeline:
             later_errors=self._errors[1:],
         )
 
-    def _noting_errors(self, work: Callable[[], None]) -> None:
+    def _record_errors(self, stage: Callable[[], None]) -> None:
         try:
-            work()
-        except BaseException as error:  # noqa: BLE001 - `report` has it
+            stage()
+        except BaseException as error:  # noqa: BLE001 - part of `report`
             self._errors.append(error)
 
     def _do_read(self) -> None:
         try:
-            self._noting_errors(self._read_all)  # before the channel is closed: closing a stream may take its time
+            self._record_errors(self._read_all)  # errors are recorded before close(), which may be slow
         finally:
             self._read.close()
             self._source.close()
@@ -244,19 +247,19 @@ class VideoPipeline:
             if frame is None:
                 return
             with _timed(times, "blocked"):
-                is_wanted = self._read.put(frame)
-            if not is_wanted:
+                has_reader = self._read.put(frame)
+            if not has_reader:
                 return
 
     def _do_prepare(self) -> None:
-        self._pass_on("prepare", self._read, self._prepared, self._prepare)
+        self._run_stage("prepare", self._read, self._prepared, self._prepare)
 
     def _do_detect(self) -> None:
-        self._pass_on("detect", self._prepared, self._found, self._detect, most=self._batch, fill=self._fill)
+        self._run_stage("detect", self._prepared, self._detected, self._detect, maximum=self._batch, fill=self._fill)
 
     def _do_draw(self) -> None:
         try:
-            self._pass_on("draw", self._found, self._drawn, self._draw)
+            self._run_stage("draw", self._detected, self._drawn, self._draw)
         finally:
             with _timed(self._times["draw"], "busy"):
                 try:
@@ -268,7 +271,7 @@ class VideoPipeline:
     def _do_write(self) -> None:
         times = self._times["write"]
         try:
-            for (item,) in self._taken(times, self._drawn):
+            for (item,) in self._items(times, self._drawn):
                 with _timed(times, "busy"):
                     self._writer.write(item.picture, item.seconds)
                 self.written += 1
@@ -284,13 +287,13 @@ class VideoPipeline:
     def _prepare(self, frames: Sequence[Frame]) -> list[_Prepared]:
         return [_Prepared(frame, self._detector.prepare(frame.image)) for frame in frames]
 
-    def _detect(self, items: Sequence[_Prepared]) -> list[_Found]:
+    def _detect(self, items: Sequence[_Prepared]) -> list[_Detected]:
         step = f"frame {items[0].frame.number} of {self._source.info.name}"
         with explain_out_of_memory(step, "lower --imgsz or --batch"):
-            found = self._detector.detect([item.sample for item in items])
-        return [_Found(item.frame, self._keep(each)) for item, each in zip(items, found, strict=True)]
+            results = self._detector.detect([item.sample for item in items])
+        return [_Detected(item.frame, self._keep(result)) for item, result in zip(items, results, strict=True)]
 
-    def _draw(self, items: Sequence[_Found]) -> list[_Picture]:
+    def _draw(self, items: Sequence[_Detected]) -> list[_Picture]:
         (item,) = items
         picture = self._annotator.annotate(item.frame.number, item.frame.image, item.detections)
         if self._log is not None:
@@ -299,13 +302,15 @@ class VideoPipeline:
         self.latest = picture
         return [_Picture(item.frame.seconds, picture)]
 
-    def _pass_on(self, name: str, inbox: Channel, outbox: Channel, work: Callable[[list], list], **taking: Any) -> None:
-        """Do the work of one stage until no more comes, or nobody wants it."""
+    def _run_stage(
+        self, name: str, inbox: Channel, outbox: Channel, process: Callable[[list], list], **take_options: Any
+    ) -> None:
+        """Process items until the input ends or the reader has gone."""
         times = self._times[name]
         try:
-            for items in self._taken(times, inbox, **taking):
+            for items in self._items(times, inbox, **take_options):
                 with _timed(times, "busy"):
-                    results = work(items)
+                    results = process(items)
                 with _timed(times, "blocked"):
                     if not all(outbox.put(result) for result in results):
                         return
@@ -314,10 +319,10 @@ class VideoPipeline:
             outbox.close()
 
     @staticmethod
-    def _taken(times: StageTime, inbox: Channel, **taking: Any) -> Iterator[list]:
+    def _items(times: StageTime, inbox: Channel, **take_options: Any) -> Iterator[list]:
         while True:
             with _timed(times, "starved"):
-                items = inbox.take(**taking)
+                items = inbox.take(**take_options)
             if not items:
                 return
             yield items

@@ -1,4 +1,4 @@
-"""What a video is here: frames with their moments, and the facts of where they come from."""
+"""Video types: frames with timestamps, video properties and the interface of video sources."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -10,37 +10,37 @@ import numpy as np
 
 from utils.errors import DataError
 
-MOST_PIXELS = 2**26  # of a frame: 8192 x 8192; what claims to have more is taken for an attack on the memory
-USUAL_RATE = Fraction(30)  # frames a second of what does not say its own
-_HIGHEST_RATE = 1000  # frames a second; headers that say more are wrong
+MAX_PIXELS = 2**26  # of a frame, 8192 x 8192; larger sizes are refused as an attack on the memory
+DEFAULT_RATE = Fraction(30)  # frames per second if the video does not state its rate
+_HIGHEST_RATE = 1000  # frames per second; higher values in headers are ignored
 
 
 class VideoError(DataError):
-    """A video cannot be opened, or ends before its end; the message starts with its name."""
+    """A video cannot be opened, or ends prematurely. The message starts with its name."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture of a video."""
+    """One frame of a video."""
 
     number: int  # from 0
-    seconds: float  # since the video's start; grows from frame to frame
+    seconds: float  # since the start of the video; strictly increasing
     image: np.ndarray  # (H, W, 3) uint8 RGB, upright
 
 
 @dataclass(frozen=True)
-class VideoFacts:
-    """What is known of a video before it is read."""
+class VideoInfo:
+    """Properties of a video, known before its frames are read."""
 
-    name: str  # in messages; without passwords
-    stem: str  # of the file to write
-    height: int  # px, of every frame, as shown: a video of a telephone held upright is higher than wide
+    name: str  # for messages; without passwords
+    stem: str  # of the output file
+    height: int  # px, of every frame, after rotation
     width: int
-    rate: Fraction  # frames a second; of a variable rate the mean
-    length: int | None = None  # number of frames, where it is known
-    is_live: bool = False  # does not wait: what is not read in time is lost
-    pixel_aspect: Fraction = Fraction(1)  # width of a pixel / its height
-    file: Path | None = None  # that it is, if it is one; the sound is in it
+    rate: Fraction  # frames per second; the mean of a variable rate
+    length: int | None = None  # number of frames, if known
+    is_live: bool = False  # frames that are not read in time are lost
+    pixel_aspect: Fraction = Fraction(1)  # pixel width / pixel height
+    file: Path | None = None  # the video file, if it is one; contains the sound
 
     def __str__(self) -> str:
         length = "live" if self.is_live else f"{self.length} frames" if self.length else "of unknown length"
@@ -48,51 +48,53 @@ class VideoFacts:
 
     @property
     def frame_bytes(self) -> int:
-        """Of one decoded frame."""
+        """Size of one decoded frame."""
         return self.height * self.width * 3
 
 
 class VideoSource(ABC):
-    """A video to read once, from its start; used by one thread at a time."""
+    """A video that can be read once, from the start, by one thread at a time."""
 
-    info: VideoFacts
+    info: VideoInfo
 
     @abstractmethod
     def frames(self) -> Iterator[Frame]:
-        """Every frame, each of the facts' size.
+        """Iterate over the frames, each of the size in `info`.
 
         Raises:
-            VideoError: it ends before its end; every frame before that was given.
+            VideoError: the video ends prematurely; all frames before that were yielded.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of files, devices and connections."""
+        """Release files, devices and connections."""
 
-    def stop_waiting(self) -> None:  # noqa: B027 - most never wait
-        """End `frames` soon, also where it waits for somebody; any thread may ask."""
+    def stop_waiting(self) -> None:  # noqa: B027 - most sources never block
+        """Make a blocked `frames` end soon. Thread-safe."""
 
 
 def check_size(name: str, height: int, width: int) -> None:
-    """VideoError for frames that no memory should be taken for."""
+    """Raise a VideoError for empty or excessively large frames."""
     if height < 1 or width < 1:
-        raise VideoError(f"{name}: there are no pictures in it")
-    if height * width > MOST_PIXELS:
-        raise VideoError(f"{name}: frames of {width} x {height} px are too large (at most {MOST_PIXELS} px): reduce it")
+        raise VideoError(f"{name}: frames are empty")
+    if height * width > MAX_PIXELS:
+        raise VideoError(
+            f"{name}: frames of {width} x {height} px are too large (at most {MAX_PIXELS} px): scale it down"
+        )
 
 
-def sane_rate(rate: Fraction | float | None) -> Fraction | None:
-    """Frames a second as a header says them; None for what cannot be one."""
-    if rate is None or not 0 < rate <= _HIGHEST_RATE:  # NaN is not
+def plausible_rate(rate: Fraction | float | None) -> Fraction | None:
+    """Convert the frame rate of a header; None if implausible."""
+    if rate is None or not 0 < rate <= _HIGHEST_RATE:  # also for NaN
         return None
-    return Fraction(rate).limit_denominator(1001)  # 30000/1001 is the largest in use
+    return Fraction(rate).limit_denominator(1001)  # NTSC rates are 30000/1001 and the like
 
 
 class Clock:
-    """Makes moments that grow by a sane step of any that a video claims.
+    """Turns the timestamps of a video into strictly increasing ones with plausible steps.
 
     Args:
-        rate: frames a second, for frames that do not say when they are.
+        rate: frames per second, for frames without a plausible timestamp.
     """
 
     LONGEST_GAP = 86_400.0  # s between two frames
@@ -103,10 +105,10 @@ class Clock:
         self._last: float | None = None
 
     def seconds(self, claimed: float | None) -> float:
-        """The moment of the next frame."""
+        """Return the timestamp of the next frame in s; `claimed` is the one in the video, if any."""
         if self._last is None:
-            first_is_sane = claimed is not None and 0 <= claimed <= self.LONGEST_GAP
-            self._last = claimed if first_is_sane else 0.0
+            first_is_plausible = claimed is not None and 0 <= claimed <= self.LONGEST_GAP
+            self._last = claimed if first_is_plausible else 0.0
         elif claimed is not None and self.SHORTEST_GAP <= claimed - self._last <= self.LONGEST_GAP:
             self._last = claimed
         else:

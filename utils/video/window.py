@@ -1,4 +1,4 @@
-"""A window in which a video runs; for the main thread."""
+"""Live display of a video in a window; for the main thread."""
 
 from types import TracebackType
 
@@ -10,10 +10,10 @@ from utils.visualize.windows import ESCAPE_KEYS
 
 
 class VideoWindow:
-    """Shows the newest picture with OpenCV, with matplotlib, or with both.
+    """Shows the latest picture with OpenCV, matplotlib, or both.
 
     Raises:
-        UserError: this OpenCV was built without windows.
+        UserError: OpenCV was built without window support.
     """
 
     def __init__(self, title: str, *, opencv: bool, matplotlib: bool) -> None:
@@ -43,16 +43,16 @@ class VideoWindow:
             self._pyplot.close(self._figure)
 
     def show(self, picture: np.ndarray | None) -> bool:
-        """Show (H, W, 3) uint8 RGB; False for Escape or q, or once the window is closed."""
+        """Show a picture, (H, W, 3) uint8 RGB; return False on Escape or q, or once the window is closed."""
         is_new = picture is not None and picture is not self._shown
         if is_new:
             self._shown = picture
-        wanted = True
+        is_open = True
         if self._opencv and self._shown is not None:
-            wanted = self._show_with_opencv(is_new=is_new)
+            is_open = self._show_with_opencv(is_new=is_new)
         if self._figure is not None:
-            wanted &= self._show_with_matplotlib(is_new=is_new)
-        return wanted
+            is_open &= self._show_with_matplotlib(is_new=is_new)
+        return is_open
 
     def _show_with_opencv(self, *, is_new: bool) -> bool:
         try:

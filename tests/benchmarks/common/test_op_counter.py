@@ -1,10 +1,10 @@
-"""What a detector asks of a GPU, counted on a device without data: an operator that needs them to go on fails there."""
+"""Count the operators of a detector on the meta device, where operators that depend on data fail."""
 
 import pytest
 import torch
 
 from benchmarks.common.op_counter import OpCounter
-from benchmarks.operators import CPU, META, MODELS, of_ours, of_torchvision
+from benchmarks.operators import CPU, META, MODELS, count_ours, count_torchvision
 
 
 def test_it_counts_operators_syncs_and_copies() -> None:
@@ -27,8 +27,8 @@ def test_it_counts_operators_syncs_and_copies() -> None:
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("name", MODELS)
 def test_a_step_never_waits_and_does_not_grow_with_the_batch(name: str, train: bool) -> None:
-    """Detection waits once, for its result, which is not among this."""
-    one, many = (of_ours(name, images, train=train) for images in (1, 16))
+    """Detection waits once, for its result, which is not counted here."""
+    one, many = (count_ours(name, images, train=train) for images in (1, 16))
     for counter in (one, many):
         assert counter.syncs == {}
         assert counter.copies == 1, "sizes and counts"
@@ -36,6 +36,6 @@ def test_a_step_never_waits_and_does_not_grow_with_the_batch(name: str, train: b
 
 
 def test_torchvisions_waits_grow_with_the_batch() -> None:
-    """What all this is for."""
-    one, many = (of_torchvision(MODELS[0], images, train=True).syncs.total() for images in (1, 4))
+    """Ours needs far fewer operators and waits than torchvision."""
+    one, many = (count_torchvision(MODELS[0], images, train=True).syncs.total() for images in (1, 4))
     assert many > 2 * one > 10

@@ -13,7 +13,7 @@ from models.building.build_options import RANDOM
 from models.create_fasterrcnn_model import create_model
 from models.rcnn.errors import ModelError
 from models.rcnn.onnx_graph import OnnxGraph
-from torch_utils.onnx_export import EXACT, HALF, compare, to_onnx
+from torch_utils.onnx_export import EXACT, HALF, compare_detections, to_onnx
 from utils.loading.size_rule import Canvas, SizeRule
 
 QUICK = ("fasterrcnn_nano", "fasterrcnn_mobilenetv3_large_320_fpn")
@@ -22,7 +22,7 @@ QUICK = ("fasterrcnn_nano", "fasterrcnn_mobilenetv3_large_320_fpn")
 @pytest.mark.parametrize("name", [QUICK[0], pytest.param(QUICK[1], marks=pytest.mark.heavy)])
 def test_a_file_finds_what_the_model_finds(name: str) -> None:
     found = Pair(lively(name), name, CANVAS).difference()
-    assert found.alone == 0, found
+    assert found.unmatched == 0, found
     assert found.boxes > 20
 
 
@@ -31,7 +31,7 @@ def test_a_file_finds_what_the_model_finds(name: str) -> None:
 def test_every_model_can_be_exported(name: str) -> None:
     found = Pair(lively(name), name, CANVAS).difference()
     gc.collect()
-    assert found.alone == 0, found
+    assert found.unmatched == 0, found
     assert found.boxes > 20
 
 
@@ -49,10 +49,10 @@ def test_any_size(name: str) -> None:
     """Fault of the predecessor: export failed on torch 2.9 and later; and of ours: of whatever has a pyramid."""
     pair = Pair(lively(name), name, SizeRule(200))
     found = pair.difference()
-    assert (found.alone, found.boxes > 20) == (0, True), found
-    pair.onnx.resized(imgsz=64, square=False)  # where the pyramid's last map has a single row
+    assert (found.unmatched, found.boxes > 20) == (0, True), found
+    pair.onnx.set_input_size(imgsz=64, square=False)  # where the pyramid's last map has a single row
     found = pair.difference()
-    assert (found.alone, found.boxes > 20) == (0, True), found
+    assert (found.unmatched, found.boxes > 20) == (0, True), found
 
 
 @pytest.mark.heavy
@@ -60,7 +60,7 @@ def test_half_precision() -> None:
     model = lively("fasterrcnn_nano")
     pair = Pair(model, "fasterrcnn_nano", Canvas(128, 128), half=True)
     found = pair.difference()
-    assert (found.within(HALF), found.within(EXACT), found.boxes > 20) == (True, found.alone == 0, True), found
+    assert (found.within(HALF), found.within(EXACT), found.boxes > 20) == (True, found.unmatched == 0, True), found
     assert len(pair.content) < 0.55 * 4 * sum(p.numel() for p in model.parameters())
     assert next(model.parameters()).dtype == torch.float32  # the model itself stays as it was
 
@@ -76,8 +76,8 @@ def test_several_images_a_call() -> None:
         (alone,) = several([image])
         np.testing.assert_array_equal(alone.boxes, found.boxes)
         assert len(found) > 0
-    assert compare(one, several, images, EXACT, padded=False).alone == 0
-    with pytest.raises(ModelError, match="takes one image a call, not 3"):
+    assert compare_detections(one, several, images, EXACT, padded=False).unmatched == 0
+    with pytest.raises(ModelError, match="requires batch 1, not 3"):
         to_onnx(model, None, batch=3)
 
 
@@ -90,7 +90,7 @@ def test_several_images_a_call() -> None:
 def test_choices_of_the_network_are_in_the_graph(options: dict) -> None:
     model = lively("fasterrcnn_nano", options=replace(RANDOM, **options))
     found = Pair(model, "fasterrcnn_nano", Canvas(128, 128)).difference()
-    assert (found.alone, found.boxes > 20) == (0, True), found
+    assert (found.unmatched, found.boxes > 20) == (0, True), found
 
 
 def test_no_detection_and_no_pixel_of_the_padding() -> None:

@@ -18,10 +18,10 @@ def test_a_signal_is_a_wish_to_stop(name: str, capfd: pytest.CaptureFixture[str]
     number = getattr(signal, name)
     before = signal.getsignal(number)
     with SaveOrStop(ALONE, None) as asked:
-        assert asked.wish() is Request.NOTHING
+        assert asked.poll() is Request.NOTHING
         os.kill(os.getpid(), number)
-        assert asked.wish() is Request.STOP
-        assert asked.wish() is Request.STOP
+        assert asked.poll() is Request.STOP
+        assert asked.poll() is Request.STOP
         stopped = asked.stop("All is in x.")
     assert str(stopped) == f"stopped by {name}. All is in x."
     assert stopped.exit_code == 128 + number
@@ -36,7 +36,7 @@ def test_one_ctrl_c_that_comes_twice_is_one_and_a_later_one_ends_at_once(monkeyp
     with SaveOrStop(ALONE, None) as asked:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
-        assert asked.wish() is Request.STOP
+        assert asked.poll() is Request.STOP
         now[0] += 4
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
@@ -47,21 +47,21 @@ def test_minutes_count_from_the_last_time_it_was_saved(monkeypatch: pytest.Monke
     monkeypatch.setattr(interruption.time, "monotonic", lambda: now[0])
     asked = SaveOrStop(ALONE, 2)
     now[0] = 119
-    assert asked.wish() is Request.NOTHING
+    assert asked.poll() is Request.NOTHING
     now[0] = 121
-    assert asked.wish() is Request.SAVE
+    assert asked.poll() is Request.SAVE
     asked.saved()
-    assert asked.wish() is Request.NOTHING
+    assert asked.poll() is Request.NOTHING
     now[0] = 242
-    assert asked.wish() is Request.SAVE
-    assert SaveOrStop(ALONE, None).wish() is Request.NOTHING
+    assert asked.poll() is Request.SAVE
+    assert SaveOrStop(ALONE, None).poll() is Request.NOTHING
 
 
 def test_the_highest_wish_of_all_processes_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(interruption, "highest", lambda processes, own: asked.append(own) or int(Request.STOP))
     several = SaveOrStop(Processes(torch.device("cpu"), rank=1, world_size=2), 0)
-    assert several.wish() is Request.STOP
+    assert several.poll() is Request.STOP
     assert asked == [Request.NOTHING], "the clocks of other processes than the main one do not count"
     assert several.stop("").exit_code == 128 + signal.SIGTERM
 
@@ -72,11 +72,11 @@ def test_a_terminal_that_was_closed_may_be_ignored() -> None:
     try:
         with SaveOrStop(ALONE, None) as asked:
             os.kill(os.getpid(), signal.SIGHUP)
-            assert asked.wish() is Request.NOTHING
+            assert asked.poll() is Request.NOTHING
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
         with SaveOrStop(ALONE, None) as asked:
             os.kill(os.getpid(), signal.SIGHUP)
-            assert asked.wish() is Request.STOP
+            assert asked.poll() is Request.STOP
     finally:
         signal.signal(signal.SIGHUP, before)
 
@@ -90,4 +90,4 @@ def test_nobody_reading_any_more_is_no_reason_to_lose_the_epoch(monkeypatch: pyt
     monkeypatch.setattr("os.write", fail)
     with SaveOrStop(ALONE, None) as asked:
         signal.raise_signal(signal.SIGINT)
-        assert asked.wish() is Request.STOP
+        assert asked.poll() is Request.STOP

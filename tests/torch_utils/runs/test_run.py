@@ -8,6 +8,7 @@ from torch import nn
 
 from torch_utils.checkpoint import load_checkpoint
 from torch_utils.distributed import Processes
+from torch_utils.runs.background_writer import BackgroundWriter
 from torch_utils.runs.interruption import SaveOrStop
 from torch_utils.runs.resume import recipe_of_older_run, restore
 from torch_utils.runs.run import LAST, Run
@@ -29,8 +30,10 @@ def make_run(folder: Path, precision: Precision | None = None, **options) -> Run
         Processes(CPU),
     )  # fmt: skip
     alone = Processes(CPU)
-    watch, interruption = NonFiniteGuard(None, alone, 10, ""), SaveOrStop(alone, 15)
-    return Run(folder, updater, TrainingState(), about=ABOUT, watch=watch, interruption=interruption)
+    writer = BackgroundWriter()
+    updater.pre_step_hook = writer.wait_until_copied
+    guard, save_or_stop = NonFiniteGuard(None, alone, 10, ""), SaveOrStop(alone, 15)
+    return Run(folder, updater, TrainingState(), writer, metadata=ABOUT, guard=guard, save_or_stop=save_or_stop)
 
 
 def one_epoch() -> TrainingState:

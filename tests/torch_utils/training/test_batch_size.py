@@ -149,7 +149,7 @@ def test_a_run_with_the_batch_that_was_found_is_one_with_that_number(
     with pytest.raises(UserError, match="--batch auto tries a GPU's memory"):
         trained("auto", "none")
     expected = trained(3, "number")
-    monkeypatch.setattr(train, "_check_wishes", lambda *_: None)
+    monkeypatch.setattr(train, "_check_machine", lambda *_: None)
     monkeypatch.setattr(batch_size._Trial, "fits", lambda self, images: self._train(images) or images <= 3)
     caplog.clear()
     found = trained("auto", "auto")

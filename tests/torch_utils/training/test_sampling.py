@@ -7,9 +7,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from datasets import TrainBatchSampler
 from torch_utils.training.sampling import class_weights, repeat_factors, train_sample
 from utils.labels.index import LabelIndex
+from utils.loading.samplers import TrainBatchSampler
 
 COMMON, RARE, SEEN_ONCE, NEVER = 1, 2, 3, 4
 

@@ -74,9 +74,9 @@ class Given(list[Batch]):
 
 
 def train(updater: Updater, batches: Sequence[Batch], *, epochs: int = 3, limit: int = 10) -> Tensor:
-    watch = NonFiniteGuard(INDEX, Processes(CPU), limit, "Go on.")
+    guard = NonFiniteGuard(INDEX, Processes(CPU), limit, "Go on.")
     batches = Given(batches)
-    return torch.cat([train_one_epoch(updater.model, updater, batches, e, watch=watch).counted for e in range(epochs)])
+    return torch.cat([train_one_epoch(updater.model, updater, batches, e, guard=guard).counted for e in range(epochs)])
 
 
 def same(one: nn.Module, other: nn.Module, **tolerance: float) -> None:
@@ -245,9 +245,9 @@ def run_toy(batches, **options):
     model = Toy()
     optimizer = make_optimizer(model, "SGD", 0.05)
     updater = Updater(model, optimizer, Schedule(0.05, 4, 3), Precision(CPU), processes, **options)
-    watch = NonFiniteGuard(INDEX, processes, 1, "Go on.")
+    guard = NonFiniteGuard(INDEX, processes, 1, "Go on.")
     network, batches = DistributedDataParallel(model), Given(batches)
-    return model, torch.cat([train_one_epoch(network, updater, batches, e, watch=watch).counted for e in range(3)])
+    return model, torch.cat([train_one_epoch(network, updater, batches, e, guard=guard).counted for e in range(3)])
 
 """
 
@@ -314,7 +314,7 @@ def run_detector(batches, processes, accumulate=1):
     optimizer = make_optimizer(model, "SGD", 0.001)
     updater = Updater(model, optimizer, Schedule(0.001, 2, 2), Precision(CPU), processes, accumulate=accumulate)
     network = DistributedDataParallel(model) if processes.several else model
-    return train_one_epoch(network, updater, Given(batches), 0, watch=NonFiniteGuard(INDEX, processes, 0, "")).counted
+    return train_one_epoch(network, updater, Given(batches), 0, guard=NonFiniteGuard(INDEX, processes, 0, "")).counted
 
 """
 

@@ -1,4 +1,4 @@
-"""Each change compared with the transform of Albumentations that it stands for."""
+"""Compare each color operation with the transform of Albumentations that it replaces."""
 
 import os
 import random
@@ -19,13 +19,13 @@ LUMA = np.array([0.299, 0.587, 0.114])
 
 
 def picture(low: int = 70, high: int = 160) -> np.ndarray:
-    """Without values that a change cuts to 0 or 255."""
+    """Image whose values stay within 0..255 in every operation."""
     rng = np.random.default_rng(0)
     return cv2.resize(rng.integers(low, high, (8, 10, 3), np.uint8), (60, 48), interpolation=cv2.INTER_CUBIC)
 
 
 class Fixed(random.Random):
-    """Draws what it was given."""
+    """Random generator that returns given numbers."""
 
     def __init__(self, *numbers: float) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Fixed(random.Random):
 
 
 def twist(monkeypatch: pytest.MonkeyPatch, image: np.ndarray, only: str, *numbers: float) -> np.ndarray:
-    """The image with one of the changes, of which this is drawn."""
+    """Apply one operation with these random numbers to the image."""
     for name in (GRAY, BRIGHTNESS_CONTRAST, JITTER, GAMMA):
         monkeypatch.setattr(color_twist, name, float(name == only))
     change = ColorJitter(p=1)

@@ -129,7 +129,7 @@ def test_boxes_stay_exactly_where_only_pixels_change() -> None:
 
 
 def test_a_sample_does_not_depend_on_those_before() -> None:
-    """albumentations' label fields behave differently if the first image ever seen had no boxes."""
+    """albumentations' label fields behave differently if the first image had no boxes."""
     image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
     full = LabeledImage(image, np.array([[1, 2, 30, 40], [5, 5, 20.5, 9]], np.float32), np.array([300, 2]))
     empty = LabeledImage(image, np.empty((0, 4), np.float32), np.empty(0, np.int64))

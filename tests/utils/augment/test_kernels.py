@@ -20,7 +20,7 @@ TO_THE_BIT = platform.machine() in ("x86_64", "AMD64")
 
 
 def noise(height: int, width: int, seed: int, *, read_only: bool = False, part: bool = False) -> np.ndarray:
-    """Pixels in memory of their own, or a part of a larger image."""
+    """Random pixels in their own memory, or a part of a larger image."""
     image = np.random.default_rng(seed).integers(0, 256, (height, width + 2 * part, 3), np.uint8)
     image = image[:, part : part + width]
     image.flags.writeable = not read_only
@@ -30,7 +30,7 @@ def noise(height: int, width: int, seed: int, *, read_only: bool = False, part: 
 @given(SIDES, SIDES, SIDES, SEEDS, st.booleans(), st.booleans())
 @example(2, 3, 30252, 0, False, False)  # weights must be float32, as OpenCV's are: seen from 8192 rows on
 @example(80, 7, 40, 0, False, False)
-def test_a_stretched_image_has_opencvs_pixels(
+def test_resize_height_has_opencvs_pixels(
     old: int, width: int, new: int, seed: int, read_only: bool, part: bool
 ) -> None:
     image = noise(old, width, seed, read_only=read_only, part=part)
@@ -55,7 +55,7 @@ def part_of(draw: st.DrawFn, height: int, width: int) -> Box:
 
 
 @given(st.data(), SIDES, SIDES, SIDES, SIDES, SEEDS, st.booleans(), st.booleans())
-def test_a_part_shown_in_another_picture_has_opencvs_pixels_there_alone(
+def test_resize_into_writes_opencvs_pixels_into_the_target_alone(
     data: st.DataObject, height: int, width: int, new: int, wide: int, seed: int, read_only: bool, part: bool
 ) -> None:
     image, picture = noise(height, width, seed, read_only=read_only, part=part), noise(new, wide, seed + 1)

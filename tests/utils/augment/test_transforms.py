@@ -29,7 +29,7 @@ NO_BOXES = np.empty((0, 4), np.float32)
 
 @st.composite
 def pictures(draw, max_side: int = 60) -> LabeledImage:
-    """An image whose boxes are painted in, each in a color of its own, and do not overlap in x. It is read-only."""
+    """Read-only image whose boxes are painted in different colors and do not overlap in x."""
     height, width = draw(st.integers(4, max_side)), draw(st.integers(4, max_side))
     cuts = sorted(draw(st.lists(st.integers(0, width), min_size=0, max_size=6, unique=True)))
     image = np.zeros((height, width, 3), np.uint8)
@@ -44,7 +44,7 @@ def pictures(draw, max_side: int = 60) -> LabeledImage:
 
 
 def frozen(image: np.ndarray, boxes: list, labels: list) -> LabeledImage:
-    """Augmentation may change none of it: a cache may hold it."""
+    """Make read-only arrays, as a cache returns them: augmentation must not change them."""
     arrays = image, np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int64)
     for array in arrays:
         array.flags.writeable = False
@@ -62,7 +62,7 @@ def assert_boxes_inside(picture: LabeledImage) -> None:
 
 
 def assert_boxes_hold_their_colors(picture: LabeledImage) -> None:
-    """Most of a box is of its label's color, but for interpolation, most where the box is a few pixels thin."""
+    """Check that most of each box has its label's color; interpolation changes thin boxes most."""
     for (x1, y1, x2, y2), label in zip(picture.boxes, picture.labels, strict=True):
         if min(x2 - x1, y2 - y1) > 8:
             inner = picture.image[int(y1) + 1 : int(y2), int(x1) + 1 : int(x2), 0]

@@ -1,11 +1,12 @@
 import sys
 import time
+from dataclasses import dataclass
 
 import pytest
 import torch
 
 from utils.cli.flags import Options, parse_options
-from utils.cli.script import run_script
+from utils.cli.script import parse_command_line, run_main
 from utils.errors import DataError, UserError
 
 
@@ -17,7 +18,7 @@ def leave(monkeypatch: pytest.MonkeyPatch, error: BaseException | None, *also: t
             raise error
 
     with pytest.raises(SystemExit) as left:
-        run_script(main, Options, "test", user_errors=also)
+        run_main(main, parse_command_line(Options, "test"), user_errors=also)
     return left.value.code
 
 
@@ -88,3 +89,18 @@ def test_a_workers_error_is_its_last_line(monkeypatch, capsys) -> None:
     text = 'Caught DataError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  File "x"\n'
     assert leave(monkeypatch, DataError(text + "utils.errors.DataError: a.jpg: cannot be read: remove it\n")) == 2
     assert capsys.readouterr().err == "error: a.jpg: cannot be read: remove it\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picky(Options):
+    """picky"""
+
+    def check(self) -> None:
+        raise UserError("contradiction")
+
+
+def test_options_are_checked_when_they_are_parsed(capsys) -> None:
+    with pytest.raises(SystemExit) as left:
+        parse_command_line(Picky, "test", arguments=[])
+    assert left.value.code == 2
+    assert capsys.readouterr().err == "error: contradiction\n"

@@ -29,7 +29,7 @@ def test_from_output() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_from_output_of_half_floats(dtype: torch.dtype) -> None:
-    """As torchvision's own detector gives them under autocast; NumPy has no bfloat16."""
+    """Outputs of torchvision's detector under autocast; NumPy has no bfloat16."""
     output = {"boxes": torch.full((2, 4), 1.5, dtype=dtype), "scores": torch.ones(2).to(dtype), "labels": torch.ones(2)}
     found = Detections.from_output(output)
     assert found.boxes.dtype == found.scores.dtype == np.float32

@@ -69,7 +69,7 @@ def test_exif_rotation_header_says_the_shape_that_reading_gives(tmp_path: Path, 
 def test_exif_rotation_of_a_tiff_header_says_the_shape_that_reading_gives(
     tmp_path: Path, bits: int, orientation: int
 ) -> None:
-    """OpenCV turns a TIFF whatever it is asked for."""
+    """OpenCV applies the orientation of a TIFF even with IMREAD_IGNORE_ORIENTATION."""
     gray = PICTURE[..., 0].astype(f"uint{bits}")
     Image.fromarray(gray).save(tmp_path / "a.tif", tiffinfo={274: orientation})
     header = read_image_size(tmp_path / "a.tif")
@@ -104,7 +104,7 @@ def png_chunk(kind: bytes, content: bytes) -> bytes:
 
 @pytest.mark.parametrize("prefix", [b"", b"Exif\0\0"])
 def test_exif_rotation_after_the_pixels_of_a_png_is_seen(tmp_path: Path, prefix: bytes) -> None:
-    """As exiftool may write it; with the prefix that belongs into a JPEG, libpng drops it."""
+    """exiftool may write EXIF data after the pixels; libpng drops it with the prefix for JPEG."""
     exif = Image.Exif()
     exif[274] = 6
     path = save(tmp_path / "a.png")
@@ -132,7 +132,7 @@ def test_a_long_thin_image_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("limit", [Image.MAX_IMAGE_PIXELS, None])
 def test_a_bomb_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int | None) -> None:
-    """Other libraries clear Pillow's limit: SAHI."""
+    """Other libraries, such as SAHI, remove Pillow's limit."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
     Image.new("1", (14_000, 13_000)).save(tmp_path / "a.png")
     with pytest.raises(DataError, match=r"a\.png: cannot be read as an image .*182000000 pixels\) exceeds limit"):
@@ -210,7 +210,7 @@ def test_a_jpeg_with_faults_that_opencv_forgives_is_read(tmp_path: Path, spoil) 
 def test_a_jpeg_whose_header_does_not_end_is_given_up_before_a_library_walks_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filling: bytes
 ) -> None:
-    """Of 30 MB, Pillow takes half a minute."""
+    """Pillow takes half a minute for 30 MB."""
     monkeypatch.setattr(Image, "open", None)
     monkeypatch.setattr(cv2, "imdecode", None)
     (tmp_path / "a.jpg").write_bytes(b"\xff\xd8" + filling)
@@ -220,7 +220,7 @@ def test_a_jpeg_whose_header_does_not_end_is_given_up_before_a_library_walks_it(
 
 
 def test_a_jpeg_of_many_scans_is_not_decoded(tmp_path: Path) -> None:
-    """Of 48 megapixels, each takes 0.17 s and 95 bytes."""
+    """A scan of 48 megapixels takes 95 bytes, and 0.17 s to decode."""
     written = io.BytesIO()
     Image.fromarray(PICTURE[..., 0]).save(written, "JPEG", progressive=True)
     data = written.getvalue()
@@ -259,7 +259,7 @@ def test_a_png_of_endless_chunks_is_given_up_before_a_library_walks_it(tmp_path:
 
 
 def test_a_format_that_opencv_alone_knows_is_not_decoded(tmp_path: Path) -> None:
-    """A Radiance file of 12 MB under the name of a JPEG took 3 GB."""
+    """A Radiance file of 12 MB named as a JPEG took 3 GB to decode."""
     path = tmp_path / "a.jpg"
     path.write_bytes(b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 1 +X 1\n" + b"\x80\x80\x80\x80")
     assert cv2.imread(str(path)) is not None
@@ -277,7 +277,7 @@ def test_a_jpeg_has_a_bounded_number_of_segments(segments: int, is_cut_off: bool
 
 
 def with_exif(jpeg: bytes, orientation: int) -> bytes:
-    """The file with EXIF data before all that it has."""
+    """Insert EXIF data at the start of the file."""
     exif = Image.Exif()
     exif[274] = orientation
     content = exif.tobytes()

@@ -15,7 +15,7 @@ def picture(seed: int) -> np.ndarray:
 
 
 def pairs_of(folder: Path, *images: np.ndarray, suffix: str = ".jpg", quality: int = 90) -> list[list[int]]:
-    """near_pairs of the images, of which the last has this suffix and quality."""
+    """near_pairs of the images; the last is saved with this suffix and quality."""
     paths = [folder / f"{i}{suffix if i == len(images) - 1 else '.png'}" for i in range(len(images))]
     for path, image in zip(paths, images, strict=True):
         cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, quality] if path.suffix == ".jpg" else [])
@@ -40,7 +40,7 @@ def test_other_pictures_are_not(tmp_path: Path) -> None:
 
 
 def test_flat_pictures_are_told_apart_by_what_is_on_them(tmp_path: Path) -> None:
-    """They have one hash, whose cells are all as bright as their neighbors."""
+    """Flat images have the same hash, as all cells are as bright as their neighbors."""
     images = [np.full((480, 640, 3), gray, np.uint8) for gray in (100, 103, 200)]
     assert pairs_of(tmp_path, *images) == [[0, 1]]
     small = [np.full((480, 640, 3), 128, np.uint8) for _ in range(3)]
@@ -72,7 +72,7 @@ def test_same_bytes(tmp_path: Path) -> None:
 
 
 def brute_force(found: Fingerprints) -> list[list[int]]:
-    """Every pair whose hashes are at most three bits and whose thumbnails at most eight levels apart."""
+    """All pairs with at most three bits between hashes and eight levels between thumbnails."""
     pairs = []
     for second in range(len(found.decoded)):
         for first in range(second):

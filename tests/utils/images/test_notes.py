@@ -30,7 +30,7 @@ def test_a_transparent_color_counts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("frames", "said"), [(2, "2"), (999, "999"), (1001, "1,000 or more")])
 def test_frames_of_a_tiff(tmp_path: Path, frames: int, said: str) -> None:
-    """Pillow counts them in their number squared: of 40,000, in 5 MB, for half a minute."""
+    """Pillow needs quadratic time to count frames: half a minute for 40,000 in 5 MB."""
     path = tmp_path / "a.tif"
     Image.new("RGB", (2, 2)).save(path, save_all=True, append_images=[Image.new("RGB", (2, 2))] * (frames - 1))
     assert image_notes(path, as_stored=False) == [(FRAMES, f"{said}, the first is read")]

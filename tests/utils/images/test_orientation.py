@@ -1,4 +1,4 @@
-"""Copies without EXIF orientation, read back by our reader, Pillow and OpenCV."""
+"""Read copies without EXIF orientation back with our reader, Pillow and OpenCV."""
 
 import struct
 from pathlib import Path
@@ -16,7 +16,7 @@ MAKE, MODEL, ORIENTATION = 271, 272, 274
 
 
 def save(path: Path, data: bytes) -> None:
-    """A picture of 128 x 96 with this EXIF data."""
+    """Image of 128 x 96 px with this EXIF data."""
     Image.fromarray(picture(1)).save(path, exif=data)
 
 

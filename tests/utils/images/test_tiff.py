@@ -14,7 +14,7 @@ PIXELS = bytes(64 * 48)
 
 
 def tiff(*directories: tuple, order: str = "<") -> bytes:
-    """A file of gray pixels and then directories of (tag, type, count, value or place)."""
+    """TIFF with gray pixels, followed by directories of (tag, type, count, value or offset)."""
     mark, at, parts = (b"II*\0" if order == "<" else b"MM\0*"), 8 + len(PIXELS), []
     for number, entries in enumerate(directories, 1):
         length = 2 + 12 * len(entries) + 4
@@ -62,7 +62,7 @@ def test_both_orders_of_bytes(order: str) -> None:
 
 
 def test_values_that_all_lie_in_one_place_ask_too_much() -> None:
-    """libtiff copied each: 3 GB from a file of 1 MB."""
+    """libtiff copied each value: 3 GB from a file of 1 MB."""
     many = tuple((1000 + i, 1, 2000, 8) for i in range(300))
     assert asks_too_much(tiff((*BASIC, *STRIPS, *many)))
     assert not asks_too_much(tiff((*BASIC, *STRIPS, *many[:1])))
@@ -74,7 +74,7 @@ def test_the_same_tag_many_times_asks_too_much() -> None:
 
 @pytest.mark.parametrize("tag", [273, 279])
 def test_places_of_pixels_are_whole_numbers(tag: int) -> None:
-    """As fractions, Pillow took 7 s for 10 MB."""
+    """Pillow took 7 s to read 10 MB of them as fractions."""
     odd = tuple((tag, 5, 100, 8) if entry[0] == tag else entry for entry in STRIPS)
     assert asks_too_much(tiff((*BASIC, *odd)))
 

@@ -72,5 +72,7 @@ def test_crops_are_cut_at_their_boxes_and_stay_in_the_folder(tmp_path: Path) -> 
 
 
 def test_labels_of_one_name_are_refused_before_anything_is_done(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"a\.jpg and A\.png would have labels of one name: rename one of them"):
+    with pytest.raises(
+        UserError, match=r"a\.jpg and A\.png would have label files of the same name: rename one of them"
+    ):
         ImageResults(tmp_path, ResultKinds(labels=(YOLO,)), NAMES, ("a.jpg", "A.png"))

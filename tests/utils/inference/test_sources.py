@@ -34,7 +34,7 @@ def test_a_name_with_brackets_is_a_name_first(pictures: Path) -> None:
         ("a.v3.jpg", r"no such file or folder; did you mean .*a\.v2\.jpg\?"),
         ("nowhere/x.jpg", "no such file or folder$"),
         ("*.gif", "no file matches this pattern"),
-        ("clip.MP4", r"clip\.MP4: this is a video: use inference_video\.py$"),
+        ("clip.MP4", r"clip\.MP4: is a video: use inference_video\.py$"),
     ],
 )
 def test_nothing_there(pictures: Path, wish: str, message: str) -> None:
@@ -71,7 +71,7 @@ def test_a_folders_folders_on_request(pictures: Path) -> None:
     assert found.names == ("[1].png", "a.v2.jpg", "b.JPG", "deep/c.jpg")
     assert found.paths == [pictures / name for name in found.names]
     (pictures / "deep/c.jpg").rename(pictures / "deep/c.txt")
-    with pytest.raises(UserError, match="no images in this folder; --recursive looks into its folders too"):
+    with pytest.raises(UserError, match="no images in this folder; --recursive includes its subfolders"):
         find_images(str(pictures / "deep"))
 
 
@@ -82,12 +82,12 @@ def test_a_list_names_images_relative_to_itself(pictures: Path) -> None:
     assert found.paths[:3] == [pictures / "b.JPG", pictures / "deep/c.jpg", Path("/else/where.png")]
     assert os.fsencode(found.names[3]) == b"\xff.jpg"
     (pictures / "empty.txt").touch()
-    with pytest.raises(UserError, match="names no images: expected one path a line"):
+    with pytest.raises(UserError, match="lists no images: expected one path a line"):
         find_images(str(pictures / "empty.txt"))
 
 
 def test_addresses_are_refused() -> None:
-    with pytest.raises(UserError, match="images are read from disks, not from addresses: fetch it first"):
+    with pytest.raises(UserError, match="cannot read images from a URL: download them first"):
         find_images("https://example.org/a.jpg")
 
 

@@ -13,7 +13,7 @@ def mend(*boxes):
 
 
 @pytest.mark.parametrize(
-    ("box", "mended", "problem"),
+    ("box", "repaired", "problem"),
     [
         ((10, 20, 30, 40), (10, 20, 30, 40), ""),
         ((0, 0, 200, 100), (0, 0, 200, 100), ""),
@@ -32,12 +32,12 @@ def mend(*boxes):
         ((10, 20, float("inf"), 40), None, NOT_FINITE),
     ],
 )
-def test_each_kind_of_box(box, mended, problem) -> None:
+def test_each_kind_of_box(box, repaired, problem) -> None:
     boxes, keep, problems = mend(box)
     assert problems[0] == problem
-    assert keep[0] == (mended is not None) == (problem not in DROPPED)
-    if mended is not None:
-        assert boxes[0].tolist() == list(mended)
+    assert keep[0] == (repaired is not None) == (problem not in DROPPED)
+    if repaired is not None:
+        assert boxes[0].tolist() == list(repaired)
 
 
 def test_float_boxes_keep_their_fractions() -> None:

@@ -79,7 +79,7 @@ def test_coco_gives_the_same_index(make_data) -> None:
 
 
 def test_coco_json_says_which_images_of_a_folder_are_the_splits(make_data) -> None:
-    """train.json and val.json over one folder: what one does not list is no image without objects."""
+    """With train.json and val.json for one folder, unlisted images do not belong to the split."""
     data = make_data()
     to_coco(data)
     path = data.root / "train.json"
@@ -94,7 +94,7 @@ def test_coco_json_says_which_images_of_a_folder_are_the_splits(make_data) -> No
 
 
 def test_a_split_list_chooses_images(make_data, tmp_path: Path) -> None:
-    """As Pascal VOC's ImageSets do: one folder for all splits; a word after the name is ignored."""
+    """Split lists like Pascal VOC's ImageSets: one folder for all splits, columns after the name are ignored."""
     data = make_data()
     (tmp_path / "list.txt").write_text("train_2\n\ntrain_0  1\ntrain_0\ntrain_9 -1\ntrain_1.jpg\n")
     data.rewrite(TRAIN_LIST=str(tmp_path / "list.txt"))
@@ -216,7 +216,7 @@ def test_images_and_labels_may_share_a_folder(make_data) -> None:
 
 
 def exif_image(path: Path, orientation: int) -> None:
-    """A 64 x 80 image that viewers show turned."""
+    """Image of 64 x 80 px that viewers display rotated."""
     image = Image.new("RGB", (80, 64), (128, 128, 128))
     exif = Image.Exif()
     exif[274] = orientation
@@ -363,7 +363,7 @@ def test_ground_truth_of_the_metric_comes_from_the_index_not_from_images(make_da
 
 
 def test_an_image_replaced_after_indexing_is_refused(make_data) -> None:
-    """Its boxes would silently be wrong."""
+    """The boxes of such an image would silently be wrong."""
     data = make_data()
     index = open_train(data)
     path = data.root / "train/images/train_1.jpg"
@@ -408,7 +408,7 @@ def test_unreadable_images_are_left_out_and_named(make_data, content, message) -
 
 
 def test_images_whose_labels_cannot_be_read_are_left_out(make_data) -> None:
-    """Not taken as images without objects: they have some."""
+    """Images with unreadable labels are not taken as images without objects."""
     data = make_data()
     for i in (0, 2):
         (data.root / f"train/labels/train_{i}.xml").write_text("<annotation>")
@@ -445,7 +445,7 @@ def nest(data: DataSet, folders: dict[str, str], kinds: tuple[str, ...] = ("imag
 
 @pytest.mark.parametrize("kinds", [("images", "labels"), ("images",), ("labels",)])
 def test_nested_folders(make_data, kinds: tuple[str, ...]) -> None:
-    """Of images, labels, or both: where one kind lies flat, names without folders match."""
+    """Images, labels, or both in subfolders: if one kind is in a flat folder, file names match."""
     data = make_data()
     flat = open_train(data)
     nest(data, {"train_1": "a/b c", "train_2": "[d].e"}, kinds)

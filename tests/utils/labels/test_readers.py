@@ -41,7 +41,7 @@ def test_voc_reversed_corners_mean_the_same_pixels(tmp_path: Path) -> None:
 
 
 def test_voc_equal_corners_have_no_area(tmp_path: Path) -> None:
-    """As the two bad boxes of the BCCD data set have them."""
+    """Coinciding corners, as two boxes of the BCCD data set have them."""
     (box,) = read_voc(voc(tmp_path, thing(box=(181, 329, 181, 329))), SIZE, LABEL_OF).boxes
     assert box == (181, 329, 181, 329)
 
@@ -262,7 +262,7 @@ def test_yolo_byte_order_mark_costs_no_row(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mark", [codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE])
 def test_yolo_of_windows_powershell(tmp_path: Path, mark: bytes) -> None:
-    """Its `>` writes UTF-16."""
+    """`>` of PowerShell writes UTF-16."""
     path = tmp_path / "a.txt"
     encoding = "utf-16-le" if mark == codecs.BOM_UTF16_LE else "utf-16-be"
     path.write_bytes(mark + "0 0.5 0.5 0.5 0.5\r\n1 0.5 0.5 0.5 0.5\r\n".encode(encoding))
@@ -288,7 +288,7 @@ def test_a_huge_label_file_is_not_read(tmp_path: Path) -> None:
 
 
 def test_labels_of_another_kind_are_refused_soon(tmp_path: Path) -> None:
-    """16 MB of them would be eight million notes."""
+    """16 MB of invalid rows would be eight million notes."""
     path = tmp_path / "a.txt"
     path.write_bytes(b"x\n" * (8 << 20))
     with pytest.raises(DataError, match=r"a\.txt: line 1 is not all numbers, and so on 10,000 times"):

@@ -59,7 +59,7 @@ def test_processes_share_it(cache: ImageCache, method: str) -> None:
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(cache)).get(1), image(1, 7))
 
 
-def test_recent_images_take_each_others_place() -> None:
+def test_recent_images_reuse_slots() -> None:
     recent = RecentImages(2, SIZES)
     assert recent.get(0, 0) is None
     for place, i in enumerate((0, 2)):
@@ -73,11 +73,11 @@ def test_recent_images_take_each_others_place() -> None:
     assert recent.get(0, 0) is None
     np.testing.assert_array_equal(recent.get(1, 2), image(1, 7))
     recent.put(1, image(1, 8))
-    assert recent.get(1) is None, "an image without a place is not kept"
+    assert recent.get(1) is None, "an image without a position is not stored"
 
 
 def test_an_image_that_is_half_written_is_not_there() -> None:
-    """A worker was ended in the middle."""
+    """A worker may be killed while it writes an image."""
     recent = RecentImages(1, SIZES)
     recent.put(0, image(0, 10), 0)
     with pytest.raises(ValueError, match="broadcast"):

@@ -63,14 +63,14 @@ def test_workers_change_nothing(workers: int, largest: tuple[int, int, int]) -> 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_steps_in_work_are_one_after_the_other_and_at_most_so_many(workers: int, monkeypatch) -> None:
-    """On which RecentImages rely: a worker is never further ahead of another."""
-    given, give = [], Loader._give
+    """RecentImages rely on this limit of how far workers are ahead of each other."""
+    given, give = [], Loader._assign
 
     def noting(self: Loader, worker: object, step: int, *more: object) -> None:
         given.append(step)
         give(self, worker, step, *more)
 
-    monkeypatch.setattr(Loader, "_give", noting)
+    monkeypatch.setattr(Loader, "_assign", noting)
     made, ahead = loader(workers, count=240), 0
     for step, _ in enumerate(made):
         ahead = max(ahead, given[-1] + 1 - step)
@@ -114,7 +114,7 @@ def test_one_iteration_at_a_time() -> None:
 
 
 class Slow(Numbers):
-    """Each takes 10 ms."""
+    """Samples that take 10 ms each."""
 
     def __getitem__(self, k: int) -> Sample:
         time.sleep(0.01)
@@ -123,7 +123,7 @@ class Slow(Numbers):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_waiting_is_for_batches_alone(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not for the steps between two, nor for a GPU that still copies: each 60 ms, twice what a batch of three takes."""
+    """Steps and copies to a GPU do not count: each takes 60 ms, twice as long as a batch of three."""
 
     class Copying:
         def synchronize(self) -> None:
@@ -194,7 +194,7 @@ def test_a_users_mistake_is_raised_as_it_is(workers: int) -> None:
 @pytest.mark.parametrize(
     ("trouble", "message"),
     [
-        ("ours", "loader [01], a process that loads images, ended with exit code 1; its error stands above"),
+        ("ours", "loader [01], a process that loads images, ended with exit code 1; see its error above"),
         ("killed", r"was ended by signal SIGKILL \(most often because the memory was full: fewer --workers\)"),
         ("exit", "ended with exit code 3"),
     ],
@@ -255,7 +255,7 @@ def test_no_worker_outlives_a_killed_main_process() -> None:
 
 
 def test_where_processes_are_spawned() -> None:
-    """As on Windows and macOS: the ring is found by its name."""
+    """With spawned workers, as on Windows and macOS, the ring is found by its name."""
     code = (
         "import multiprocessing\n"
         "from tests.utils.loading.test_loader import loader\n"
@@ -270,10 +270,10 @@ def test_where_processes_are_spawned() -> None:
     assert set(done.stderr.splitlines()) == {"b.jpg: cut off; it is left out"}
 
 
-def test_pages_that_cannot_be_locked_are_told_once(
+def test_pages_that_cannot_be_locked_are_logged_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It ended the training, and copies from other memory are slower, no more."""
+    """It used to end the training, though copies from other memory are only slower."""
 
     def refuse(block: SharedBlock, start: int, length: int) -> None:
         raise RuntimeError("operation not supported")

@@ -8,7 +8,7 @@ from utils.loading.shared_memory import SharedBlock
 
 
 class Cuda:
-    """What CUDA's runtime knows of page-locked memory."""
+    """Flags of page-locked memory according to the CUDA runtime."""
 
     def __init__(self) -> None:
         self.locked: set[int] = set()
@@ -39,7 +39,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Cuda:
 
 
 def test_locked_pages_are_let_go_with_the_last_array_of_them(cuda: Cuda) -> None:
-    """CUDA kept them: it refused a later block at the same address, or read pages that were gone."""
+    """CUDA kept the lock: it refused a later block at the same address, or read unmapped pages."""
     block = SharedBlock(8192)
     for start in (0, 4096):
         block.lock_pages(start, 4096)

@@ -42,7 +42,7 @@ def test_the_windows_cover_the_image_and_stay_inside(height: int, width: int, sl
 
 
 def test_too_many_windows_are_refused() -> None:
-    with pytest.raises(UserError, match=r"has 1,000,000 slices of 1 x 1 px, of at most 20,000: raise --slice-width"):
+    with pytest.raises(UserError, match=r"has 1,000,000 slices of 1 x 1 px \(limit 20,000\): raise --slice-width"):
         Slices(1, 1).windows(1000, 1000)
 
 

@@ -17,7 +17,7 @@ MERGINGS = st.builds(
 
 
 def sahis(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, merging: Merging) -> Detections:
-    """What sahi makes of them, on its numpy backend, whatever the machine has."""
+    """Merge them with sahi, on its numpy backend, whatever the machine has."""
     from sahi.postprocess.backends import set_postprocess_backend
     from sahi.predict import POSTPROCESS_NAME_TO_CLASS
     from sahi.prediction import ObjectPrediction
@@ -100,7 +100,7 @@ def test_what_may_not_unite_leaves_better_boxes_alone(kind: str, metric: str) ->
     boxes, scores, labels = some_boxes(300, 1, grid=False, spread=100)
     good, merging = scores >= 0.5, Merging(kind, metric, 0.3)
     alone = merge(boxes[good], scores[good], labels[good], merging)
-    beside = merge(boxes, scores, labels, merging, uniting=good)
+    beside = merge(boxes, scores, labels, merging, may_enlarge=good)
     assert 10 < len(alone) < len(beside)
     assert rows(beside.filtered(0.5)) == rows(alone)
     if kind != "NMS":

@@ -21,7 +21,7 @@ from utils.images.image_files import read_image, write_image
 from utils.loading.size_rule import SizeRule
 from utils.slicing.grid import Slices
 from utils.slicing.merging import Merging
-from utils.slicing.sliced_detector import SlicedDetector, sliced
+from utils.slicing.sliced_detector import SlicedDetector, slice_detector
 
 KINDS = ("GREEDYNMM", "NMM", "NMS")
 SLICES = Slices(70, 90, 0.2, 0.3)
@@ -116,7 +116,7 @@ def test_low_scores_suppress_and_do_not_enlarge(detector: TorchDetector) -> None
 
 
 def test_classes_are_chosen_before_the_merging(detector: TorchDetector) -> None:
-    """As in SAHI; the predecessor ignored --classes here."""
+    """Equal to SAHI; the predecessor ignored --classes here."""
     picture, agnostic = image(150, 210), Merging(class_agnostic=True)
     found = SlicedDetector(detector, SLICES, agnostic, batch=1)(picture, threshold=0.5, classes=[2])
     assert set(found.labels.tolist()) == {2}
@@ -190,7 +190,7 @@ def test_an_image_of_one_slice_is_seen_once() -> None:
 def test_flags_say_what_is_merged(words: list[str], threshold: float, expected: Merging, caplog) -> None:
     caplog.set_level(logging.INFO)
     options = parse_options(SliceOptions, "", words)
-    assert sliced(Recorder(), options, threshold=threshold).merging == expected
+    assert slice_detector(Recorder(), options, threshold=threshold).merging == expected
     assert str(expected) in caplog.text
 
 
@@ -198,7 +198,7 @@ def test_flags_say_how_to_slice(caplog) -> None:
     caplog.set_level(logging.INFO)
     words = ["--slice-height", "30", "--slice-width", "40", "--overlap-height-ratio", "0", "--overlap-width-ratio",
              "0.5", "--no-standard-pred"]  # fmt: skip
-    slicing = sliced(Recorder(), parse_options(SliceOptions, "", words), batch=3)
+    slicing = slice_detector(Recorder(), parse_options(SliceOptions, "", words), batch=3)
     assert slicing.slices == Slices(30, 40, 0.0, 0.5)
     assert (slicing.whole_image, slicing.batch) == (False, 3)
     assert "Slices of 40 x 30 px, overlapping by 0 of the height and 0.5 of the width, each at 96 px" in caplog.text

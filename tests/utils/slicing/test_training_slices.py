@@ -11,7 +11,7 @@ from datasets import DetectionDataset
 from tests.conftest import CLASSES, squares
 from utils.augment.policy import POLICIES
 from utils.cli.flags import parse_options
-from utils.cli.train_options import TrainOptions
+from utils.cli.train_options import SliceTrainOptions
 from utils.errors import UserError
 from utils.images.file_lists import FileList
 from utils.images.image_files import write_image
@@ -19,7 +19,7 @@ from utils.labels.boxes import MIN_SIDE, MIN_VISIBLE
 from utils.labels.index import LabelIndex, LabelReport
 from utils.loading.size_rule import SizeRule
 from utils.slicing.grid import Slices
-from utils.slicing.training_slices import SliceIndex, slice_index
+from utils.slicing.training_slices import SliceIndex, slice_index, with_slices
 
 
 def index_of(images: list[tuple[tuple[int, int], np.ndarray]], folder: Path = Path("x")) -> LabelIndex:
@@ -110,7 +110,7 @@ def test_every_window_with_an_object_is_there() -> None:
     assert sliced.windows.tolist() == [[0, 0, 300, 100], [0, 0, 100, 100], [200, 0, 300, 100]]
     assert sliced.boxes.tolist() == [[5, 5, 20, 20], [250, 50, 290, 90], [5, 5, 20, 20], [50, 50, 90, 90]]
     assert sliced.summary.endswith(
-        "1 whole images, 2 slices with objects, 0 of 1 without; 0 that show only small parts of objects are left out"
+        "1 whole images, 2 slices with objects, 0 of 1 without; 0 that show only small parts of objects skipped"
     )
 
 
@@ -148,10 +148,13 @@ def test_samples_are_the_files_own_pixels_and_the_cache_changes_nothing(tmp_path
 
 
 def test_flags_of_slices_need_the_switch() -> None:
+    parse_options(SliceTrainOptions, "", ["--slice-train", "--slice-height", "50"]).check()
+    for arguments in (["--slice-height", "50"], ["--slice-empty", "0"]):
+        with pytest.raises(UserError, match=f"{arguments[0]} is for slices: add --slice-train, or drop it"):
+            parse_options(SliceTrainOptions, "", arguments).check()
+
+
+def test_slices_are_added_to_the_images() -> None:
     index = index_of([((100, 300), np.array([[5, 5, 20, 20]], float))])
-    assert parse_options(TrainOptions, "", []).with_slices(index, 0) is index
-    wished = parse_options(TrainOptions, "", ["--slice-train", "--slice-height", "50", "--slice-width", "60"])
-    assert wished.with_slices(index, 0).windows.tolist() == [[0, 0, 300, 100], [0, 0, 60, 50]]
-    for words in (["--slice-height", "50"], ["--slice-empty", "0"]):
-        with pytest.raises(UserError, match=f"{words[0]} is for slices: add --slice-train, or drop it"):
-            parse_options(TrainOptions, "", words).with_slices(index, 0)
+    slices = with_slices(index, height=50, width=60, overlap_height=0.2, overlap_width=0.2, empty=0.1, seed=0)
+    assert slices.windows.tolist() == [[0, 0, 300, 100], [0, 0, 60, 50]]

@@ -24,7 +24,7 @@ def annotator(folder: Path, threshold: float = 0.3, log_json: bool = False, **op
 
 def follow_scene(work: TrackAnnotator, frames: int = SCENE.frames) -> list[TrackedFrame]:
     detections = SCENE.detections()[:frames]
-    return [work.follow(number, SCENE.picture(number), found) for number, found in enumerate(detections)]
+    return [work.track(number, SCENE.picture(number), found) for number, found in enumerate(detections)]
 
 
 def test_two_who_cross_in_the_middle(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -68,7 +68,7 @@ def test_what_was_followed_does_not_change_while_it_waits_to_be_drawn(tmp_path: 
 def test_trails_are_of_the_last_one_and_a_half_seconds(tmp_path: Path) -> None:
     last = follow_scene(annotator(tmp_path), 100)[-1]
     assert max(len(trail) for trail in last.trails) == 45 == 1.5 * FPS
-    for trail, feet in zip(last.trails, last.tracks.feet(), strict=True):
+    for trail, feet in zip(last.trails, last.tracks.bottom_centers(), strict=True):
         np.testing.assert_allclose(trail[-1], feet)
     assert follow_scene(annotator(tmp_path, no_trails=True), 5)[-1].trails == ()
 
@@ -80,10 +80,10 @@ def test_memory_does_not_grow_with_the_video(tmp_path: Path) -> None:
     for number in range(300):
         x = 20.0 + 50 * (number // 10 % 10)
         box = np.array([[x, 20, x + 30, 80]], np.float32)
-        work.follow(number, frame, Detections(box, np.array([0.9], np.float32), np.array([1])))
+        work.track(number, frame, Detections(box, np.array([0.9], np.float32), np.array([1])))
     assert work.counts()["objects"]["person"] == 30
     assert len(work._trails._points) < 8
-    assert len(work._json._live) < 8
+    assert len(work._json._active) < 8
 
 
 def test_the_score_that_the_detector_must_keep(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_the_score_that_the_detector_must_keep(tmp_path: Path) -> None:
     "options", [{"count_line": (((700, 0), (700, 9)),)}, {"count_zone": (((0, 400), (9, 400), (9, 500)),)}]
 )
 def test_lines_and_zones_beside_the_picture_are_told(options: dict, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="not in the picture, which is 640 x 360"):
+    with pytest.raises(UserError, match="outside the frame of 640 x 360"):
         annotator(tmp_path, **options)
     assert list(tmp_path.iterdir()) == []
 

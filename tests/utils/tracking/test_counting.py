@@ -103,7 +103,7 @@ def test_the_way_back_is_the_way_there_turned(path: list[Point]) -> None:
 
 @given(paths, points, points)
 def test_crossings_are_those_of_the_segments(path: list[Point], start: Point, end: Point) -> None:
-    """Where every point is clear of the line, counts are the intersections of the path's steps with the line."""
+    """Counts equal the intersections of the path's steps with the line if every point is beyond the margin."""
     if np.hypot(*np.subtract(end, start)) < 1:
         return
     along = np.subtract(end, start) / np.hypot(*np.subtract(end, start))

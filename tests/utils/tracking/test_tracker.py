@@ -230,8 +230,8 @@ def test_inputs_are_left_alone() -> None:
     ("make", "message"),
     [
         (lambda: tracker("sort"), "--tracker sort: expected bytetrack or deepsort"),
-        (lambda: tracker(BYTETRACK, fps=0.0), "frames a second"),
-        (lambda: tracker(BYTETRACK, fps=float("nan")), "frames a second"),
+        (lambda: tracker(BYTETRACK, fps=0.0), "needs the frame rate"),
+        (lambda: tracker(BYTETRACK, fps=float("nan")), "needs the frame rate"),
     ],
 )
 def test_mistakes_are_told(make: Callable[[], object], message: str) -> None:

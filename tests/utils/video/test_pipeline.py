@@ -14,8 +14,8 @@ from tests.support.videos import number_of, pictures
 from utils.detect.detections import Detections
 from utils.detect.detector import Detector, DetectorInfo
 from utils.loading.size_rule import SizeRule
-from utils.video.pipeline import Channel, Report, VideoPipeline
-from utils.video.types import Frame, VideoError, VideoFacts, VideoSource
+from utils.video.pipeline import Channel, PipelineReport, VideoPipeline
+from utils.video.types import Frame, VideoError, VideoInfo, VideoSource
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class Source(VideoSource):
     def __init__(
         self, count: int, *, error: Exception | None = None, live: bool = False, pause: float = 0, size: int = 64
     ) -> None:
-        self.info = VideoFacts("a video", "a", size, 96, Fraction(24), is_live=live)
+        self.info = VideoInfo("a video", "a", size, 96, Fraction(24), is_live=live)
         self.count, self.error, self.pause = count, error, pause
         self.given = 0
         self.is_closed = False
@@ -104,7 +104,7 @@ class Writer:
         self.is_closed = True
 
 
-def run(source: Source, detector: Stub, annotator: Annotator, writer: Writer, **wish: object) -> Report:
+def run(source: Source, detector: Stub, annotator: Annotator, writer: Writer, **wish: object) -> PipelineReport:
     with VideoPipeline(source, detector, annotator, writer, **wish) as pipeline:
         assert pipeline.wait(20)
     assert source.is_closed
@@ -115,7 +115,7 @@ def run(source: Source, detector: Stub, annotator: Annotator, writer: Writer, **
 
 
 def busy(thread: threading.Thread) -> bool:
-    """Whether a thread of a pool that was shut down goes on."""
+    """Return True if a thread of a closed pool is still running."""
     thread.join(2)
     return thread.is_alive()
 
@@ -158,7 +158,7 @@ def test_memory_is_bounded_whatever_is_slow() -> None:
 
 
 def test_huge_frames_are_fewer_under_way() -> None:
-    info = VideoFacts("a", "a", 8192, 8192, Fraction(24))
+    info = VideoInfo("a", "a", 8192, 8192, Fraction(24))
     source = Source(1)
     source.info = info
     pipeline = VideoPipeline(source, Stub(), Annotator(), Writer(), batch=16)
@@ -173,7 +173,7 @@ def test_stages_run_side_by_side() -> None:
     assert time.perf_counter() - started < 0.7 * (40 * 0.02 * 2 + 10 * 0.08)
     assert report.seconds == pytest.approx(time.perf_counter() - started, abs=0.4)
     assert report.stages["detect"].busy == pytest.approx(0.8, abs=0.4)
-    assert "detect" in report.words()
+    assert "detect" in report.summary()
 
 
 def test_a_source_that_ends_before_its_end_costs_nothing_of_what_came() -> None:
@@ -245,7 +245,7 @@ def test_stopping_writes_what_was_detected() -> None:
 
 
 def test_leaving_early_ends_all_threads_and_closes_the_file() -> None:
-    """As a second Ctrl-C does."""
+    """Leaving early is what a second Ctrl-C does."""
     source, annotator, writer = Source(100_000), Annotator(), Writer(0.001)
     with VideoPipeline(source, Stub(), annotator, writer) as pipeline:
         pipeline.wait(0.05)

@@ -13,15 +13,15 @@ from tests.support.videos import is_faststart, number_of, pictures, read_back, w
 from utils.errors import UserError
 from utils.video import writers as video_writers
 from utils.video.sources import open_video
-from utils.video.types import VideoFacts
+from utils.video.types import VideoInfo
 from utils.video.writers import AvWriter, OpenCvWriter, open_writer
 
 
-def info(height: int = 64, width: int = 96, rate: Fraction | int = 24, **others: object) -> VideoFacts:
-    return VideoFacts("a", "a", height, width, Fraction(rate), **others)
+def info(height: int = 64, width: int = 96, rate: Fraction | int = 24, **others: object) -> VideoInfo:
+    return VideoInfo("a", "a", height, width, Fraction(rate), **others)
 
 
-def write(path: Path, frames: list[np.ndarray], about: VideoFacts, times: list[float] | None = None, **wish) -> Path:
+def write(path: Path, frames: list[np.ndarray], about: VideoInfo, times: list[float] | None = None, **wish) -> Path:
     writer = open_writer(path, about, **wish)
     for i, frame in enumerate(frames):
         writer.write(frame, times[i] if times else float(i / about.rate))
@@ -64,7 +64,7 @@ def test_moments_that_do_not_grow_are_written_all_the_same(tmp_path: Path) -> No
 @pytest.mark.parametrize("codec", ["h264", "mp4v"])
 def test_odd_sizes_are_padded(tmp_path: Path, size: tuple[int, int], padded: tuple[int, int], codec: str) -> None:
     gray = [np.full((*size, 3), 90, np.uint8)] * 3
-    assert f"padded to {padded[1]} x {padded[0]} px" in open_writer(tmp_path / "b.mp4", info(*size)).words
+    assert f"padded to {padded[1]} x {padded[0]} px" in open_writer(tmp_path / "b.mp4", info(*size)).summary
     frames, _ = read_back(write(tmp_path / "a.mp4", gray, info(*size), codec=codec))
     assert frames[0].shape == (*padded, 3)
     assert np.abs(frames[0].astype(int) - 90).max() < 6
@@ -87,10 +87,10 @@ def test_pixels_that_are_not_square(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sound", ["aac", "libmp3lame"])
 def test_sound_is_kept(tmp_path: Path, sound: str) -> None:
-    """As it is, to the sample; and no longer than the pictures, which a signal may have cut short."""
+    """The copied sound is bit-equal, and ends with the video, which a signal may have stopped early."""
     source = write_video(tmp_path / "s.mkv", pictures(72), sound=sound)
     writer = open_writer(tmp_path / "a.mp4", info(file=source))
-    assert "with the sound (" in writer.words
+    assert "with sound (" in writer.summary
     for i, frame in enumerate(pictures(48)):
         writer.write(frame, i / 24)
     writer.close()
@@ -110,7 +110,7 @@ def test_sound_is_kept(tmp_path: Path, sound: str) -> None:
 def test_sound_that_an_mp4_cannot_have_is_left_out_and_told(tmp_path: Path) -> None:
     source = write_video(tmp_path / "s.mkv", pictures(24), sound="pcm_f32le")
     writer = open_writer(tmp_path / "a.mp4", info(file=source))
-    assert "without the sound (pcm_f32le does not fit into an MP4)" in writer.words
+    assert "without sound (pcm_f32le is not supported in MP4)" in writer.summary
     for i, frame in enumerate(pictures(24)):
         writer.write(frame, i / 24)
     writer.close()
@@ -158,7 +158,7 @@ def test_a_full_disk_keeps_what_was_written(tmp_path: Path) -> None:
         os._exit(0)
     os.waitpid(pid, 0)
     words = (tmp_path / "words").read_text()
-    assert "a.mp4: cannot be written (File too large); what was written before is kept" in words
+    assert "a.mp4: cannot be written (File too large); the part written before is kept" in words
     frames = open_video(str(tmp_path / "a.mp4")).frames()
     assert [next(frames).number for _ in range(40)] == list(range(40))
     assert sorted(os.listdir(tmp_path)) == ["a.mp4", "words"]
@@ -194,12 +194,12 @@ def test_no_picture_at_all(tmp_path: Path) -> None:
 
 
 def test_without_pyav_opencv_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video_writers, "has_av", lambda: False)
+    monkeypatch.setattr(video_writers, "has_pyav", lambda: False)
     with pytest.raises(UserError, match="--codec h264 needs PyAV: pip install av"):
         open_writer(tmp_path / "a.mp4", info(), codec="h264")
     writer = open_writer(tmp_path / "a.mp4", info(rate=25))
     assert isinstance(writer, OpenCvWriter)
-    assert writer.words == "mp4v by OpenCV at a constant 25 frames a second, without sound"
+    assert writer.summary == "mp4v by OpenCV at a constant 25 frames a second, without sound"
     for i, frame in enumerate(pictures(24)):
         writer.write(frame, i / 24)
     writer.close()
@@ -211,5 +211,5 @@ def test_without_pyav_opencv_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_h264_is_the_default(tmp_path: Path) -> None:
     writer = open_writer(tmp_path / "a.mp4", info())
     assert isinstance(writer, AvWriter)
-    assert writer.words == "H.264 in an MP4"
+    assert writer.summary == "H.264 in an MP4"
     writer.close()

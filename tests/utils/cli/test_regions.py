@@ -2,7 +2,7 @@ import pytest
 
 from utils.cli.flags import parse_options
 from utils.cli.options import InferenceOptions, TrackingOptions
-from utils.cli.points import in_pixels, parse_line, parse_zone
+from utils.cli.regions import parse_line, parse_zone, to_pixels
 from utils.errors import UserError
 
 
@@ -27,17 +27,17 @@ def test_what_is_no_zone(text: str) -> None:
 
 
 def test_fractions_become_pixels() -> None:
-    assert in_pixels(((0, 0.5), (1, 0.5)), 640, 360, "--count-line") == ((0, 180), (640, 180))
-    assert in_pixels(((0, 180), (640, 180)), 640, 360, "--count-line") == ((0, 180), (640, 180))
-    assert in_pixels(((0, 0.5), (1.5, 0.5)), 640, 360, "--count-line") == ((0, 0.5), (1.5, 0.5))
+    assert to_pixels(((0, 0.5), (1, 0.5)), 640, 360, "--count-line") == ((0, 180), (640, 180))
+    assert to_pixels(((0, 180), (640, 180)), 640, 360, "--count-line") == ((0, 180), (640, 180))
+    assert to_pixels(((0, 0.5), (1.5, 0.5)), 640, 360, "--count-line") == ((0, 0.5), (1.5, 0.5))
 
 
 @pytest.mark.parametrize(
     "points", [((700, 0), (700, 100)), ((0, 400), (100, 500)), ((-5, 0), (-1, 90)), ((0, -9), (9, -1))]
 )
 def test_a_line_beside_the_picture_is_told(points: tuple) -> None:
-    with pytest.raises(UserError, match=r"--count-line .* not in the picture, which is 640 x 360"):
-        in_pixels(points, 640, 360, "--count-line")
+    with pytest.raises(UserError, match=r"--count-line .* is outside the frame of 640 x 360 px"):
+        to_pixels(points, 640, 360, "--count-line")
 
 
 def test_flags() -> None:

@@ -1,17 +1,17 @@
-"""Lines and zones as one types them: x1,y1,x2,y2,... in px of the picture, or all as fractions of its sides."""
+"""Parsing of count lines and zones: x1,y1,x2,y2,... in px of the frame, or all as fractions of its sides."""
 
 import math
 
 from utils.errors import UserError
 
-Points = tuple[tuple[float, float], ...]
+Points = tuple[tuple[float, float], ...]  # x, y of the ends of a line, or of the corners of a zone
 
 
 def parse_line(text: str) -> Points:
-    """The two points of x1,y1,x2,y2.
+    """Parse the two ends of a line, x1,y1,x2,y2.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: `text` is not two different points.
     """
     points = _parse(text)
     if len(points) != 2 or points[0] == points[1]:
@@ -20,10 +20,10 @@ def parse_line(text: str) -> Points:
 
 
 def parse_zone(text: str) -> Points:
-    """The three or more corners of x1,y1,x2,y2,x3,y3...
+    """Parse the three or more corners of a zone, x1,y1,x2,y2,x3,y3...
 
     Raises:
-        ValueError: it is something else, or has no area.
+        ValueError: `text` is not such a list, or the polygon has no area.
     """
     points = _parse(text)
     ring = zip(points, points[1:] + points[:1], strict=True)
@@ -32,19 +32,19 @@ def parse_zone(text: str) -> Points:
     return points
 
 
-def in_pixels(points: Points, width: int, height: int, flag: str) -> Points:
-    """Points in px of a picture of this size; they are fractions where none has a coordinate above 1.
+def to_pixels(points: Points, width: int, height: int, flag: str) -> Points:
+    """Convert points to px of a frame of this size. Without a coordinate above 1 they are fractions of its sides.
 
     Raises:
-        UserError: all of them are outside, on one side of the picture.
+        UserError: all points are outside the frame, on one side of it.
     """
     if max(map(max, points)) <= 1:
         points = tuple((round(x * width, 2), round(y * height, 2)) for x, y in points)
     xs, ys = zip(*points, strict=True)
     if min(xs) > width or min(ys) > height or max(xs) < 0 or max(ys) < 0:
-        shown = ",".join(f"{value:g}" for point in points for value in point)
+        typed = ",".join(f"{value:g}" for point in points for value in point)
         raise UserError(
-            f"{flag} {shown} is not in the picture, which is {width} x {height}: give px, or fractions of its sides"
+            f"{flag} {typed} is outside the frame of {width} x {height} px: give px, or fractions of its sides"
         )
     return points
 

@@ -24,7 +24,7 @@ from benchmarks.common.table import heading, seconds_of
 from benchmarks.pipeline import Training
 from datasets import DetectionDataset, make_loader
 from models.create_fasterrcnn_model import create_model
-from models.rcnn.reference import StockFasterRCNN
+from models.rcnn.reference import ReferenceFasterRCNN
 from torch_utils.distributed import Processes
 from torch_utils.engine import evaluate
 from torch_utils.training.precision import Precision
@@ -38,7 +38,7 @@ BATCH, LR = 4, 0.005
 
 
 @torch.inference_mode()
-def float_eval(model: StockFasterRCNN, dataset: FloatDataset, workers: int) -> None:
+def float_eval(model: ReferenceFasterRCNN, dataset: FloatDataset, workers: int) -> None:
     """Evaluate like the predecessor: ground truth by iterating, detections in resized pixels, pycocotools."""
     model.eval()
     annotations = []

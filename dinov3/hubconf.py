@@ -20,7 +20,7 @@ _WEIGHTS_FOLDER = _PROJECT / "weights"
 
 
 def _load_networks() -> ModuleType:
-    """models/backbones/dinov3.py by its path: whoever calls torch.hub may have another package named models."""
+    """Load models/backbones/dinov3.py by its path: a caller of torch.hub may have another package named models."""
     spec = importlib.util.spec_from_file_location("dinov3_networks", _PROJECT / "models" / "backbones" / "dinov3.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # pickle looks classes up in their module

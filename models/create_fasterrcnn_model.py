@@ -1,4 +1,4 @@
-"""The registry: model name -> builder, one file each, imported when asked for.
+"""The registry: model name -> builder. Each model is a file, imported on demand.
 
 create_model["fasterrcnn_resnet18"](num_classes=5, pretrained=False)
 create_model["timm/resnet18.a1_in1k"](num_classes=5)
@@ -9,7 +9,7 @@ python -m models.create_fasterrcnn_model lists the models.
 import argparse
 import difflib
 import importlib
-import sys
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from models.headers import read_header, text_table, update_readme
+from models.headers import read_header, text_table, update_page
 from models.rcnn.errors import ModelError, WeightsNotHereError
 
 if TYPE_CHECKING:
@@ -29,25 +29,42 @@ DEFAULT_COCO_MODEL = "fasterrcnn_resnet50_fpn_v2"
 
 
 _LONG = 80  # characters of a name that a message repeats
-_FAMILIES = {
-    "timm/": "models.backbones.timm_fpn",
-    "torchvision/": "models.backbones.torchvision_fpn",
-}  # any net of a library, by its name
+_LIBRARIES = {  # prefix of the names of a library's nets -> module and function that make a backbone of one
+    "timm/": ("models.backbones.timm_fpn", "timm_backbone"),
+    "torchvision/": ("models.backbones.torchvision_fpn", "torchvision_backbone"),
+}
 
 
 class _Registry(Mapping[str, "Callable[..., FasterRCNN]"]):
     """Names are the files models/fasterrcnn_*.py, and any timm/NAME and torchvision/NAME; listing imports none."""
 
     def __getitem__(self, name: str) -> "Callable[..., FasterRCNN]":
-        family = _family(name)
-        if family is not None:
-            return partial(_import(_FAMILIES[family]).create_model, name.removeprefix(family))
+        builder = _import("models.building.builder")
+        library = _library(name)
+        if library is not None:
+            module, function = _LIBRARIES[library]
+            make = getattr(_import(module), function)
+            return partial(builder.build_on_library_net, make, name.removeprefix(library))
+        definition = self.definition(name)
+        if hasattr(definition, "create_model"):
+            return _former_builder(name, definition.create_model)
+        if not (hasattr(definition, "SPEC") and hasattr(definition, "backbone")):
+            raise ModelError(f"models/{name}.py lacks SPEC or backbone(): see docs/custom_backbone.md")
+        return partial(builder.build_model, definition)
+
+    def definition(self, name: str) -> ModuleType:
+        """Import the file of a model.
+
+        Raises:
+            ModelError: there is no such file, or it needs a package that is not installed.
+        """
         if name not in list(self):
             near = difflib.get_close_matches(name, list(self), n=1)
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(self)}"
             raise ModelError(f"unknown model {name[:_LONG]!r}: {hint}")
+        _import("models.building.former_names").install()
         try:
-            return _import(f"models.{name}").create_model
+            return _import(f"models.{name}")
         except ModuleNotFoundError as error:
             if error.name is None or error.name.startswith("models"):
                 raise
@@ -55,7 +72,7 @@ class _Registry(Mapping[str, "Callable[..., FasterRCNN]"]):
             raise ModelError(f"{name} needs the package {package}: pip install {package}") from None
 
     def __contains__(self, name: object) -> bool:
-        return name in list(self) or (isinstance(name, str) and _family(name) is not None)
+        return name in list(self) or (isinstance(name, str) and _library(name) is not None)
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(path.stem for path in Path(__file__).parent.glob("fasterrcnn_*.py")))
@@ -64,14 +81,33 @@ class _Registry(Mapping[str, "Callable[..., FasterRCNN]"]):
         return len(list(iter(self)))
 
 
-def _family(name: str) -> str | None:
-    """The prefix of a name that stands for a net of a library."""
-    return next((prefix for prefix in _FAMILIES if name.startswith(prefix)), None)
+def _library(name: str) -> str | None:
+    """The prefix of the name of a library's net; None for other names."""
+    return next((prefix for prefix in _LIBRARIES if name.startswith(prefix)), None)
+
+
+def _former_builder(name: str, create: "Callable[..., FasterRCNN]") -> "Callable[..., FasterRCNN]":
+    """The create_model of a user's file of an older version, which builds the detector itself."""
+    parameters = inspect.signature(create).parameters.values()
+    if any(p.name == "options" or p.kind is p.VAR_KEYWORD for p in parameters):
+        return create
+
+    def build(num_classes: int, pretrained: bool = True, options: object = None, **others: Any) -> "FasterRCNN":
+        if options is not None:
+            raise ModelError(
+                f"create_model of models/{name}.py takes no options, so it cannot be trained or opened here: give the "
+                "file SPEC and backbone() instead, see docs/custom_backbone.md"
+            )
+        return create(num_classes, pretrained=pretrained, **others)
+
+    return build
 
 
 def _import(module: str) -> ModuleType:
-    """Import it in a thread of its own: `with torch.device("meta")` of the caller holds for this thread alone, and
-    torchvision 0.22 cannot be imported inside."""
+    """Import a module in a new thread.
+
+    `with torch.device("meta")` of the caller is limited to its thread, and torchvision 0.22 cannot be imported inside.
+    """
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(importlib.import_module, module).result()
 
@@ -109,7 +145,7 @@ def open_detector(
     if checkpoint is None:
         name = name or default
         model = create_coco_model(name)
-        class_names = importlib.import_module(f"models.{name}").COCO_WEIGHTS.meta["categories"]
+        class_names = create_model.definition(name).COCO_WEIGHTS.meta["categories"]
         return OpenedDetector(model, name, tuple(class_names), _own_size(model), size_is_known=True)
     from models.building.saved import saved_class_names, saved_class_thresholds, saved_size_rule, saved_threshold
 
@@ -175,10 +211,11 @@ def create_from_checkpoint(
     saved_classes = count_classes(state)
     options = replace(saved_options(checkpoint), **changes)
     classes = num_classes or saved_classes or 1  # without any, load_state will say what is missing
-    build = create_model[checkpoint["model_name"]]
-    legacy_layout = getattr(sys.modules.get(f"models.{checkpoint['model_name']}"), "legacy_layout", None)
-    if legacy_layout is not None and (renamed := legacy_layout(state)) is not None:
-        build, state = partial(build, layout="legacy"), renamed
+    name = checkpoint["model_name"]
+    build = create_model[name]
+    legacy = None if _library(name) else getattr(create_model.definition(name), "LEGACY", None)
+    if legacy is not None and (converted := legacy.convert(state)) is not None:
+        build, state = partial(build, layout="legacy"), converted
     detector = build(classes, pretrained=False, options=options)
     missing_allowed = None
     if num_classes not in (None, saved_classes):
@@ -196,17 +233,17 @@ def create_from_checkpoint(
 
 
 def main() -> None:
-    """Print the table of models; with --readme write it into README.md."""
+    """Print the table of models; with --docs write it into docs/models.md."""
     parser = argparse.ArgumentParser("python -m models.create_fasterrcnn_model", description=main.__doc__)
-    parser.add_argument("--readme", action="store_true", help="write the table into README.md")
+    parser.add_argument("--docs", "--readme", action="store_true", help="write the table into docs/models.md")
     headers = [read_header(name) for name in create_model]
-    if parser.parse_args().readme:
-        update_readme(Path(__file__).parent.parent / "README.md", headers)
+    if parser.parse_args().docs:
+        update_page(Path(__file__).parent.parent / "docs" / "models.md", headers)
         return
     print(text_table(headers))
     print(
-        "\nand timm/NAME, torchvision/NAME: a feature pyramid on any of their nets. Parameters at 21 classes; GFLOPs\n"
-        "(a multiplication with an addition) of an image of 640 x 640 px; strides of the maps that have anchors."
+        "\nAlso timm/NAME and torchvision/NAME: a feature pyramid on any of their networks. Parameters at 21 classes;\n"
+        "GFLOPs (multiply-adds) of one image of 640 x 640 px; strides of the feature maps that have anchors."
     )
 
 

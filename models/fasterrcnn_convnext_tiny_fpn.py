@@ -5,25 +5,16 @@ Weights: ImageNet, torchvision ConvNeXt_Tiny_Weights.IMAGENET1K_V1 (BSD-3-Clause
 Cost: 45.1 M parameters, 91.8 GFLOPs, strides 4 8 16 32 64.
 """
 
-from typing import Any
-
+from torch import nn
 from torchvision.models import ConvNeXt_Tiny_Weights, convnext_tiny
 
 from models.backbones.fpn import pyramid_spec
-from models.backbones.torchvision_nets import CONVNEXT_STAGES, convnext_with_fpn
-from models.building.build_options import BuildOptions, start
-from models.building.builder import build_fasterrcnn
-from models.building.pretrained import load_published
-from models.rcnn.detector import FasterRCNN
+from models.backbones.torchvision_nets import CONVNEXT_STAGES, classification_net, convnext_with_fpn
+from models.building.build_options import BuildOptions
 
 SPEC = pyramid_spec(CONVNEXT_STAGES)
 
 
-def create_model(
-    num_classes: int, pretrained: bool = True, options: BuildOptions | None = None, **detector_options: Any
-) -> FasterRCNN:
-    """See build_fasterrcnn; `pretrained` loads ImageNet weights into the backbone."""
-    net = convnext_tiny()
-    if pretrained:
-        load_published(net, ConvNeXt_Tiny_Weights.IMAGENET1K_V1)
-    return build_fasterrcnn(convnext_with_fpn(net), SPEC, num_classes, options or start(pretrained), **detector_options)
+def backbone(pretrained: bool, options: BuildOptions) -> nn.Module:
+    """ConvNeXt-Tiny with a feature pyramid."""
+    return convnext_with_fpn(classification_net(convnext_tiny, ConvNeXt_Tiny_Weights.IMAGENET1K_V1, pretrained))

@@ -5,12 +5,11 @@ Weights: none, random.
 Cost: 84.5 M parameters, 90.7 GFLOPs, strides 32.
 """
 
-from typing import Any
+from torch import nn
 
 from models.backbones.darknet import POOL, conv_stack
-from models.building.build_options import BuildOptions, start
-from models.building.builder import BackboneSpec, build_fasterrcnn
-from models.rcnn.detector import FasterRCNN
+from models.building.backbone_spec import BackboneSpec
+from models.building.build_options import BuildOptions
 
 SPEC = BackboneSpec(out_channels=1024, strides=(32,))
 LAYERS = (
@@ -22,9 +21,6 @@ LAYERS = (
 )  # fmt: skip
 
 
-def create_model(
-    num_classes: int, pretrained: bool = True, options: BuildOptions | None = None, **detector_options: Any
-) -> FasterRCNN:
-    """See build_fasterrcnn; there are no weights, whatever `pretrained` says."""
-    backbone = conv_stack(LAYERS, last_bare=True)
-    return build_fasterrcnn(backbone, SPEC, num_classes, options or start(pretrained), **detector_options)
+def backbone(pretrained: bool, options: BuildOptions) -> nn.Module:
+    """The first 20 convolutions of YOLOv1; random weights, whatever `pretrained` is."""
+    return conv_stack(LAYERS, last_bare=True)

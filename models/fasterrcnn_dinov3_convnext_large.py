@@ -5,26 +5,15 @@ Weights: self-supervised on LVD-1689M, dinov3_convnext_large_pretrain_lvd1689m (
 Cost: 213.9 M parameters, 337.1 GFLOPs, strides 4 8 16 32 64.
 """
 
-from typing import Any
+from torch import nn
 
-from models.backbones import dinov3_detector
-from models.building.build_options import BuildOptions, start
-from models.building.builder import build_fasterrcnn
-from models.rcnn.detector import FasterRCNN
+from models.backbones.dinov3_detector import convnext_backbone, convnext_legacy, convnext_spec
+from models.building.build_options import BuildOptions
 
-SPEC = dinov3_detector.convnext_spec("convnext_large")
-legacy_layout = dinov3_detector.legacy_layout
+SPEC = convnext_spec("convnext_large")
+LEGACY = convnext_legacy("convnext_large")
 
 
-def create_model(
-    num_classes: int,
-    pretrained: bool = True,
-    options: BuildOptions | None = None,
-    *,
-    layout: str = "pyramid",
-    **detector_options: Any,
-) -> FasterRCNN:
-    """See build_fasterrcnn; `pretrained` loads the ConvNeXt's weights, "legacy" is the layout of old files."""
-    backbone = dinov3_detector.convnext_backbone("convnext_large", pretrained, layout)
-    spec = dinov3_detector.convnext_spec("convnext_large", layout)
-    return build_fasterrcnn(backbone, spec, num_classes, options or start(pretrained), **detector_options)
+def backbone(pretrained: bool, options: BuildOptions) -> nn.Module:
+    """The ConvNeXt with a feature pyramid."""
+    return convnext_backbone("convnext_large", pretrained)

@@ -5,26 +5,15 @@ Weights: self-supervised on LVD-1689M, dinov3_vitl16_pretrain_lvd1689m (DINOv3 L
 Cost: 325.6 M parameters, 680.0 GFLOPs, strides 4 8 16 32 64.
 """
 
-from typing import Any
+from torch import nn
 
-from models.backbones import dinov3_detector
-from models.building.build_options import BuildOptions, start
-from models.building.builder import build_fasterrcnn
-from models.rcnn.detector import FasterRCNN
+from models.backbones.dinov3_detector import vit_backbone, vit_legacy, vit_spec
+from models.building.build_options import BuildOptions
 
-SPEC = dinov3_detector.vit_spec("vitl16")
-legacy_layout = dinov3_detector.legacy_layout
+SPEC = vit_spec("vitl16")
+LEGACY = vit_legacy("vitl16")
 
 
-def create_model(
-    num_classes: int,
-    pretrained: bool = True,
-    options: BuildOptions | None = None,
-    *,
-    layout: str = "pyramid",
-    **detector_options: Any,
-) -> FasterRCNN:
-    """See build_fasterrcnn; `pretrained` loads the transformer's weights, "legacy" is the layout of old files."""
-    backbone = dinov3_detector.vit_backbone("vitl16", pretrained, layout)
-    spec = dinov3_detector.vit_spec("vitl16", layout)
-    return build_fasterrcnn(backbone, spec, num_classes, options or start(pretrained), **detector_options)
+def backbone(pretrained: bool, options: BuildOptions) -> nn.Module:
+    """The vision transformer with a simple feature pyramid."""
+    return vit_backbone("vitl16", pretrained)

@@ -5,26 +5,15 @@ Weights: self-supervised on LVD-1689M, dinov3_vits16_pretrain_lvd1689m (DINOv3 L
 Cost: 39.5 M parameters, 115.1 GFLOPs, strides 4 8 16 32 64.
 """
 
-from typing import Any
+from torch import nn
 
-from models.backbones import dinov3_detector
-from models.building.build_options import BuildOptions, start
-from models.building.builder import build_fasterrcnn
-from models.rcnn.detector import FasterRCNN
+from models.backbones.dinov3_detector import vit_backbone, vit_legacy, vit_spec
+from models.building.build_options import BuildOptions
 
-SPEC = dinov3_detector.vit_spec("vits16")
-legacy_layout = dinov3_detector.legacy_layout
+SPEC = vit_spec("vits16")
+LEGACY = vit_legacy("vits16")
 
 
-def create_model(
-    num_classes: int,
-    pretrained: bool = True,
-    options: BuildOptions | None = None,
-    *,
-    layout: str = "pyramid",
-    **detector_options: Any,
-) -> FasterRCNN:
-    """See build_fasterrcnn; `pretrained` loads the transformer's weights, "legacy" is the layout of old files."""
-    backbone = dinov3_detector.vit_backbone("vits16", pretrained, layout)
-    spec = dinov3_detector.vit_spec("vits16", layout)
-    return build_fasterrcnn(backbone, spec, num_classes, options or start(pretrained), **detector_options)
+def backbone(pretrained: bool, options: BuildOptions) -> nn.Module:
+    """The vision transformer with a simple feature pyramid."""
+    return vit_backbone("vits16", pretrained)

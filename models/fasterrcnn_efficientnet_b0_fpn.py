@@ -5,27 +5,16 @@ Weights: ImageNet, torchvision EfficientNet_B0_Weights.IMAGENET1K_V1 (BSD-3-Clau
 Cost: 20.7 M parameters, 57.6 GFLOPs, strides 4 8 16 32 64.
 """
 
-from typing import Any
-
+from torch import nn
 from torchvision.models import EfficientNet_B0_Weights, efficientnet_b0
 
 from models.backbones.fpn import pyramid_spec
-from models.backbones.torchvision_nets import EFFICIENTNET_STAGES, efficientnet_with_fpn
-from models.building.build_options import BuildOptions, start
-from models.building.builder import build_fasterrcnn
-from models.building.pretrained import load_published
-from models.rcnn.detector import FasterRCNN
+from models.backbones.torchvision_nets import EFFICIENTNET_STAGES, classification_net, efficientnet_with_fpn
+from models.building.build_options import BuildOptions
 
 SPEC = pyramid_spec(EFFICIENTNET_STAGES)
 
 
-def create_model(
-    num_classes: int, pretrained: bool = True, options: BuildOptions | None = None, **detector_options: Any
-) -> FasterRCNN:
-    """See build_fasterrcnn; `pretrained` loads ImageNet weights into the backbone."""
-    net = efficientnet_b0()
-    if pretrained:
-        load_published(net, EfficientNet_B0_Weights.IMAGENET1K_V1)
-    return build_fasterrcnn(
-        efficientnet_with_fpn(net), SPEC, num_classes, options or start(pretrained), **detector_options
-    )
+def backbone(pretrained: bool, options: BuildOptions) -> nn.Module:
+    """EfficientNet-B0 with a feature pyramid."""
+    return efficientnet_with_fpn(classification_net(efficientnet_b0, EfficientNet_B0_Weights.IMAGENET1K_V1, pretrained))

@@ -5,23 +5,16 @@ Weights: ImageNet, torchvision EfficientNet_B4_Weights.IMAGENET1K_V1 (BSD-3-Clau
 Cost: 137.7 M parameters, 114.9 GFLOPs, strides 32.
 """
 
-from typing import Any
-
+from torch import nn
 from torchvision.models import EfficientNet_B4_Weights, efficientnet_b4
 
-from models.building.build_options import BuildOptions, start
-from models.building.builder import BackboneSpec, build_fasterrcnn
-from models.building.pretrained import load_published
-from models.rcnn.detector import FasterRCNN
+from models.backbones.torchvision_nets import classification_net
+from models.building.backbone_spec import BackboneSpec
+from models.building.build_options import BuildOptions
 
 SPEC = BackboneSpec(out_channels=1792, strides=(32,))
 
 
-def create_model(
-    num_classes: int, pretrained: bool = True, options: BuildOptions | None = None, **detector_options: Any
-) -> FasterRCNN:
-    """See build_fasterrcnn; `pretrained` loads ImageNet weights into the backbone."""
-    net = efficientnet_b4()
-    if pretrained:
-        load_published(net, EfficientNet_B4_Weights.IMAGENET1K_V1)
-    return build_fasterrcnn(net.features, SPEC, num_classes, options or start(pretrained), **detector_options)
+def backbone(pretrained: bool, options: BuildOptions) -> nn.Module:
+    """EfficientNet-B4 up to its last map."""
+    return classification_net(efficientnet_b4, EfficientNet_B4_Weights.IMAGENET1K_V1, pretrained).features

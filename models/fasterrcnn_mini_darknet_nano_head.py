@@ -5,19 +5,15 @@ Weights: none, random.
 Cost: 2.2 M parameters, 2.7 GFLOPs, strides 32.
 """
 
-from typing import Any
+from torch import nn
 
 from models.backbones.darknet import MINI_LAYERS, conv_stack
-from models.building.build_options import BuildOptions, start
-from models.building.builder import BackboneSpec, build_fasterrcnn
-from models.rcnn.detector import FasterRCNN
+from models.building.backbone_spec import BackboneSpec
+from models.building.build_options import BuildOptions
 
 SPEC = BackboneSpec(out_channels=128, strides=(32,), head_width=128)
 
 
-def create_model(
-    num_classes: int, pretrained: bool = True, options: BuildOptions | None = None, **detector_options: Any
-) -> FasterRCNN:
-    """See build_fasterrcnn; there are no weights, whatever `pretrained` says."""
-    backbone = conv_stack(MINI_LAYERS, last_bare=True)
-    return build_fasterrcnn(backbone, SPEC, num_classes, options or start(pretrained), **detector_options)
+def backbone(pretrained: bool, options: BuildOptions) -> nn.Module:
+    """The backbone of fasterrcnn_mini_darknet; random weights, whatever `pretrained` is."""
+    return conv_stack(MINI_LAYERS, last_bare=True)

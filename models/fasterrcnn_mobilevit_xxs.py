@@ -5,21 +5,15 @@ Weights: ImageNet, mobilevit_xxs.pt of Apple's CVNets (Apple sample code license
 Cost: 19.1 M parameters, 22.7 GFLOPs, strides 32.
 """
 
-from typing import Any
+from torch import nn
 
-from models.backbones.mobilevit import load_published, mobilevit_xxs
-from models.building.build_options import BuildOptions, start
-from models.building.builder import BackboneSpec, build_fasterrcnn
-from models.rcnn.detector import FasterRCNN
+from models.backbones.mobilevit import mobilevit_xxs
+from models.building.backbone_spec import BackboneSpec
+from models.building.build_options import BuildOptions
 
 SPEC = BackboneSpec(out_channels=320, strides=(32,))
 
 
-def create_model(
-    num_classes: int, pretrained: bool = True, options: BuildOptions | None = None, **detector_options: Any
-) -> FasterRCNN:
-    """See build_fasterrcnn; `pretrained` loads ImageNet weights into the backbone."""
-    backbone = mobilevit_xxs()
-    if pretrained:
-        load_published(backbone)
-    return build_fasterrcnn(backbone, SPEC, num_classes, options or start(pretrained), **detector_options)
+def backbone(pretrained: bool, options: BuildOptions) -> nn.Module:
+    """MobileViT-XXS up to its last map."""
+    return mobilevit_xxs(pretrained)

@@ -5,23 +5,16 @@ Weights: ImageNet, mobilevit_xxs.pt of Apple's CVNets (Apple sample code license
 Cost: 17.9 M parameters, 59.7 GFLOPs, strides 4 8 16 32 64.
 """
 
-from typing import Any
+from torch import nn
 
-from models.backbones.fpn import pyramid_spec
-from models.backbones.mobilevit import load_published, mobilevit_xxs
-from models.building.build_options import BuildOptions, start
-from models.building.builder import build_fasterrcnn, with_fpn
-from models.rcnn.detector import FasterRCNN
+from models.backbones.fpn import pyramid_spec, with_fpn
+from models.backbones.mobilevit import mobilevit_xxs
+from models.building.build_options import BuildOptions
 
-MAPS = {"2": 24, "3": 48, "4": 64, "5": 80}  # the wide convolution behind them serves the classifier
+MAPS = {"2": 24, "3": 48, "4": 64, "5": 80}  # the wide convolution after them serves the classifier
 SPEC = pyramid_spec((("0", "1"), *((stage,) for stage in MAPS)))
 
 
-def create_model(
-    num_classes: int, pretrained: bool = True, options: BuildOptions | None = None, **detector_options: Any
-) -> FasterRCNN:
-    """See build_fasterrcnn; `pretrained` loads ImageNet weights into the backbone."""
-    net = mobilevit_xxs()
-    if pretrained:
-        load_published(net)
-    return build_fasterrcnn(with_fpn(net, MAPS), SPEC, num_classes, options or start(pretrained), **detector_options)
+def backbone(pretrained: bool, options: BuildOptions) -> nn.Module:
+    """MobileViT-XXS with a feature pyramid."""
+    return with_fpn(mobilevit_xxs(pretrained), MAPS)

@@ -5,25 +5,16 @@ Weights: ImageNet, torchvision ResNet18_Weights.IMAGENET1K_V1 (BSD-3-Clause).
 Cost: 40.4 M parameters, 42.6 GFLOPs, strides 32.
 """
 
-from typing import Any
-
 from torch import nn
 from torchvision.models import ResNet18_Weights, resnet18
 
-from models.building.build_options import BuildOptions, start
-from models.building.builder import BackboneSpec, build_fasterrcnn
-from models.building.pretrained import load_published
-from models.rcnn.detector import FasterRCNN
+from models.backbones.torchvision_nets import classification_net, without_classifier
+from models.building.backbone_spec import BackboneSpec
+from models.building.build_options import BuildOptions
 
 SPEC = BackboneSpec(out_channels=512, strides=(32,))
 
 
-def create_model(
-    num_classes: int, pretrained: bool = True, options: BuildOptions | None = None, **detector_options: Any
-) -> FasterRCNN:
-    """See build_fasterrcnn; `pretrained` loads ImageNet weights into the backbone."""
-    net = resnet18()
-    if pretrained:
-        load_published(net, ResNet18_Weights.IMAGENET1K_V1)
-    backbone = nn.Sequential(*list(net.children())[:-2])  # without average pool and classifier
-    return build_fasterrcnn(backbone, SPEC, num_classes, options or start(pretrained), **detector_options)
+def backbone(pretrained: bool, options: BuildOptions) -> nn.Module:
+    """ResNet-18 up to its last map."""
+    return without_classifier(classification_net(resnet18, ResNet18_Weights.IMAGENET1K_V1, pretrained))

@@ -5,25 +5,16 @@ Weights: ImageNet, torchvision ResNet18_Weights.IMAGENET1K_V1 (BSD-3-Clause).
 Cost: 28.4 M parameters, 69.9 GFLOPs, strides 4 8 16 32 64.
 """
 
-from typing import Any
-
+from torch import nn
 from torchvision.models import ResNet18_Weights, resnet18
 
 from models.backbones.fpn import pyramid_spec
-from models.backbones.torchvision_nets import RESNET_STAGES, resnet_with_fpn
-from models.building.build_options import BuildOptions, start
-from models.building.builder import build_fasterrcnn
-from models.building.pretrained import load_published
-from models.rcnn.detector import FasterRCNN
+from models.backbones.torchvision_nets import RESNET_STAGES, classification_net, resnet_with_fpn
+from models.building.build_options import BuildOptions
 
 SPEC = pyramid_spec(RESNET_STAGES, frozen_stages=2)  # as torchvision's detectors on ResNet-50
 
 
-def create_model(
-    num_classes: int, pretrained: bool = True, options: BuildOptions | None = None, **detector_options: Any
-) -> FasterRCNN:
-    """See build_fasterrcnn; `pretrained` loads ImageNet weights into the backbone."""
-    net = resnet18()
-    if pretrained:
-        load_published(net, ResNet18_Weights.IMAGENET1K_V1)
-    return build_fasterrcnn(resnet_with_fpn(net), SPEC, num_classes, options or start(pretrained), **detector_options)
+def backbone(pretrained: bool, options: BuildOptions) -> nn.Module:
+    """ResNet-18 with a feature pyramid."""
+    return resnet_with_fpn(classification_net(resnet18, ResNet18_Weights.IMAGENET1K_V1, pretrained))

@@ -6,34 +6,24 @@ Cost: 41.4 M parameters, 90.8 GFLOPs, strides 4 8 16 32 64.
 """
 
 from functools import partial
-from typing import Any
 
+from torch import nn
 from torchvision.models import resnet50
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 from torchvision.ops import FrozenBatchNorm2d
 
 from models.backbones.fpn import pyramid_spec
 from models.backbones.torchvision_nets import RESNET_STAGES, resnet_with_fpn
-from models.building.build_options import BuildOptions, start
-from models.building.builder import build_fasterrcnn
+from models.building.build_options import BuildOptions
 from models.building.norms import published_norm
-from models.building.pretrained import load_coco
-from models.rcnn.detector import FasterRCNN
 
 COCO_WEIGHTS = FasterRCNN_ResNet50_FPN_Weights.COCO_V1
 SPEC = pyramid_spec(RESNET_STAGES, frozen_stages=2)
 
 
-def create_model(
-    num_classes: int, pretrained: bool = True, options: BuildOptions | None = None, **detector_options: Any
-) -> FasterRCNN:
-    """See build_fasterrcnn; `pretrained` loads COCO weights."""
-    options = options or start(pretrained)
+def backbone(pretrained: bool, options: BuildOptions) -> nn.Module:
+    """ResNet-50 with a feature pyramid."""
     norm = published_norm(options.norm)
     if norm is FrozenBatchNorm2d:
         norm = partial(norm, eps=0.0)  # as the published weights were trained
-    backbone = resnet_with_fpn(resnet50(norm_layer=norm))
-    detector = build_fasterrcnn(backbone, SPEC, num_classes, options, **detector_options)
-    if pretrained:
-        load_coco(detector, COCO_WEIGHTS, num_classes)
-    return detector
+    return resnet_with_fpn(resnet50(norm_layer=norm))

@@ -6,7 +6,6 @@ Cost: 43.4 M parameters, 225.5 GFLOPs, strides 4 8 16 32 64.
 """
 
 from dataclasses import replace
-from typing import Any
 
 from torch import nn
 from torchvision.models import resnet50
@@ -15,10 +14,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead
 
 from models.backbones.fpn import pyramid_spec
 from models.backbones.torchvision_nets import RESNET_STAGES, resnet_with_fpn
-from models.building.build_options import BuildOptions, start
-from models.building.builder import build_fasterrcnn
-from models.building.pretrained import load_coco
-from models.rcnn.detector import FasterRCNN
+from models.building.build_options import BuildOptions
 from models.rcnn.roi_pool import SIDE
 
 COCO_WEIGHTS = FasterRCNN_ResNet50_FPN_V2_Weights.COCO_V1
@@ -31,13 +27,6 @@ def _box_head(channels: int, width: int) -> nn.Module:
 SPEC = replace(pyramid_spec(RESNET_STAGES, frozen_stages=2), frozen_norm=False, rpn_convs=2, head=_box_head)
 
 
-def create_model(
-    num_classes: int, pretrained: bool = True, options: BuildOptions | None = None, **detector_options: Any
-) -> FasterRCNN:
-    """See build_fasterrcnn; `pretrained` loads COCO weights. Its batch norms are trained in any case."""
-    options = options or start(pretrained)
-    backbone = resnet_with_fpn(resnet50(), norm_layer=nn.BatchNorm2d)
-    detector = build_fasterrcnn(backbone, SPEC, num_classes, options, **detector_options)
-    if pretrained:
-        load_coco(detector, COCO_WEIGHTS, num_classes)
-    return detector
+def backbone(pretrained: bool, options: BuildOptions) -> nn.Module:
+    """ResNet-50 with a feature pyramid; its batch norms are always trained."""
+    return resnet_with_fpn(resnet50(), norm_layer=nn.BatchNorm2d)

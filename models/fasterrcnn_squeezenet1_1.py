@@ -5,23 +5,16 @@ Weights: ImageNet, torchvision SqueezeNet1_1_Weights.IMAGENET1K_V1 (BSD-3-Clause
 Cost: 30.0 M parameters, 32.8 GFLOPs, strides 16.
 """
 
-from typing import Any
-
+from torch import nn
 from torchvision.models import SqueezeNet1_1_Weights, squeezenet1_1
 
-from models.building.build_options import BuildOptions, start
-from models.building.builder import BackboneSpec, build_fasterrcnn
-from models.building.pretrained import load_published
-from models.rcnn.detector import FasterRCNN
+from models.backbones.torchvision_nets import classification_net
+from models.building.backbone_spec import BackboneSpec
+from models.building.build_options import BuildOptions
 
 SPEC = BackboneSpec(out_channels=512, strides=(16,))
 
 
-def create_model(
-    num_classes: int, pretrained: bool = True, options: BuildOptions | None = None, **detector_options: Any
-) -> FasterRCNN:
-    """See build_fasterrcnn; `pretrained` loads ImageNet weights into the backbone."""
-    net = squeezenet1_1()
-    if pretrained:
-        load_published(net, SqueezeNet1_1_Weights.IMAGENET1K_V1)
-    return build_fasterrcnn(net.features, SPEC, num_classes, options or start(pretrained), **detector_options)
+def backbone(pretrained: bool, options: BuildOptions) -> nn.Module:
+    """SqueezeNet 1.1 up to its last map."""
+    return classification_net(squeezenet1_1, SqueezeNet1_1_Weights.IMAGENET1K_V1, pretrained).features

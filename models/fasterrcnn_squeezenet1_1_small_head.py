@@ -5,23 +5,16 @@ Weights: ImageNet, torchvision SqueezeNet1_1_Weights.IMAGENET1K_V1 (BSD-3-Clause
 Cost: 16.3 M parameters, 19.1 GFLOPs, strides 16.
 """
 
-from typing import Any
+from dataclasses import replace
 
-from torchvision.models import SqueezeNet1_1_Weights, squeezenet1_1
+from torch import nn
 
-from models.building.build_options import BuildOptions, start
-from models.building.builder import BackboneSpec, build_fasterrcnn
-from models.building.pretrained import load_published
-from models.rcnn.detector import FasterRCNN
+from models import fasterrcnn_squeezenet1_1
+from models.building.build_options import BuildOptions
 
-SPEC = BackboneSpec(out_channels=512, strides=(16,), head_width=512)
+SPEC = replace(fasterrcnn_squeezenet1_1.SPEC, head_width=512)
 
 
-def create_model(
-    num_classes: int, pretrained: bool = True, options: BuildOptions | None = None, **detector_options: Any
-) -> FasterRCNN:
-    """See build_fasterrcnn; `pretrained` loads ImageNet weights into the backbone."""
-    net = squeezenet1_1()
-    if pretrained:
-        load_published(net, SqueezeNet1_1_Weights.IMAGENET1K_V1)
-    return build_fasterrcnn(net.features, SPEC, num_classes, options or start(pretrained), **detector_options)
+def backbone(pretrained: bool, options: BuildOptions) -> nn.Module:
+    """The backbone of fasterrcnn_squeezenet1_1."""
+    return fasterrcnn_squeezenet1_1.backbone(pretrained, options)

@@ -5,17 +5,14 @@ Weights: none, random.
 Cost: 22.9 M parameters, 74.8 GFLOPs, strides 4 8 16 32 64.
 """
 
-from typing import Any
+from torch import nn
 
-from models.backbones.vitdet import SPEC, vitdet_backbone
-from models.building.build_options import BuildOptions, start
-from models.building.builder import build_fasterrcnn
-from models.rcnn.detector import FasterRCNN
+from models.backbones import vitdet
+from models.building.build_options import BuildOptions
+
+SPEC = vitdet.SPEC
 
 
-def create_model(
-    num_classes: int, pretrained: bool = True, options: BuildOptions | None = None, **detector_options: Any
-) -> FasterRCNN:
-    """See build_fasterrcnn; there are no weights, whatever `pretrained` says."""
-    backbone = vitdet_backbone(channels=192, heads=3)
-    return build_fasterrcnn(backbone, SPEC, num_classes, options or start(pretrained), **detector_options)
+def backbone(pretrained: bool, options: BuildOptions) -> nn.Module:
+    """A tiny vision transformer with a simple feature pyramid; random weights, whatever `pretrained` is."""
+    return vitdet.vitdet_backbone(channels=192, heads=3)

@@ -5,6 +5,7 @@ import functools
 import json
 import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -23,17 +24,20 @@ import torch
 import yaml
 from hypothesis import HealthCheck, settings
 
+from tests.support.shared import make_shared_folder
 from utils.labels.writers import write_voc
 from utils.text import encodable
 
-settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("shared machine")
+settings.register_profile("full", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", settings.get_profile("full"), max_examples=25, derandomize=True)
+settings.load_profile("quick")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what runs behind them; scripts would heed it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if "PYTEST_XDIST_WORKER" in os.environ:  # there are as many workers as cores: threads of each would wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the scripts that are run
     torch.set_num_threads(1)
 
+LAYER = "DETECTOR_TESTS_LAYER"  # variable of the environment: quick or full
 HANG = 300  # s: what takes longer is stuck, on any machine
 ROOT = Path(__file__).resolve().parent.parent
 CLASSES = ["__background__", "red", "green"]
@@ -41,6 +45,30 @@ CLOSED_PORT = "http://127.0.0.1:9"  # a proxy that refuses: scripts that we run 
 OF_IMPORTS = {"OMP_NUM_THREADS", "PYTHONPATH"}  # variables that count when torch, or anything, is imported
 NO_NETWORK = {"https_proxy": CLOSED_PORT, "http_proxy": CLOSED_PORT}
 COLORS = {"red": (220, 30, 30), "green": (30, 200, 60)}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make what the workers share, and choose how many examples hypothesis draws: in the quick layer a quarter."""
+    folder = make_shared_folder()
+    if folder is not None:
+        config.add_cleanup(functools.partial(shutil.rmtree, folder, ignore_errors=True))
+    os.environ[LAYER] = "quick" if "not full" in config.option.markexpr else "full"
+    settings.load_profile(os.environ[LAYER])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The full layer has all tests of hypothesis again, with all their examples."""
+    if os.environ[LAYER] == "full":
+        for item in items:
+            if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+                item.add_marker("full")
+
+
+def examples(most: int) -> settings:
+    """Examples of hypothesis for a test: `most` in the full layer, and a quarter of them in the quick one."""
+    share = settings.default.max_examples / settings.get_profile("full").max_examples
+    return settings(max_examples=max(1, round(share * most)))
 
 
 @pytest.fixture(autouse=True)
@@ -74,9 +102,9 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
-def heavy_among(values: Iterable[Any], heavy: Collection[Any]) -> list[Any]:
-    """Parameters of a test, of which some are marked as heavy."""
-    return [pytest.param(value, marks=pytest.mark.heavy) if value in heavy else value for value in values]
+def full_among(values: Iterable[Any], full: Collection[Any]) -> list[Any]:
+    """Parameters of a test, of which some run in the full layer only."""
+    return [pytest.param(value, marks=pytest.mark.full) if value in full else value for value in values]
 
 
 @dataclass(frozen=True)
@@ -154,9 +182,25 @@ class ScriptServer:
         *,
         timeout: int = HANG,
         kill_after: float | None = None,
+        kill_when: tuple[Path, str] | None = None,
+        ranks: int = 1,
+        draw: bool = False,
+        stdin: Path | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> tuple[int, float]:
-        """Exit code, negative for a signal, and seconds; stdout and stderr are appended to the files `printed`."""
+        """Run a script in a child process, whose output is appended to the files `printed`.
+
+        Args:
+            timeout: s, after which SIGALRM ends the script.
+            kill_after: s, after which it is killed.
+            kill_when: a file and a text; the script is killed once the file has the text.
+            ranks: processes, each with the variables that torchrun gives.
+            draw: have matplotlib draw its figures, which are blank otherwise; in the full layer it always does.
+            stdin: a file to read as standard input; None: nothing.
+
+        Returns:
+            The exit code, negative for a signal and the first that is not 0 of several, and seconds.
+        """
         script, *arguments = map(str, command)
         request = {
             "command": [str(ROOT / script), *arguments],
@@ -165,6 +209,10 @@ class ScriptServer:
             "printed": [str(path) for path in printed],
             "timeout": timeout,
             "kill_after": kill_after,
+            "kill_when": kill_when and [str(kill_when[0]), kill_when[1]],
+            "ranks": ranks,
+            "stdin": stdin and str(stdin),
+            "draw": draw or os.environ[LAYER] == "full",
         }
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
@@ -184,11 +232,18 @@ def script_server() -> ScriptServer:
 
 
 def run_script(
-    folder: Path, script: str, *arguments: object, timeout: int = HANG, **environment: str
+    folder: Path,
+    script: str,
+    *arguments: object,
+    timeout: int = HANG,
+    draw: bool = False,
+    stdin: Path | None = None,
+    **environment: str,
 ) -> subprocess.CompletedProcess[str]:
     """Run a script of the project in `folder`, as a user would: run_script(folder, "train.py", "-h").
 
-    Unless a variable of the environment counts in imports, a process that has made them becomes the script.
+    Unless a variable of the environment counts in imports, a process that has made them becomes the script; its
+    matplotlib figures are blank unless `draw`.
     """
     command = [script, *map(str, arguments)]
     if not OF_IMPORTS.isdisjoint(environment):
@@ -198,7 +253,9 @@ def run_script(
         )  # fmt: skip
     with tempfile.TemporaryDirectory() as place:
         printed = Path(place) / "stdout", Path(place) / "stderr"
-        code, _ = script_server().run(folder, command, printed, timeout=timeout, environment=environment)
+        code, _ = script_server().run(
+            folder, command, printed, timeout=timeout, draw=draw, stdin=stdin, environment=environment
+        )
         return subprocess.CompletedProcess(command, code, *(path.read_text() for path in printed))
 
 

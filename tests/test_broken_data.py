@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import heavy_among
+from tests.conftest import full_among
 from tests.support.broken_samples import COCO, LABEL_TYPES, OF_TYPE, ROW, broken_folder
-from tests.test_train import FAST, run_folder
+from tests.support.training_runs import FAST, run_folder
 from utils.data_tools.check import DROPPED, EFFECT_NAMES, KINDS, REPAIRED, STOPS
 from utils.labels.data_config import load_data_config
 from utils.labels.index import open_index
@@ -29,7 +29,7 @@ def unnamed(label_type: str, text: str, effects: tuple[str, ...]) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("label_type", LABEL_TYPES)
+@pytest.mark.parametrize("label_type", full_among(LABEL_TYPES, LABEL_TYPES[1:]))
 def test_check_names_and_mends_every_sample(tmp_path: Path, run: Callable, label_type: str) -> None:
     folder = broken_folder(tmp_path / "broken", label_type)
     arguments = ("--label-type", label_type, "--limit", 999)
@@ -47,7 +47,7 @@ def test_check_names_and_mends_every_sample(tmp_path: Path, run: Callable, label
     assert not re.search(rf"^  ({effects}):", done.stdout, re.MULTILINE)
 
 
-@pytest.mark.parametrize("label_type", heavy_among(LABEL_TYPES, LABEL_TYPES[1:]))
+@pytest.mark.parametrize("label_type", full_among(LABEL_TYPES, LABEL_TYPES[1:]))
 def test_training_goes_on_and_names_what_it_leaves_out(tmp_path: Path, run: Callable, label_type: str) -> None:
     folder = broken_folder(tmp_path / "broken", label_type)
     done = run(

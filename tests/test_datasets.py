@@ -17,7 +17,7 @@ from PIL import Image
 import datasets
 from datasets import DetectionDataset, make_loader
 from tests.conftest import ROOT, DataSet
-from tests.utils.augment.test_config import EXAMPLE
+from tests.support.painted_images import EXAMPLE_PIPELINE
 from utils.augment.config import parse_augmentation_config
 from utils.augment.policy import POLICIES, AugmentationPolicy
 from utils.augment.transforms import resize_image
@@ -35,7 +35,7 @@ from utils.loading.size_rule import SizeRule
 
 CPU = torch.device("cpu")
 EVERYTHING = replace(POLICIES["strong"], mixup=0.5, copy_paste=0.5)
-CONFIGURED = AugmentationPolicy(flip=0.5, config=parse_augmentation_config(EXAMPLE, Path("aug.yaml")))
+CONFIGURED = AugmentationPolicy(flip=0.5, config=parse_augmentation_config(EXAMPLE_PIPELINE, Path("aug.yaml")))
 
 
 def open_train(data: DataSet) -> LabelIndex:
@@ -471,6 +471,7 @@ def test_the_rest_of_an_epoch_is_what_was_not_seen(world_size: int) -> None:
     assert other.start == 4, "nothing is left"
 
 
+@pytest.mark.full
 def test_check_draws_the_demo_and_makes_the_folders_of_its_results(tmp_path: Path, monkeypatch) -> None:
     """`datasets.py check` of the demo said that its folders do not exist; --html failed after all the work."""
     monkeypatch.chdir(tmp_path)

@@ -14,21 +14,24 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from tests.conftest import DataSet, run_script, write_data_set
-from tests.test_train import FAST, run_folder
-from tests.utils.labels.test_index import to_yolo
+from tests.support.labels import to_yolo
+from tests.support.shared import made_once
+from tests.support.training_runs import FAST, run_folder
 from torch_utils.checkpoint import load_checkpoint
 
 
-@pytest.fixture(scope="module")
-def first_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a data set of three splits, and outputs/training/a of a short run on it."""
-    folder = tmp_path_factory.mktemp("trained")
+def train_once(folder: Path) -> None:
     data = write_data_set(folder, images=8, size=(64, 80), splits=("train", "valid", "test"))
     done = run_script(
         folder, "train.py", "--data", data.yaml, *FAST, "--imgsz", 64, "-st", "-e", 8, "--lr", 0.02, "--name", "a"
     )
     assert done.returncode == 0, done.stderr
-    return folder
+
+
+@pytest.fixture(scope="module")
+def first_run() -> Path:
+    """A folder with a data set of three splits, and outputs/training/a of a short run on it."""
+    return made_once("eval", train_once)
 
 
 @pytest.fixture
@@ -102,7 +105,7 @@ def test_everything_is_written(trained, run, tmp_path: Path) -> None:
     data, weights = trained
     done = run(
         "eval.py", "--data", data.yaml, "-w", weights, "-d", "cpu", "-j", 0, "-o", "out", "--voc-ap", 2007,
-        "--save-json", "found.json",
+        "--save-json", "found.json", draw=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
@@ -124,7 +127,7 @@ def test_everything_is_written(trained, run, tmp_path: Path) -> None:
     np.testing.assert_allclose(list(written["stats"].values()), evaluator.stats, rtol=0, atol=1e-12)
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 def test_six_views_of_each_image(trained, run, tmp_path: Path) -> None:
     data, weights = trained
     common = ("--data", data.yaml, "-w", weights, "-d", "cpu", "-j", 0)
@@ -137,7 +140,7 @@ def test_six_views_of_each_image(trained, run, tmp_path: Path) -> None:
     assert six["AP IoU=0.50 area=all maxDets=100"] > 0.5 * one["AP IoU=0.50 area=all maxDets=100"]
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 def test_slices_of_each_image(trained, run, tmp_path: Path) -> None:
     """One slice that has all of an image is the image; smaller ones show something else."""
     data, weights = trained

@@ -12,7 +12,7 @@ import eval as eval_script
 import inference
 from models.rcnn.errors import ModelError
 from tests.conftest import ROOT
-from tests.torch_utils.test_onnx_export import checkpoint, export
+from tests.support.exports import export, lively_checkpoint
 from torch_utils import onnx_export
 from utils.cli.flags import parse_options
 from utils.cli.options import EvalOptions, InferenceOptions
@@ -142,6 +142,7 @@ def test_mistakes_are_told_before_anything_is_done(tmp_path: Path, words: tuple,
         export(tmp_path, *words)
 
 
+@pytest.mark.full
 def test_a_bare_name_goes_to_weights_and_sizes_are_those_asked_for(tmp_path: Path) -> None:
     from utils.detect.onnx_file import read_onnx
     from utils.loading.size_rule import Canvas
@@ -150,4 +151,4 @@ def test_a_bare_name_goes_to_weights_and_sizes_are_those_asked_for(tmp_path: Pat
     _, metadata = read_onnx(tmp_path / "weights" / "small.onnx")
     assert metadata.size_rule == Canvas(96, 160)
     assert (metadata.batch, metadata.threshold, metadata.half) == (2, 0.4, False)
-    assert checkpoint(tmp_path).is_file()
+    assert lively_checkpoint(tmp_path).is_file()

@@ -14,8 +14,8 @@ import yaml
 
 import inference
 from models.create_fasterrcnn_model import create_model
-from tests.conftest import CLASSES, ROOT, run_script, squares
-from tests.support.some_checkpoint import write_checkpoint
+from tests.conftest import CLASSES, ROOT, full_among, run_script, squares
+from tests.support.checkpoints import write_checkpoint
 from torch_utils.checkpoint import save_checkpoint
 from utils.cli.flags import parse_options
 from utils.cli.options import InferenceOptions
@@ -194,10 +194,11 @@ def test_without_arguments_it_is_the_coco_model_on_the_example(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("name", "file", "rule"),
     [
-        (
+        pytest.param(
             "fasterrcnn_mobilenetv3_large_fpn",
             "fasterrcnn_mobilenet_v3_large_fpn-fb6a3cc7.pth",
             "800 px (longer side at most 1333)",
+            marks=pytest.mark.full,
         ),
         (
             "fasterrcnn_mobilenetv3_large_320_fpn",
@@ -332,7 +333,10 @@ def test_a_signal_leaves_the_tables_of_what_was_done(
     assert Path("out/boxes.csv").is_file()
 
 
-@pytest.mark.parametrize("size", [(1, 500), (500, 1), (1, 1), (4320, 7680), (1280, 720)])
+SIZES = ((1, 500), (500, 1), (1, 1), (4320, 7680), (1280, 720))
+
+
+@pytest.mark.parametrize("size", full_among(SIZES, SIZES[1:]))
 def test_images_of_odd_sizes(size: tuple[int, int], weights: Path, run, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "odd.png"), np.full((*size, 3), 90, np.uint8))
     done = run("inference.py", "-w", weights, "-i", tmp_path / "odd.png", "-o", "out")

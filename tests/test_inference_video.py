@@ -15,7 +15,7 @@ import pytest
 import inference_video
 import sahi_inference
 from tests.conftest import HANG, ROOT, squares
-from tests.support.some_checkpoint import write_checkpoint
+from tests.support.checkpoints import write_checkpoint
 from tests.support.videos import is_faststart, read_back, write_video
 from utils.cli.flags import parse_options
 from utils.cli.options import SahiOptions, VideoOptions
@@ -76,7 +76,8 @@ def test_a_video_by_the_script(weights: Path, run, tmp_path: Path) -> None:
     assert [a["id"] for a in log["annotations"]] == list(range(1, 1 + len(log["annotations"])))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.heavy)])
+@pytest.mark.full
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_leaves_a_playable_video_and_the_log(weights: Path, tmp_path: Path, number: signal.Signals) -> None:
     for i, picture in enumerate(frames(8)):
         write_image(tmp_path / f"{i}.png", picture)
@@ -102,11 +103,9 @@ def test_a_signal_leaves_a_playable_video_and_the_log(weights: Path, tmp_path: P
     assert sorted(os.listdir(tmp_path / "out")) == sorted(["log.json", video.name])
 
 
-def test_standard_input(weights: Path, tmp_path: Path) -> None:
+def test_standard_input(weights: Path, run: Callable, tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mkv", frames(8))
-    words = [sys.executable, ROOT / "inference_video.py", "-w", weights, "-i", "-", "-o", "out", "-d", "cpu"]
-    with path.open("rb") as file:
-        done = subprocess.run(words, cwd=tmp_path, stdin=file, capture_output=True, text=True, timeout=HANG)
+    done = run("inference_video.py", "-w", weights, "-i", "-", "-o", "out", "-d", "cpu", stdin=path)
     assert done.returncode == 0, done.stderr
     assert len(read_back(tmp_path / "out/stdin.mp4")[0]) == 8
 

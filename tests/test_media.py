@@ -14,8 +14,8 @@ import inference
 import inference_video
 import sahi_inference
 from tests.conftest import ROOT
+from tests.support.exports import export
 from tests.support.videos import read_back
-from tests.torch_utils.test_onnx_export import export
 from torch_utils.onnx_export import EXACT, match_boxes
 from torch_utils.predict import load_detector
 from utils.cli.flags import Options, parse_options
@@ -110,6 +110,7 @@ def test_photographs(use, folder: Path) -> None:
         assert (np.abs(drawn.astype(int) - original) > 60).any(2).mean() > 0.005, "boxes are drawn"
 
 
+@pytest.mark.full
 def test_photographs_in_slices(use, folder: Path) -> None:
     torch, onnx = (use(sahi_inference, SahiOptions, kind, "-i", MEDIA / "*.jpg", *SLICES) for kind in KINDS)
     assert_same(logged(torch), logged(onnx), len(PHOTOGRAPHS))
@@ -119,6 +120,7 @@ def test_photographs_in_slices(use, folder: Path) -> None:
     assert [len(found) for found in whole] != [len(found) for found in logged(torch)]
 
 
+@pytest.mark.full
 def test_a_photograph_is_a_video_of_one_frame(use, tmp_path: Path) -> None:
     (tmp_path / "frames").mkdir()
     (tmp_path / "frames" / PHOTOGRAPHS[0]).write_bytes((MEDIA / PHOTOGRAPHS[0]).read_bytes())
@@ -150,6 +152,7 @@ def test_the_video(use, folder: Path, tmp_path: Path) -> None:
     assert counts[0] == counts[1]
 
 
+@pytest.mark.full
 def test_the_video_in_slices(use, folder: Path, tmp_path: Path) -> None:
     words = ("-i", first_frames(tmp_path / "video.mp4", 3), "--slice", *SLICES)
     torch, onnx = (use(inference_video, VideoOptions, kind, *words) for kind in KINDS)

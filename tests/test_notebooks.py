@@ -31,7 +31,7 @@ def project(tmp_path: Path) -> Path:
     return tmp_path / "project"
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_it_runs_to_its_end(path: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"https_proxy": CLOSED_PORT, "http_proxy": CLOSED_PORT, "no_proxy": "localhost"}.items():

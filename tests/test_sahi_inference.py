@@ -9,7 +9,7 @@ import pytest
 
 import sahi_inference
 from tests.conftest import squares
-from tests.support.some_checkpoint import write_checkpoint
+from tests.support.checkpoints import write_checkpoint
 from torch_utils.predict import load_detector
 from utils.cli.flags import parse_options
 from utils.cli.options import SahiOptions

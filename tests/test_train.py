@@ -3,10 +3,8 @@
 import csv
 import importlib.util
 import json
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cv2
@@ -14,52 +12,16 @@ import pytest
 import torch
 import yaml
 
-from tests.conftest import HANG, ROOT
-from tests.utils.labels.test_index import to_coco, to_yolo
+from tests.conftest import HANG, ROOT, full_among
+from tests.support.labels import to_coco, to_yolo
+from tests.support.training_runs import ENGINE, FAST, RUN_FILES, assert_same_run, kill_when, run_folder
 from torch_utils.checkpoint import load_checkpoint, save_checkpoint
-
-FAST = ("--model", "fasterrcnn_nano", "--imgsz", "32", "--batch", "2", "--device", "cpu", "--workers", "0")
-ENGINE = ("--ema", "--accumulate", 2, "--clip-grad", 1, "--repeat-factor", 0.9, "--class-weights", "balanced")
-RUN_FILES = {
-    "best_model.pth", "last_model.pth", "last_model_state.pth", "opt.yaml", "results.csv", "train.log", "map.png",
-    "train_loss_iter.png", "train_loss_epoch.png", "train_loss_cls.png", "train_loss_bbox_reg.png",
-    "train_loss_obj.png", "train_loss_rpn_bbox.png", "train_batch_0.jpg", "predictions.jpg", "report.html",
-    "metrics.json", "pr_curve.png", "f1_curve.png", "precision_curve.png", "recall_curve.png", "confusion_matrix.png",
-}  # fmt: skip
-
-
-def run_folder(tmp_path: Path, name: str) -> Path:
-    return tmp_path / "outputs" / "training" / name
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    """Bit-equal models, optimizers, random numbers and results of two finished runs."""
-    assert (one / "results.csv").read_text() == (other / "results.csv").read_text()
-    for name in ("last_model.pth", "best_model.pth", "last_model_state.pth"):
-        assert_equal(load_checkpoint(one / name), load_checkpoint(other / name), name)
-
-
-def assert_equal(one, other, where: str) -> None:
-    assert type(one) is type(other), where
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, other), where
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys(), where
-        for key in one:
-            if key not in ("name", "project_dir"):
-                assert_equal(one[key], other[key], f"{where}/{key}")
-    elif isinstance(one, list):
-        assert len(one) == len(other), where
-        for number, (a, b) in enumerate(zip(one, other, strict=True)):
-            assert_equal(a, b, f"{where}/{number}")
-    else:
-        assert one == other, where
 
 
 def test_a_run_leaves_what_users_look_for(make_data, run, tmp_path: Path) -> None:
     data = make_data()
     data.rewrite(SAVE_VALID_PREDICTION_IMAGES=True)
-    done = run("train.py", "--data", data.yaml, *FAST, "--epochs", 2, "--name", "smoke")
+    done = run("train.py", "--data", data.yaml, *FAST, "--epochs", 2, "--name", "smoke", draw=True)
     assert done.returncode == 0, done.stderr
     folder = run_folder(tmp_path, "smoke")
     files = {p.name for p in folder.iterdir()}
@@ -118,7 +80,7 @@ def test_checkpoints_have_the_predecessors_keys_and_load_safely(make_data, run, 
     ("workers", "more"),
     [
         pytest.param(0, (), id="defaults"),
-        pytest.param(2, ENGINE, id="engine", marks=pytest.mark.heavy),
+        pytest.param(2, ENGINE, id="engine", marks=pytest.mark.full),
     ],
 )
 def test_a_killed_run_resumes_bit_equal(make_data, run, tmp_path: Path, workers: int, more: tuple) -> None:
@@ -141,21 +103,6 @@ def test_a_killed_run_resumes_bit_equal(make_data, run, tmp_path: Path, workers:
     assert resumed.returncode == 0, resumed.stderr
     assert "Epoch: [3]" in resumed.stdout
     assert_same_run(run_folder(tmp_path, "whole"), folder)
-
-
-def kill_when(cwd: Path, arguments: tuple, folder: Path, text: str) -> None:
-    """Start train.py and kill it once its log has `text`."""
-    with subprocess.Popen(
-        [sys.executable, ROOT / "train.py", *map(str, arguments)],
-        cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    ) as process:  # fmt: skip
-        deadline = time.monotonic() + HANG
-        while process.poll() is None and time.monotonic() < deadline:
-            log = folder / "train.log"
-            if log.is_file() and text in log.read_text():
-                process.send_signal(signal.SIGKILL)
-            time.sleep(0.02)
-        assert process.wait() == -signal.SIGKILL
 
 
 def test_resume_with_the_whole_command_typed_again(make_data, run, tmp_path: Path) -> None:
@@ -187,7 +134,7 @@ def forget_measures(path: Path) -> None:
     save_checkpoint(path, checkpoint)
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 def test_resuming_a_finished_run_trains_nothing_and_completes_its_files(make_data, run, tmp_path: Path) -> None:
     """A run that stopped early trained one epoch more when it was resumed; a kill at the end left old pictures."""
     run("train.py", "--data", make_data().yaml, *FAST, "--epochs", 9, "--lr", 1e-9, "--patience", 1, "--name", "a")
@@ -208,7 +155,7 @@ def test_resuming_a_finished_run_trains_nothing_and_completes_its_files(make_dat
     assert {p.name for p in folder.iterdir()} >= RUN_FILES
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 def test_resuming_into_another_folder_takes_the_run_along(make_data, run, tmp_path: Path) -> None:
     run("train.py", "--data", make_data().yaml, *FAST, "--epochs", 1, "--name", "a", "--amp")
     last = run_folder(tmp_path, "a") / "last_model.pth"
@@ -273,7 +220,7 @@ def test_weights_without_resume_start_a_new_run_with_other_classes(make_data, ru
     assert load_checkpoint(run_folder(tmp_path, "b") / "best_model.pth")["classes"][-1] == "blue"
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 def test_an_existing_name_is_not_overwritten(make_data, run, tmp_path: Path) -> None:
     """Fault of the predecessor: an existing --name was silently overwritten."""
     data = make_data()
@@ -292,7 +239,7 @@ def test_an_existing_name_is_not_overwritten(make_data, run, tmp_path: Path) -> 
     assert (done.returncode, "file: a file of that name is in the way" in done.stderr) == (2, True), done.stderr
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 @pytest.mark.parametrize(("label_type", "convert"), [("yolo", to_yolo), ("coco", to_coco)])
 def test_other_labels_give_the_same_losses_and_map(make_data, run, tmp_path: Path, label_type: str, convert) -> None:
     data = make_data()
@@ -305,13 +252,17 @@ def test_other_labels_give_the_same_losses_and_map(make_data, run, tmp_path: Pat
     assert one.read_text() == other.read_text()
 
 
-@pytest.mark.parametrize("flags", [("--optimizer", "AdamW"), ("--cosine-annealing",), ("--amp",), ("-st",), ("-dw",)])
+FLAGS = (("--optimizer", "AdamW"), ("--cosine-annealing",), ("--amp",), ("-st",), ("-dw",))
+
+
+@pytest.mark.parametrize("flags", full_among(FLAGS, FLAGS[1:-1]))
 def test_adamw_cosine_and_other_flags_that_crashed_train(make_data, run, flags: tuple) -> None:
     """Faults of the predecessor: --optimizer AdamW and --cosine-annealing crashed."""
     done = run("train.py", "--data", make_data().yaml, *FAST, "--epochs", 1, *flags)
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.full
 def test_one_batch_an_epoch_and_no_objects_at_all(make_data, run) -> None:
     data = make_data(images=2)
     for split in ("train", "valid"):
@@ -367,7 +318,9 @@ MISTAKES = {  # what to add to the command -> what the message must have
 }
 
 
-@pytest.mark.parametrize("mistake", sorted(MISTAKES))
+@pytest.mark.parametrize(
+    "mistake", full_among(sorted(MISTAKES), {"amp", "device", "fp16", "milestones", "mlflow", "sync"})
+)
 def test_a_users_mistake_is_one_line(make_data, run, tmp_path: Path, mistake: str) -> None:
     """Faults of the predecessor: unknown models silently became others; `-r` without `-w` crashed."""
     arguments, message = MISTAKES[mistake]
@@ -394,7 +347,7 @@ def test_nc_off_by_one_and_empty_folder(make_data, run) -> None:
     assert (done.returncode, "--data is missing" in done.stderr) == (2, True)
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 def test_two_processes_on_cpus(make_data, run, tmp_path: Path) -> None:
     """Fault of the predecessor: multi-GPU runs could not be tried on CPUs, and every rank wrote files."""
     data = make_data(images=6)

@@ -3,8 +3,8 @@
 python -m benchmarks.onnx.models                            all of the registry, about an hour on one core
 python -m benchmarks.onnx.models timm/resnet18 --dynamic
 
-Weights are random (benchmarks/common/lively.py), in float32, and detections are those of inference.py. "unmatched" counts
-boxes without a match of the same class within 0.05 px and 0.001 of score.
+Weights are random (benchmarks/common/lively.py), in float32, and detections are those of inference.py. "unmatched"
+counts boxes without a match of the same class within 0.05 px and 0.001 of score.
 """
 
 import argparse

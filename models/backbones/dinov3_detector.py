@@ -1,14 +1,15 @@
-"""What the DINOv3 detectors share: trunks with their weights, pyramids on them, and the layout of old files.
+"""Backbones of the DINOv3 detectors: trunks with their weights, pyramids on them, and the layout of old files.
 
 Old files are those of the predecessor, which had no pyramids: its vision transformers gave four maps of stride 16 and
-pooled every region from the first of them, its ConvNeXts gave the last map alone. Those are the "legacy" layouts. Its
-files do not say which four blocks the maps are of: the last four are taken, normalized.
+pooled every region from the first of them; its ConvNeXts gave only the last map. These are the "legacy" layouts. The
+files do not store which four blocks gave the maps: the last four are taken, normalized.
 """
 
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
@@ -17,12 +18,12 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from models.backbones.dinov3 import CONVNEXTS, VITS, WEIGHTS, WEIGHTS_PAGE, build, completed
 from models.backbones.fpn import pyramid_spec
 from models.backbones.simple_feature_pyramid import SimpleFeaturePyramid
-from models.building.builder import FPN_CHANNELS, BackboneSpec, Stages
+from models.building.backbone_spec import FPN_CHANNELS, BackboneSpec, Stages
+from models.building.build_options import BuildOptions
+from models.building.builder import LegacyLayout
 from models.building.pretrained import load_state, read_state, weights_file
-from models.rcnn.errors import ModelError
 
-LAYOUTS = ("pyramid", "legacy")
-# Of equal strides RoIAlign takes the first map for every region, which is what the old heads are trained on.
+# With equal strides RoIAlign reads the first map for every region, as in the training of the old heads.
 LEGACY_VIT_STRIDES = (16, 16, 16, 16)
 MULTIFEAT_STRIDES = (8, 16, 32)
 _TRUNK = re.compile(r"(backbone\.(?:.+\.)?)(?:cls_token|downsample_layers\.0\.0\.weight)")
@@ -38,7 +39,7 @@ class Maps(nn.Module):
         self.count = count
 
     def forward(self, images: Tensor) -> Tensor | OrderedDict[str, Tensor]:
-        """The last of them is normalized, and of a vision transformer all are."""
+        """The last map is normalized; with a vision transformer all maps are."""
         maps = self.body.get_intermediate_layers(images, self.count, reshape=True)
         return maps[0] if self.count == 1 else OrderedDict((str(i), level) for i, level in enumerate(maps))
 
@@ -60,7 +61,7 @@ class ConvNeXtPyramid(Maps):
 
 
 class ProjectedMaps(Maps):
-    """The last three stages of a ConvNeXt, each through a convolution of its own to 256 channels."""
+    """The last three stages of a ConvNeXt, each through its own convolution to 256 channels."""
 
     def __init__(self, body: nn.Module) -> None:
         super().__init__(body, len(MULTIFEAT_STRIDES))
@@ -73,67 +74,72 @@ class ProjectedMaps(Maps):
         return OrderedDict((name, project(level)) for (name, level), project in pairs)
 
 
-def vit_backbone(name: str, pretrained: bool, layout: str = "pyramid") -> nn.Module:
-    """A simple feature pyramid on the last map, or in the legacy layout the maps of the last four blocks.
+def vit_backbone(name: str, pretrained: bool) -> nn.Module:
+    """A simple feature pyramid on the last map of a vision transformer.
 
     Args:
         name: one of models.backbones.dinov3.VITS.
         pretrained: load the official weights, which must be on disk.
-        layout: one of LAYOUTS.
 
     Raises:
-        ModelError: unknown layout, or the weights are not here, damaged, or others.
+        ModelError: the weights are not on disk, damaged, or of another network.
     """
-    if _is_legacy(layout):
-        return Maps(_trunk(name, pretrained), len(LEGACY_VIT_STRIDES))
     return SimpleFeaturePyramid(Maps(_trunk(name, pretrained), 1), VITS[name]["embed_dim"], FPN_CHANNELS)
 
 
-def vit_spec(name: str, layout: str = "pyramid") -> BackboneSpec:
-    """Of the backbone that `vit_backbone` gives."""
-    legacy = _is_legacy(layout)
-    body = "body." if legacy else "net.body."
-    tokens = ("patch_embed", "cls_token", "storage_tokens", "mask_token")
-    blocks = [(f"blocks.{i}",) for i in range(VITS[name]["depth"])]
-    blocks[-1] += ("norm",)
-    stages = tuple(tuple(body + part for part in stage) for stage in (tokens, *blocks))
-    spec = BackboneSpec(VITS[name]["embed_dim"], LEGACY_VIT_STRIDES) if legacy else pyramid_spec(())
-    return _frozen(spec, stages)
+def vit_spec(name: str) -> BackboneSpec:
+    """The spec of `vit_backbone`."""
+    return _frozen(pyramid_spec(()), _vit_stages(name, "net.body."))
 
 
-def convnext_backbone(name: str, pretrained: bool, layout: str = "pyramid") -> nn.Module:
-    """A feature pyramid on the four stages, or in the legacy layout the last map; see `vit_backbone`."""
-    trunk = _trunk(name, pretrained)
-    return Maps(trunk, 1) if _is_legacy(layout) else ConvNeXtPyramid(trunk)
+def vit_legacy(name: str) -> LegacyLayout:
+    """The predecessor's layout: the maps of the last four blocks."""
+    spec = BackboneSpec(VITS[name]["embed_dim"], LEGACY_VIT_STRIDES)
+    make = partial(_trunk_maps, name, len(LEGACY_VIT_STRIDES))
+    return LegacyLayout(_frozen(spec, _vit_stages(name, "body.")), make, convert_legacy_state)
 
 
-def convnext_spec(name: str, layout: str = "pyramid") -> BackboneSpec:
-    """Of the backbone that `convnext_backbone` gives."""
-    spec = BackboneSpec(CONVNEXTS[name]["dims"][-1], strides=(32,)) if _is_legacy(layout) else pyramid_spec(())
-    return _frozen(spec, _convnext_stages(name))
+def convnext_backbone(name: str, pretrained: bool) -> nn.Module:
+    """A feature pyramid on the four stages of a ConvNeXt; arguments and errors as `vit_backbone`."""
+    return ConvNeXtPyramid(_trunk(name, pretrained))
 
 
-def multifeat_backbone(name: str, pretrained: bool, layout: str = "pyramid") -> nn.Module:
-    """The last three stages of a ConvNeXt, each projected to 256 channels, in both layouts; see `vit_backbone`."""
-    _is_legacy(layout)  # refuses what is neither
+def convnext_spec(name: str) -> BackboneSpec:
+    """The spec of `convnext_backbone`."""
+    return _frozen(pyramid_spec(()), _convnext_stages(name))
+
+
+def convnext_legacy(name: str) -> LegacyLayout:
+    """The predecessor's layout: the last map alone."""
+    spec = BackboneSpec(CONVNEXTS[name]["dims"][-1], strides=(32,))
+    return LegacyLayout(_frozen(spec, _convnext_stages(name)), partial(_trunk_maps, name, 1), convert_legacy_state)
+
+
+def multifeat_backbone(name: str, pretrained: bool) -> nn.Module:
+    """The last three stages of a ConvNeXt, each projected to 256 channels; arguments and errors as `vit_backbone`."""
     return ProjectedMaps(_trunk(name, pretrained))
 
 
 def multifeat_spec(name: str) -> BackboneSpec:
-    """Of the backbone that `multifeat_backbone` gives."""
+    """The spec of `multifeat_backbone`."""
     return _frozen(BackboneSpec(FPN_CHANNELS, MULTIFEAT_STRIDES), _convnext_stages(name))
 
 
-def legacy_layout(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-    """State dict of a detector of the legacy layout, its trunk renamed as it is here; None: it is of today's."""
+def multifeat_legacy(name: str) -> LegacyLayout:
+    """The predecessor's layout: the same network under other names."""
+    return LegacyLayout(multifeat_spec(name), partial(_projected_maps, name), convert_legacy_multifeat_state)
+
+
+def convert_legacy_state(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """Rename the trunk in the state dict of a legacy detector; None: the layout is not legacy."""
     prefix = _trunk_prefix(state)
     if prefix is None or any(key.startswith(_PYRAMIDS) for key in state):
         return None
     return {_renamed(key, prefix): value for key, value in state.items()}
 
 
-def legacy_multifeat_layout(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-    """As `legacy_layout`, of a network that has always had the same layout: projections are those of 1 x 1 cells."""
+def convert_legacy_multifeat_state(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """As `convert_legacy_state`; the projections are the 1 x 1 convolutions of the backbone."""
     prefix = _trunk_prefix(state)
     if prefix is None or "backbone.projections.0.weight" in state:
         return None
@@ -148,7 +154,7 @@ def legacy_multifeat_layout(state: Mapping[str, Tensor]) -> dict[str, Tensor] | 
 
 
 def _trunk(name: str, pretrained: bool) -> nn.Module:
-    remedy = f"ask for that file at {WEIGHTS_PAGE}, where it is given out on request,"
+    remedy = f"request that file at {WEIGHTS_PAGE}"
     path = weights_file(WEIGHTS[name], None, remedy=remedy) if pretrained else None
     net = build(name)
     if path is not None:
@@ -160,6 +166,23 @@ def _frozen(spec: BackboneSpec, stages: Stages) -> BackboneSpec:
     return replace(spec, stages=stages, frozen_stages=len(stages))
 
 
+def _trunk_maps(name: str, count: int, pretrained: bool, options: BuildOptions) -> nn.Module:
+    del options
+    return Maps(_trunk(name, pretrained), count)
+
+
+def _projected_maps(name: str, pretrained: bool, options: BuildOptions) -> nn.Module:
+    del options
+    return multifeat_backbone(name, pretrained)
+
+
+def _vit_stages(name: str, body: str) -> Stages:
+    tokens = ("patch_embed", "cls_token", "storage_tokens", "mask_token")
+    blocks = [(f"blocks.{i}",) for i in range(VITS[name]["depth"])]
+    blocks[-1] += ("norm",)
+    return tuple(tuple(body + part for part in stage) for stage in (tokens, *blocks))
+
+
 def _convnext_stages(name: str) -> Stages:
     count = len(CONVNEXTS[name]["depths"])
     stages = [(f"body.downsample_layers.{i}", f"body.stages.{i}") for i in range(count)]
@@ -167,14 +190,8 @@ def _convnext_stages(name: str) -> Stages:
     return tuple(stages)
 
 
-def _is_legacy(layout: str) -> bool:
-    if layout not in LAYOUTS:
-        raise ModelError(f"layout is {layout!r}, expected one of {', '.join(LAYOUTS)}")
-    return layout == "legacy"
-
-
 def _trunk_prefix(state: Mapping[str, Tensor]) -> str | None:
-    """What the names of a trunk's tensors begin with; None without a trunk."""
+    """The prefix of the names of a trunk's tensors; None without a trunk."""
     return next((match[1] for match in map(_TRUNK.fullmatch, state) if match), None)
 
 

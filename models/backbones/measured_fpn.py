@@ -18,7 +18,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from models.backbones.simple_feature_pyramid import ChannelLayerNorm
-from models.building.builder import ANCHOR_SIZES, FPN_CHANNELS, BackboneSpec
+from models.building.backbone_spec import ANCHOR_SIZES, FPN_CHANNELS, BackboneSpec
 from models.building.norms import batch_norms
 from models.rcnn.errors import ModelError
 

@@ -118,7 +118,7 @@ class MobileViTBlock(nn.Module):
         self.fusion = ConvBlock(2 * channels, channels, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, channels, H, W), in and out; a map that patches do not divide is resize_height for the transformers."""
+        """(B, channels, H, W), in and out; a map that patches do not divide is resized for the transformers."""
         y = self.local_rep(x)
         height, width = y.shape[-2:]
         rows, columns = (height + PATCH - 1) // PATCH, (width + PATCH - 1) // PATCH  # ONNX rounds -x // 2 to zero
@@ -136,9 +136,16 @@ class MobileViTBlock(nn.Module):
         return self.fusion(torch.cat((x, self.conv_proj(y)), 1))
 
 
-def mobilevit_xxs() -> nn.Sequential:
-    """The network up to its last map, (B, 3, H, W) to (B, 320, H / 32, W / 32), with random weights."""
-    return nn.Sequential(
+def mobilevit_xxs(pretrained: bool = False) -> nn.Sequential:
+    """The network up to its last map, (B, 3, H, W) to (B, 320, H / 32, W / 32).
+
+    Args:
+        pretrained: load ImageNet weights, for images as a detector normalizes them.
+
+    Raises:
+        ModelError: see `load_cvnets`.
+    """
+    net = nn.Sequential(
         ConvBlock(3, 16, 3, 2),
         nn.Sequential(InvertedResidual(16, 16)),
         nn.Sequential(InvertedResidual(16, 24, 2), InvertedResidual(24, 24), InvertedResidual(24, 24)),
@@ -147,10 +154,13 @@ def mobilevit_xxs() -> nn.Sequential:
         nn.Sequential(InvertedResidual(64, 80, 2), MobileViTBlock(80, 96, 3)),
         ConvBlock(80, 320, 1),
     )
+    if pretrained:
+        load_cvnets(net)
+    return net
 
 
-def load_published(net: nn.Sequential) -> None:
-    """ImageNet weights into `mobilevit_xxs()`, for images as a detector normalizes them.
+def load_cvnets(net: nn.Sequential) -> None:
+    """Load the ImageNet weights of the authors' library into `mobilevit_xxs()`.
 
     Raises:
         WeightsNotHereError: the file is not on disk and cannot be fetched.
@@ -162,7 +172,7 @@ def load_published(net: nn.Sequential) -> None:
         if part in _PARTS:
             state[f"{_PARTS.index(part)}.{rest}"] = value
         elif not key.startswith(_CLASSIFIER):
-            state[key] = value  # load_state will say that it is too much
+            state[key] = value  # load_state reports it as unexpected
     load_state(net, state)
     take_normalized_rgb(net[0])
 

@@ -28,10 +28,8 @@ from models.backbones.measured_fpn import (
 )
 from models.backbones.simple_feature_pyramid import SimpleFeaturePyramid
 from models.building import pretrained as published
-from models.building.build_options import BuildOptions, start
-from models.building.builder import FPN_CHANNELS, BackboneSpec, build_fasterrcnn
+from models.building.backbone_spec import FPN_CHANNELS, BackboneSpec
 from models.building.pretrained import read_weights, weights_file
-from models.rcnn.detector import FasterRCNN
 from models.rcnn.errors import ModelError
 
 PREFIX = "timm/"
@@ -59,19 +57,17 @@ class _Plan:
     maps: Sequence[FeatureMap]
 
 
-def create_model(
-    name: str,
-    num_classes: int,
-    pretrained: bool = True,
-    options: BuildOptions | None = None,
-    **detector_options: Any,
-) -> FasterRCNN:
-    """A detector on the net `name` of timm, tag included or not; see build_fasterrcnn. `pretrained` loads its weights.
+def timm_backbone(name: str, pretrained: bool) -> tuple[nn.Module, BackboneSpec]:
+    """A feature pyramid on a net of timm, and its spec.
+
+    Args:
+        name: of the net, with or without a tag.
+        pretrained: load the net's weights.
 
     Raises:
-        ModelError: timm is not installed, or has no such net, or it gives no maps of images of any size, or it has no
+        ModelError: timm is not installed or has no such net, the net gives no maps of images of any size, or it has no
             published weights.
-        WeightsNotHereError: they are neither on disk nor to be fetched.
+        WeightsNotHereError: the weights are not on disk and cannot be fetched.
     """
     timm = _timm()
     config = _config(timm, name)
@@ -93,11 +89,11 @@ def create_model(
             detector=normalization(config.mean, config.std),
             stages=tuple(prefixes for _, prefixes in _stages(net, "net")),
         )
-    return build_fasterrcnn(backbone, spec, num_classes, options or start(pretrained), **detector_options)
+    return backbone, spec
 
 
-def names(pattern: str = "*") -> list[str]:
-    """Nets of timm that a detector can be built on, without the prefix and without tags.
+def timm_names(pattern: str = "*") -> list[str]:
+    """Nets of timm that a detector can be built on, without prefix and tags.
 
     Raises:
         ModelError: timm is not installed.

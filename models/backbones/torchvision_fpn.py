@@ -22,10 +22,8 @@ from torch.utils.checkpoint import checkpoint
 from torchvision.models import WeightsEnum, get_model, get_model_weights, list_models
 
 from models.backbones.measured_fpn import FeatureMap, MapPyramid, choose, map_pyramid_spec, measure, unknown_name
-from models.building.build_options import BuildOptions, start
-from models.building.builder import build_fasterrcnn
+from models.building.backbone_spec import BackboneSpec
 from models.building.pretrained import load_state, published_file, read_state
-from models.rcnn.detector import FasterRCNN
 from models.rcnn.errors import ModelError
 
 PREFIX = "torchvision/"
@@ -39,17 +37,15 @@ _DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(?=[12]\.)")
 _ADVICE = "take another net, such as torchvision/resnet50"
 
 
-def create_model(
-    name: str,
-    num_classes: int,
-    pretrained: bool = True,
-    options: BuildOptions | None = None,
-    **detector_options: Any,
-) -> FasterRCNN:
-    """A detector on the net `name` of torchvision; see build_fasterrcnn. `pretrained` loads its default weights.
+def torchvision_backbone(name: str, pretrained: bool) -> tuple[nn.Module, BackboneSpec]:
+    """A feature pyramid on a net of torchvision, and its spec.
+
+    Args:
+        name: of the net.
+        pretrained: load the net's default weights.
 
     Raises:
-        ModelError: no such net, or none with feature maps of images of any size.
+        ModelError: no such net, or it gives no feature maps of images of any size.
     """
     _check(name)
     with torch.device("meta"):
@@ -62,10 +58,10 @@ def create_model(
     mean, std = _mean_and_std(name, weights)
     spec = map_pyramid_spec(maps, _stages(trunk, measured), mean, std)
     backbone = MapPyramid(trunk, [replace(m, index=i) for i, m in enumerate(maps)])
-    return build_fasterrcnn(backbone, spec, num_classes, options or start(pretrained), **detector_options)
+    return backbone, spec
 
 
-def names(pattern: str = "*") -> list[str]:
+def torchvision_names(pattern: str = "*") -> list[str]:
     """Nets of torchvision that a detector can be built on, without the prefix."""
     known = [n for n in list_models(module=torchvision.models) if not n.startswith(tuple(_REFUSED))]
     return sorted(fnmatch.filter(known, pattern))
@@ -133,8 +129,8 @@ def _check(name: str) -> None:
     for start_of_name, reason in _REFUSED.items():
         if name.startswith(start_of_name) and name in list_models(module=torchvision.models):
             raise ModelError(f"{PREFIX}{name} takes images of one size only, {reason}")
-    if name not in names():
-        raise unknown_name(PREFIX, name, names())
+    if name not in torchvision_names():
+        raise unknown_name(PREFIX, name, torchvision_names())
 
 
 def _load(trunk: Trunk, path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from models.backbones.simple_feature_pyramid import SimpleFeaturePyramid
 from models.backbones.vit import ViT
-from models.building.builder import BackboneSpec
+from models.building.backbone_spec import BackboneSpec
 from models.building.pretrained import checked_state, load_state, read_weights
 from models.rcnn.errors import ModelError
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from models.rcnn.errors import ModelError
 
+# utils/cli/train_options.py declares these two for --help, which must not import models; a test keeps them equal.
 NORMS = ("own", "frozen", "batch", "group")
 DETECTORS = ("fast", "torchvision")
 _LEAST = {"freeze": 0, "rois_per_image": 1, "proposals": 1, "head_width": 1, "detections": 1}  # whole numbers
@@ -100,12 +101,12 @@ class BuildOptions:
 
 
 PUBLISHED = BuildOptions()  # a start from published weights
-RANDOM = BuildOptions(norm="batch", freeze=0)  # norms without statistics must not be frozen, nor random layers
+RANDOM = BuildOptions(norm="batch", freeze=0)  # a start from random weights: no layer or norm may be frozen
 
 
-def start(pretrained: bool) -> BuildOptions:
-    """Options where the caller gives none: everything is trained where nothing is loaded."""
-    return PUBLISHED if pretrained else BuildOptions(freeze=0)
+def default_options(pretrained: bool) -> BuildOptions:
+    """PUBLISHED where published weights are loaded, RANDOM where nothing is: for create_model and train.py alike."""
+    return PUBLISHED if pretrained else RANDOM
 
 
 def _is_number(value: object) -> bool:

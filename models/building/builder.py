@@ -1,47 +1,110 @@
-"""From a backbone to a detector: the only place that decides on anchors, RoI pooling, heads and freezing."""
+"""Build a detector from a backbone: the only module that decides on anchors, RoI pooling, heads and freezing."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
-from torch import nn
-from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torch import Tensor, nn
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from models.building.build_options import BuildOptions
+from models.building.backbone_spec import ANCHOR_SIZES, ASPECT_RATIOS, BackboneSpec, Stages
+from models.building.build_options import BuildOptions, default_options
 from models.building.norms import batch_norms, replace_by_group_norms
+from models.building.pretrained import load_coco
 from models.rcnn.anchors import Float32Anchors
 from models.rcnn.detector import FasterRCNN
 from models.rcnn.errors import ModelError
 from models.rcnn.layers import ClassAgnosticPredictor, Float32Predictor, Float32RPNHead, LinearHead
+from models.rcnn.roi_heads import BatchedRoIHeads
 from models.rcnn.roi_pool import RoIPool
+from models.rcnn.rpn import BatchedRPN
 
-ANCHOR_SIZES = (32, 64, 128, 256, 512)  # px, side of a square anchor; FPN paper section 4.1
-ASPECT_RATIOS = (0.5, 1.0, 2.0)  # height / width
-FPN_CHANNELS = 256
+_TRANSFORM = {  # torchvision's defaults; mean and standard deviation of ImageNet, RGB in 0..1
+    "min_size": 800,
+    "max_size": 1333,
+    "image_mean": [0.485, 0.456, 0.406],
+    "image_std": [0.229, 0.224, 0.225],
+}
 
-Stages = tuple[tuple[str, ...], ...]  # groups of parameter-name prefixes, from the image on
+
+class ModelDefinition(Protocol):
+    """The contents of a model file.
+
+    It may have two more attributes: COCO_WEIGHTS, torchvision's weights of the whole detector, and LEGACY, a
+    LegacyLayout.
+    """
+
+    SPEC: BackboneSpec
+
+    def backbone(self, pretrained: bool, options: BuildOptions) -> nn.Module:
+        """(B, 3, H, W) normalized images -> one map, or a dict of maps "0", "1", ... and others for the RPN alone.
+
+        Args:
+            pretrained: load published weights, if the model has some for its backbone.
+            options: for what a backbone must know when it is built, such as `norm`.
+        """
 
 
 @dataclass(frozen=True)
-class BackboneSpec:
-    """What a backbone gives, declared once; anchors, pooling and heads follow from it."""
+class LegacyLayout:
+    """A ModelDefinition for checkpoints with other layers or keys than today's."""
 
-    out_channels: int
-    strides: tuple[int, ...]  # px per cell of each map that regions are pooled from, finest first
-    extra_levels: int = 0  # coarser maps that only the RPN sees, each of twice the stride
-    one_anchor_size_per_level: bool = False  # an FPN's levels share the anchor sizes out; otherwise each has all five
-    head_width: int = 1024
-    rpn_convs: int = 1
-    head: Callable[[int, int], nn.Module] | None = None  # (channels, width) -> box head, instead of two linear layers
-    detector: Mapping[str, Any] | None = None  # torchvision FasterRCNN arguments that this model has other defaults for
-    stages: Stages | None = None  # what can be frozen, step by step; None: the children of a Sequential
-    frozen_stages: int = 0  # of a start from published weights
-    frozen_norm: bool = False  # batch norms of a start from published weights stay as they are
+    SPEC: BackboneSpec
+    backbone: Callable[[bool, BuildOptions], nn.Module]
+    convert: Callable[[Mapping[str, Tensor]], dict[str, Tensor] | None]  # state dict -> this layout's; None: not legacy
 
-    @property
-    def levels(self) -> tuple[int, ...]:
-        """Strides of all maps that have anchors."""
-        return self.strides + tuple(self.strides[-1] * 2 ** (i + 1) for i in range(self.extra_levels))
+
+def build_model(
+    definition: ModelDefinition,
+    num_classes: int,
+    pretrained: bool = True,
+    options: BuildOptions | None = None,
+    *,
+    layout: str = "pyramid",
+    **detector_options: Any,
+) -> FasterRCNN:
+    """Build the detector of a model file.
+
+    Args:
+        definition: the module of the file.
+        num_classes: with the background.
+        pretrained: load published weights, of the whole detector or of its backbone.
+        options: without, `default_options(pretrained)`.
+        layout: "pyramid", today's layout; "legacy", that of old checkpoints, for models that have one.
+        detector_options: see build_fasterrcnn.
+
+    Raises:
+        ModelError: options that do not fit, an unknown layout, or the weights cannot be loaded.
+    """
+    if layout != "pyramid":
+        if layout != "legacy" or not hasattr(definition, "LEGACY"):
+            known = ["pyramid", *(["legacy"] if hasattr(definition, "LEGACY") else [])]
+            raise ModelError(f"layout is {layout!r}, expected one of {', '.join(known)}")
+        definition = definition.LEGACY
+    options = options or default_options(pretrained)
+    backbone = definition.backbone(pretrained, options)
+    detector = build_fasterrcnn(backbone, definition.SPEC, num_classes, options, **detector_options)
+    if pretrained and hasattr(definition, "COCO_WEIGHTS"):
+        load_coco(detector, definition.COCO_WEIGHTS, num_classes)
+    return detector
+
+
+def build_on_library_net(
+    make: Callable[[str, bool], tuple[nn.Module, BackboneSpec]],
+    name: str,
+    num_classes: int,
+    pretrained: bool = True,
+    options: BuildOptions | None = None,
+    **detector_options: Any,
+) -> FasterRCNN:
+    """Build a detector on a network of a library, such as timm; further arguments as build_model.
+
+    Args:
+        make: (name of the network, pretrained) -> backbone and its spec.
+        name: of the network, without the library's prefix.
+    """
+    backbone, spec = make(name, pretrained)
+    return build_fasterrcnn(backbone, spec, num_classes, options or default_options(pretrained), **detector_options)
 
 
 def build_fasterrcnn(
@@ -51,7 +114,7 @@ def build_fasterrcnn(
     options: BuildOptions,
     **torchvision_options: Any,
 ) -> FasterRCNN:
-    """A detector on `backbone`, which gives one map or a dict of maps "0", "1", ... and others for the RPN alone.
+    """Build a detector on `backbone`, which gives one map or a dict of maps, see ModelDefinition.
 
     Args:
         backbone: its maps have spec.out_channels channels and spec.strides.
@@ -70,19 +133,32 @@ def build_fasterrcnn(
     make_head = spec.head or LinearHead
     make_predictor = ClassAgnosticPredictor if options.class_agnostic else Float32Predictor
     backbone.out_channels = spec.out_channels
-    detector = FasterRCNN(
-        backbone,
-        rpn_anchor_generator=anchors,
-        rpn_head=Float32RPNHead(spec.out_channels, anchors.num_anchors_per_location()[0], conv_depth=spec.rpn_convs),
-        box_roi_pool=RoIPool({str(i): stride for i, stride in enumerate(spec.strides)}),
-        box_head=make_head(spec.out_channels, width),
-        box_predictor=make_predictor(width, num_classes),
-        **{**(spec.detector or {}), **options.torchvision_arguments(), **torchvision_options},
+    arguments = {**(spec.detector or {}), **options.torchvision_arguments(), **torchvision_options}
+    # The order of the layers is that in which they draw random numbers.
+    rpn = BatchedRPN(
+        anchors,
+        Float32RPNHead(spec.out_channels, anchors.num_anchors_per_location()[0], conv_depth=spec.rpn_convs),
+        **_pop_prefixed(arguments, "rpn_"),
     )
-    detector.spec, detector.build_options = spec, options
-    detector.use_torchvision_ops = options.detector == "torchvision"
-    _freeze(detector)
-    return detector
+    roi_heads = BatchedRoIHeads(
+        RoIPool({str(i): stride for i, stride in enumerate(spec.strides)}),
+        make_head(spec.out_channels, width),
+        make_predictor(width, num_classes),
+        **_pop_prefixed(arguments, "box_"),
+        **_pop_prefixed(arguments, "bbox_"),
+    )
+    stages, frozen_modules = _freeze(backbone, spec, options)
+    return FasterRCNN(
+        backbone,
+        rpn,
+        roi_heads,
+        GeneralizedRCNNTransform(**_TRANSFORM | {key: value for key, value in arguments.items() if value is not None}),
+        spec=spec,
+        build_options=options,
+        stages=stages,
+        frozen_modules=frozen_modules,
+        use_torchvision_ops=options.detector == "torchvision",
+    )
 
 
 def set_anchors(detector: FasterRCNN, sizes: Sequence[float], ratios: Sequence[float]) -> None:
@@ -97,18 +173,6 @@ def set_anchors(detector: FasterRCNN, sizes: Sequence[float], ratios: Sequence[f
     if old != new:
         raise ModelError(f"{new[0]} anchors per place do not fit this detector, which has {old[0]}")
     detector.rpn.anchor_generator, detector.build_options = anchors, options
-
-
-def with_fpn(body: nn.Module, maps: Mapping[str, int], *, norm_layer: type[nn.Module] | None = None) -> BackboneWithFPN:
-    """A feature pyramid (Lin et al. 2017, https://arxiv.org/abs/1612.03144) over maps of `body`, plus a pooled one.
-
-    Args:
-        body: its direct children are called in order; those after the last of `maps` are cut off.
-        maps: child -> channels of its output, finest first.
-        norm_layer: in the pyramid; none without.
-    """
-    names = {child: str(level) for level, child in enumerate(maps)}
-    return BackboneWithFPN(body, names, list(maps.values()), FPN_CHANNELS, norm_layer=norm_layer)
 
 
 def stages_of(spec: BackboneSpec, backbone: nn.Module) -> Stages:
@@ -127,9 +191,18 @@ def stages_of(spec: BackboneSpec, backbone: nn.Module) -> Stages:
     return tuple(stages)
 
 
-def _freeze(detector: FasterRCNN) -> None:
-    """Leave the first stages, and batch norms that are to stay as they are, out of the training."""
-    spec, options, backbone = detector.spec, detector.build_options, detector.backbone
+def _pop_prefixed(arguments: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """Remove the arguments whose names have a prefix, and return them without it."""
+    names = [name for name in arguments if name.startswith(prefix)]
+    return {name.removeprefix(prefix): arguments.pop(name) for name in names}
+
+
+def _freeze(backbone: nn.Module, spec: BackboneSpec, options: BuildOptions) -> tuple[Stages, tuple[str, ...]]:
+    """Freeze the first stages of the backbone, and its batch norms where the options or the spec require it.
+
+    Returns:
+        All stages, and the names of the modules that stay in eval mode; names within the detector.
+    """
     stages = stages_of(spec, backbone)
     count = spec.frozen_stages if options.freeze is None else options.freeze
     if count > len(stages):
@@ -147,8 +220,8 @@ def _freeze(detector: FasterRCNN) -> None:
             backbone.get_submodule(name).requires_grad_(False)
         kept += norms
     kept += [name for name, module in backbone.named_modules() if _is_frozen(module)]
-    detector.stages = tuple(tuple(f"backbone.{prefix}" for prefix in stage) for stage in stages)
-    detector.frozen_modules = tuple(dict.fromkeys(f"backbone.{name}".rstrip(".") for name in kept))
+    frozen_modules = tuple(dict.fromkeys(f"backbone.{name}".rstrip(".") for name in kept))
+    return tuple(tuple(f"backbone.{prefix}" for prefix in stage) for stage in stages), frozen_modules
 
 
 def _is_frozen(module: nn.Module) -> bool:

@@ -14,7 +14,8 @@ from models.building.build_options import PUBLISHED, BuildOptions
 from models.building.pretrained import PREDICTOR, checked_state
 from models.rcnn.errors import ModelError
 
-SIZE_RULE = ("size", "max_size", "square")  # the fields of utils/loading/size_rule.py; all but the first have defaults
+# Fields of SizeRule in utils/loading/size_rule.py, which models must not import; a test keeps them equal.
+SIZE_RULE = ("size", "max_size", "square")
 _FORMAT_1 = ("trainable_layers",)  # model_options that only the first format has
 _MOST_PIXELS = 32_768  # of a side
 _CHANGED = "the file is damaged or was changed by hand, use another"

@@ -8,7 +8,7 @@ from torch import Tensor
 from torchvision.models.detection._utils import BoxCoder
 
 
-class BlockBoxCoder(BoxCoder):
+class BatchedBoxCoder(BoxCoder):
     """torchvision's BoxCoder, in a fifth of its operators and without copies from the host."""
 
     def encode_single(self, reference_boxes: Tensor, proposals: Tensor) -> Tensor:

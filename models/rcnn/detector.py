@@ -4,18 +4,26 @@ import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN as TorchvisionFasterRCNN
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from models.rcnn import sampling
-from models.rcnn.boxes import BlockBoxCoder, image_bounds
+from models.rcnn.boxes import image_bounds
 from models.rcnn.errors import ModelError
+from models.rcnn.losses import ClassifierLoss
 from models.rcnn.reference import as_torchvision
-from models.rcnn.roi_heads import BlockRoIHeads
-from models.rcnn.rpn import BlockRPN, RPNOutput
+from models.rcnn.roi_heads import BatchedRoIHeads
+from models.rcnn.rpn import BatchedRPN, RPNOutput
 from models.rcnn.structures import GroundTruth, UintBatch, gt_slots
+
+if TYPE_CHECKING:
+    from models.building.backbone_spec import BackboneSpec
+    from models.building.build_options import BuildOptions
 
 
 class FasterRCNN(TorchvisionFasterRCNN):
@@ -29,21 +37,33 @@ class FasterRCNN(TorchvisionFasterRCNN):
     Called with a list of float (3, H, W) images in 0..1, and targets in training, it is torchvision's FasterRCNN:
     min_size, max_size and fixed_size of its transform apply.
 
-    stages: names of the backbone's parameters or modules in groups, from the image on.
-    frozen_modules: names of modules that training leaves in eval mode, because they are frozen.
-    use_torchvision_ops: compute with torchvision's own modules around the same layers: the reference, slower.
+    Args:
+        backbone: normalized images -> one map or a dict of maps.
+        transform: of lists of images; its mean and standard deviation are those of batches too.
+        spec, build_options: the declaration of the backbone and the user's choices, from which the parts were built.
+        stages: names of the backbone's parameters or modules in groups that can be frozen, from the image on.
+        frozen_modules: names of the modules that stay in eval mode in training.
+        use_torchvision_ops: compute with torchvision's modules around the same layers: the reference, slower.
     """
 
-    stages: tuple[tuple[str, ...], ...] = ()
-    frozen_modules: tuple[str, ...] = ()
-    use_torchvision_ops: bool = False
-
-    def __init__(self, backbone: nn.Module, **torchvision_options: object) -> None:
-        super().__init__(backbone, **torchvision_options)
-        self.rpn.__class__ = BlockRPN  # torchvision's constructor builds its own
-        self.roi_heads.__class__ = BlockRoIHeads
-        for part in (self.rpn, self.roi_heads):
-            part.box_coder.__class__ = BlockBoxCoder
+    def __init__(
+        self,
+        backbone: nn.Module,
+        rpn: BatchedRPN,
+        roi_heads: BatchedRoIHeads,
+        transform: GeneralizedRCNNTransform,
+        *,
+        spec: "BackboneSpec",
+        build_options: "BuildOptions",
+        stages: tuple[tuple[str, ...], ...] = (),
+        frozen_modules: tuple[str, ...] = (),
+        use_torchvision_ops: bool = False,
+    ) -> None:
+        # Not TorchvisionFasterRCNN's constructor, which would build its own RPN and RoI heads.
+        GeneralizedRCNN.__init__(self, backbone, rpn, roi_heads, transform)
+        self.spec, self.build_options = spec, build_options
+        self.stages, self.frozen_modules = stages, frozen_modules
+        self.use_torchvision_ops = use_torchvision_ops
         mean, std = (torch.tensor(values) for values in (self.transform.image_mean, self.transform.image_std))
         self.register_buffer("pixel_scale", 1 / (255 * std), persistent=False)
         self.register_buffer("pixel_shift", -mean / std, persistent=False)
@@ -105,6 +125,18 @@ class FasterRCNN(TorchvisionFasterRCNN):
         found, losses = self.roi_heads.detect_and_measure(seen.features, proposals, truth, seen.limits, seen.sizes)
         found = self(batch) if self.use_torchvision_ops else rescale_boxes(found, batch)
         return found, losses | rpn_losses
+
+    def set_classifier_loss(self, loss: ClassifierLoss) -> None:
+        """Train the box classifier with this loss; state-dict keys stay the same.
+
+        Raises:
+            ModelError: torchvision's modules compute the losses, and have only cross entropy.
+        """
+        if self.use_torchvision_ops:
+            raise ModelError(
+                "the detector is torchvision's, which has no class weights and no focal loss: drop one of them"
+            )
+        self.roi_heads.classifier_loss = loss
 
     def to_device(self, device: torch.device) -> "FasterRCNN":
         """Move it; on a GPU weights of convolutions take the order of the maps, or each step would turn them around."""

@@ -1,9 +1,10 @@
 """torchvision's own Faster R-CNN around the layers of a detector: the reference for results and speed."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
+import torch
 from torch import Tensor, nn
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -14,14 +15,16 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import MultiScaleRoIAlign
 
 from models.rcnn.layers import ClassAgnosticPredictor, LinearHead
+from models.rcnn.roi_heads import BatchedRoIHeads
 from models.rcnn.roi_pool import SAMPLES, SIDE
+from models.rcnn.rpn import BatchedRPN
 from models.rcnn.structures import UintBatch
 
-Part = TypeVar("Part", bound=nn.Module)
+Layers = TypeVar("Layers", bound=nn.Module)
 
 
-class StockFasterRCNN(GeneralizedRCNN):
-    """torchvision's detector, which takes our uint8 batches too: its network sees the same pixels then."""
+class ReferenceFasterRCNN(GeneralizedRCNN):
+    """torchvision's detector, which also takes our uint8 batches and then reads the same pixels."""
 
     def forward(
         self, images: UintBatch | Sequence[Tensor], targets: list[Mapping[str, Tensor]] | None = None
@@ -31,33 +34,65 @@ class StockFasterRCNN(GeneralizedRCNN):
             return super().forward(images, targets)
         resize, self.transform.resize = self.transform.resize, lambda image, target: (image, target)
         try:
-            found = super().forward(float_images(images), targets_of(images) if self.training else None)
+            detections = super().forward(float_images(images), targets_of(images) if self.training else None)
         finally:
             self.transform.resize = resize
-        return found if self.training else self.transform.postprocess(found, *_sizes(images))
+        return detections if self.training else self.transform.postprocess(detections, *_sizes(images))
 
 
-def as_torchvision(detector: GeneralizedRCNN) -> StockFasterRCNN:
-    """The same layers, not copies, in torchvision's own modules; a classifier loss of one's own is not among them."""
-    rpn, heads = (copy.copy(part) for part in (detector.rpn, detector.roi_heads))
-    rpn.__class__, heads.__class__ = RegionProposalNetwork, RoIHeads
-    for part in (rpn, heads):
-        part._modules = dict(part._modules)
-        part.box_coder = BoxCoder(part.box_coder.weights, part.box_coder.bbox_xform_clip)
-    rpn.anchor_generator = AnchorGenerator(rpn.anchor_generator.sizes, rpn.anchor_generator.aspect_ratios)
-    rpn.head = _as(RPNHead, rpn.head)
-    heads.box_roi_pool = stock_pool(heads.box_roi_pool)
-    if isinstance(heads.box_head, LinearHead):
-        heads.box_head = _as(TwoMLPHead, heads.box_head)
-    if not isinstance(heads.box_predictor, ClassAgnosticPredictor):
-        heads.box_predictor = _as(FastRCNNPredictor, heads.box_predictor)
-    twin = StockFasterRCNN(detector.backbone, rpn, heads, copy.copy(detector.transform))
-    twin.training = detector.training  # its parts have their own modes
+def as_torchvision(detector: GeneralizedRCNN) -> ReferenceFasterRCNN:
+    """Build torchvision's modules around the same layers, which are not copied; a classifier loss is left out."""
+    twin = ReferenceFasterRCNN(
+        detector.backbone, _rpn(detector.rpn), _roi_heads(detector.roi_heads), copy.copy(detector.transform)
+    )
+    twin.training = detector.training  # its layers have their own modes
     return twin
 
 
-def stock_pool(ours: MultiScaleRoIAlign) -> MultiScaleRoIAlign:
-    """torchvision's pooling with the strides that ours knows."""
+def _rpn(ours: BatchedRPN) -> RegionProposalNetwork:
+    twin = RegionProposalNetwork(
+        AnchorGenerator(ours.anchor_generator.sizes, ours.anchor_generator.aspect_ratios),
+        _with_layers_of(ours.head, lambda: RPNHead(1, 1)),
+        ours.proposal_matcher.high_threshold,
+        ours.proposal_matcher.low_threshold,
+        ours.fg_bg_sampler.batch_size_per_image,
+        ours.fg_bg_sampler.positive_fraction,
+        ours._pre_nms_top_n,
+        ours._post_nms_top_n,
+        ours.nms_thresh,
+        ours.score_thresh,
+    )
+    twin.box_coder = BoxCoder(ours.box_coder.weights, ours.box_coder.bbox_xform_clip)
+    twin.min_size, twin.training = ours.min_size, ours.training
+    return twin
+
+
+def _roi_heads(ours: BatchedRoIHeads) -> RoIHeads:
+    head, predictor = ours.box_head, ours.box_predictor
+    if isinstance(head, LinearHead):
+        head = _with_layers_of(head, lambda: TwoMLPHead(1, 1))
+    if not isinstance(predictor, ClassAgnosticPredictor):
+        predictor = _with_layers_of(predictor, lambda: FastRCNNPredictor(1, 1))
+    twin = RoIHeads(
+        reference_pool(ours.box_roi_pool),
+        head,
+        predictor,
+        ours.proposal_matcher.high_threshold,
+        ours.proposal_matcher.low_threshold,
+        ours.fg_bg_sampler.batch_size_per_image,
+        ours.fg_bg_sampler.positive_fraction,
+        ours.box_coder.weights,
+        ours.score_thresh,
+        ours.nms_thresh,
+        ours.detections_per_img,
+    )
+    twin.box_coder.bbox_xform_clip = ours.box_coder.bbox_xform_clip
+    twin.training = ours.training
+    return twin
+
+
+def reference_pool(ours: MultiScaleRoIAlign) -> MultiScaleRoIAlign:
+    """torchvision's pooling with our declared strides."""
     pool = MultiScaleRoIAlign(ours.featmap_names, SIDE, SAMPLES)
     pool.scales, pool.map_levels = ours.scales, ours.map_levels
     return pool
@@ -76,9 +111,13 @@ def targets_of(batch: UintBatch) -> list[dict[str, Tensor]]:
     return [{"boxes": boxes, "labels": labels} for boxes, labels in pairs]
 
 
-def _as(kind: type[Part], module: nn.Module) -> Part:
-    twin = copy.copy(module)
-    twin.__class__ = kind
+def _with_layers_of(ours: nn.Module, build: Callable[[], Layers]) -> Layers:
+    """torchvision's module of `build`, with our layers in place of its own."""
+    with torch.device("meta"):  # without memory and random numbers
+        twin = build()
+    for name, layer in ours.named_children():
+        setattr(twin, name, layer)
+    twin.training = ours.training
     return twin
 
 

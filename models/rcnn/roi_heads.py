@@ -5,11 +5,13 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.ops import MultiScaleRoIAlign
 
 from models.rcnn import sampling
-from models.rcnn.boxes import clipped, image_bounds, large, rows_of
+from models.rcnn.boxes import BatchedBoxCoder, clipped, image_bounds, large, rows_of
+from models.rcnn.losses import ClassifierLoss
 from models.rcnn.matching import matched
 from models.rcnn.nms import batched_nms
 from models.rcnn.rpn import is_fixed
@@ -29,15 +31,53 @@ class SampledProposals:
     sample: sampling.Sample  # their places among the candidates
 
 
-class BlockRoIHeads(RoIHeads):
-    """torchvision's RoI heads; all images at once, and in eval mode they can tell the training's losses too.
+class BatchedRoIHeads(RoIHeads):
+    """torchvision's RoI heads for all images at once, which in eval mode can compute the losses of training as well.
 
-    forward() has torchvision's form.
+    forward() has torchvision's signature.
 
-    fixed: whether shapes follow from shapes alone; None: everywhere but on a CPU.
+    Args:
+        roi_pool, head, predictor: layers.
+        score_thresh, ...: the arguments box_... of torchvision's FasterRCNN, with the same defaults.
+        reg_weights: bbox_reg_weights of torchvision's FasterRCNN.
+        classifier_loss: instead of cross entropy.
+
+    static_shapes: shapes depend on shapes alone; None: everywhere but on a CPU.
     """
 
     static_shapes: bool | None = None
+
+    def __init__(
+        self,
+        roi_pool: MultiScaleRoIAlign,
+        head: nn.Module,
+        predictor: nn.Module,
+        *,
+        score_thresh: float = 0.05,
+        nms_thresh: float = 0.5,
+        detections_per_img: int = 100,
+        fg_iou_thresh: float = 0.5,
+        bg_iou_thresh: float = 0.5,
+        batch_size_per_image: int = 512,
+        positive_fraction: float = 0.25,
+        reg_weights: tuple[float, float, float, float] | None = None,
+        classifier_loss: ClassifierLoss | None = None,
+    ) -> None:
+        super().__init__(
+            roi_pool,
+            head,
+            predictor,
+            fg_iou_thresh,
+            bg_iou_thresh,
+            batch_size_per_image,
+            positive_fraction,
+            reg_weights,
+            score_thresh,
+            nms_thresh,
+            detections_per_img,
+        )
+        self.box_coder = BatchedBoxCoder(self.box_coder.weights, self.box_coder.bbox_xform_clip)
+        self.classifier_loss = classifier_loss
 
     def forward(
         self,
@@ -82,7 +122,9 @@ class BlockRoIHeads(RoIHeads):
         return self.classifier_losses(logits, labels), regression * (labels > 0)
 
     def classifier_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross entropy of each of N proposals, (N,); logits (N, classes), labels (N,) int64."""
+        """Classifier loss of each of N proposals, (N,); logits (N, classes), labels (N,) int64."""
+        if self.classifier_loss is not None:
+            return self.classifier_loss.per_proposal(logits, labels)
         return F.cross_entropy(logits, labels, reduction="none")
 
     @torch.no_grad()

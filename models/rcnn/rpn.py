@@ -8,10 +8,11 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.rpn import RegionProposalNetwork
+from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 
 from models.rcnn import sampling
-from models.rcnn.boxes import clipped, image_bounds, large, rows_of
+from models.rcnn.anchors import Float32Anchors
+from models.rcnn.boxes import BatchedBoxCoder, clipped, image_bounds, large, rows_of
 from models.rcnn.matching import matched
 from models.rcnn.nms import batched_nms
 from models.rcnn.structures import GroundTruth, PaddedBoxes
@@ -28,16 +29,51 @@ class RPNOutput:
     anchors: Sequence[Tensor]  # (A, 4)
 
 
-class BlockRPN(RegionProposalNetwork):
+class BatchedRPN(RegionProposalNetwork):
     """torchvision's RPN, with only the best anchors of a map decoded, and losses over all images at once.
 
-    In training every image has a proposal, the whole image where there would be none: the box head's losses are means
-    over proposals. forward() has torchvision's form.
+    In training every image has at least one proposal, if need be the whole image: the box head's losses are means over
+    proposals. forward() has torchvision's signature.
 
-    fixed: whether shapes follow from shapes alone; None: everywhere but on a CPU.
+    Args:
+        anchor_generator: of the anchors of all maps.
+        head: maps -> logits and deltas of their anchors.
+        pre_nms_top_n_train, ...: the arguments rpn_... of torchvision's FasterRCNN, with the same defaults.
+
+    static_shapes: shapes depend on shapes alone; None: everywhere but on a CPU.
     """
 
     static_shapes: bool | None = None
+
+    def __init__(
+        self,
+        anchor_generator: Float32Anchors,
+        head: RPNHead,
+        *,
+        pre_nms_top_n_train: int = 2000,
+        pre_nms_top_n_test: int = 1000,
+        post_nms_top_n_train: int = 2000,
+        post_nms_top_n_test: int = 1000,
+        nms_thresh: float = 0.7,
+        fg_iou_thresh: float = 0.7,
+        bg_iou_thresh: float = 0.3,
+        batch_size_per_image: int = 256,
+        positive_fraction: float = 0.5,
+        score_thresh: float = 0.0,
+    ) -> None:
+        super().__init__(
+            anchor_generator,
+            head,
+            fg_iou_thresh,
+            bg_iou_thresh,
+            batch_size_per_image,
+            positive_fraction,
+            {"training": pre_nms_top_n_train, "testing": pre_nms_top_n_test},
+            {"training": post_nms_top_n_train, "testing": post_nms_top_n_test},
+            nms_thresh,
+            score_thresh,
+        )
+        self.box_coder = BatchedBoxCoder(self.box_coder.weights, self.box_coder.bbox_xform_clip)
 
     def forward(
         self, images: ImageList, features: Mapping[str, Tensor], targets: list[Mapping[str, Tensor]] | None = None

@@ -127,6 +127,7 @@ def test_waiting_is_marked_where_it_is_too_much(share: float) -> None:
     assert workload.calls == ["stock", "ours"] * 2 + ["closed"]
 
 
+@pytest.mark.full
 def test_both_ways_train_on_the_same_images(training: Training, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten samples of four images: each at least twice. Stock sees the same sizes, and trains its own weights."""
     seen: dict[str, list[int]] = {"stock": [], "ours": []}

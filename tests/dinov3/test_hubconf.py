@@ -10,7 +10,7 @@ import torch
 
 from models.backbones.dinov3 import WEIGHTS, WEIGHTS_PAGE, build
 from tests.conftest import HANG, ROOT
-from tests.models.backbones.test_dinov3 import randomized
+from tests.support.networks import randomized_dinov3
 
 REPOSITORY = str(ROOT / "dinov3")
 
@@ -19,10 +19,10 @@ def load(entry: str, **options) -> torch.nn.Module:
     return torch.hub.load(REPOSITORY, entry, source="local", **options)
 
 
-@pytest.fixture(scope="module", params=["vits16", "convnext_tiny"])
+@pytest.fixture(scope="module", params=["vits16", pytest.param("convnext_tiny", marks=pytest.mark.full)])
 def official(request, tmp_path_factory) -> tuple[str, torch.nn.Module, Path]:
     """A network, and its state dict in a file of the official form."""
-    net = randomized(build(request.param))
+    net = randomized_dinov3(build(request.param))
     path = tmp_path_factory.mktemp("weights") / WEIGHTS[request.param]
     torch.save(net.state_dict(), path)
     return f"dinov3_{request.param}", net, path
@@ -85,7 +85,7 @@ def test_only_the_official_keys_load(official, tmp_path: Path, change: str) -> N
 
 
 def test_a_convnexts_last_norm_may_be_in_the_file_once(tmp_path: Path) -> None:
-    net = randomized(build("convnext_tiny"))
+    net = randomized_dinov3(build("convnext_tiny"))
     state = {key: value for key, value in net.state_dict().items() if not key.startswith("norms.3.")}
     torch.save(state, tmp_path / "weights.pth")
     loaded = load("dinov3_convnext_tiny", weights=tmp_path / "weights.pth")

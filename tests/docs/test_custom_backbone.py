@@ -29,7 +29,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 @pytest.mark.parametrize("block", re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL), ids=["mynet", "mypyramid"])
 def test_the_commands_of_the_page_run(project: Path, block: str) -> None:
     printed = ""
@@ -54,6 +54,6 @@ def test_the_files_of_the_page_are_in_our_style(project: Path) -> None:
 def test_every_field_of_a_spec_is_explained() -> None:
     from dataclasses import fields
 
-    from models.building.builder import BackboneSpec
+    from models.building.backbone_spec import BackboneSpec
 
     assert [f.name for f in fields(BackboneSpec) if f"`{f.name}`" not in PAGE] == []

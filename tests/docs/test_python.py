@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT, squares
-from tests.torch_utils.test_predict import make_checkpoint
+from tests.support.checkpoints import CONFIDENT, write_checkpoint
 from utils.detect import interop
 from utils.images.image_files import write_image
 
 
 def test_the_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    make_checkpoint(tmp_path / "outputs/training/demo/best_model.pth")
+    write_checkpoint(tmp_path / "outputs/training/demo/best_model.pth", **CONFIDENT)
     image, _, _ = squares(np.random.default_rng(0), 90, 120, 2)
     first = tmp_path / "data/demo/valid/images/valid_000.jpg"
     first.parent.mkdir(parents=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.support.checkpoints import CONFIDENT, write_checkpoint
 from tests.support.videos import pictures, read_back, write_video
-from tests.torch_utils.test_predict import make_checkpoint
 from utils.cli.options import VideoOptions
 
 TEXT = (ROOT / "docs/video.md").read_text()
@@ -16,7 +16,7 @@ TEXT = (ROOT / "docs/video.md").read_text()
 
 def test_the_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    make_checkpoint(tmp_path / "best_model.pth")
+    write_checkpoint(tmp_path / "best_model.pth", **CONFIDENT)
     write_video(tmp_path / "video.mp4", pictures(6))
     values: dict = {}
     for block in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL):

@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 
 from tests.conftest import ROOT
-from tests.torch_utils.test_onnx_export import export
+from tests.support.exports import export
 from torch_utils.predict import load_detector
 from utils.images.image_files import read_image
 
@@ -18,7 +18,7 @@ SCRIPT = ROOT / "examples" / "onnx_minimal.py"
 PICTURE = ROOT / "example_test_data" / "image_1.jpg"
 
 
-@pytest.mark.parametrize("square", [False, pytest.param(True, marks=pytest.mark.heavy)])
+@pytest.mark.parametrize("square", [False, pytest.param(True, marks=pytest.mark.full)])
 def test_it_finds_what_the_detector_finds(tmp_path: Path, square: bool) -> None:
     file = export(tmp_path, square=square)
     image = read_image(PICTURE)

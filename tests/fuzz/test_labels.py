@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from tests.fuzz.guard import answer, fuzz, is_one_line, mutations
-from tests.fuzz.mutations import damage_bytes, damage_json, damage_tree, damage_words, encode
+from tests.support.fuzz_guard import answer, fuzz, is_one_line, mutations
+from tests.support.mutations import damage_bytes, damage_json, damage_tree, damage_words, encode
 from utils.labels.boxes import repair_boxes
 from utils.labels.coco_json import CocoLabels
 from utils.labels.readers import UNKNOWN, LabelFile, read_voc, read_yolo
@@ -144,7 +144,8 @@ def test_coco(tmp_path: Path, count: int) -> None:
     assert len(read) > count / 3, "most of the damage gets past the parser"
 
 
-def test_voc_objects_next_to_a_damaged_one_are_read(tmp_path: Path) -> None:
+@mutations(NEIGHBORS)
+def test_voc_objects_next_to_a_damaged_one_are_read(tmp_path: Path, count: int) -> None:
     boxes = [(11, 21, 101 + i, 40) for i in range(3)]
 
     def make(number: int) -> bytes:
@@ -158,10 +159,11 @@ def test_voc_objects_next_to_a_damaged_one_are_read(tmp_path: Path) -> None:
         good = {0, 1, 2} - {number % 3}
         assert found >= {((10.0, 20.0, 101.0 + i, 40.0), (1, 2, UNKNOWN)[i], i == 1) for i in good}
 
-    fuzz(tmp_path / "a.xml", NEIGHBORS, make, check)
+    fuzz(tmp_path / "a.xml", count, make, check)
 
 
-def test_yolo_rows_next_to_damaged_ones_are_read(tmp_path: Path) -> None:
+@mutations(NEIGHBORS)
+def test_yolo_rows_next_to_damaged_ones_are_read(tmp_path: Path, count: int) -> None:
     good = [(labels.labels[0], labels.boxes[0]) for labels in (yolo(tmp_path, row) for row in ROWS)]
 
     def damaged(number: int) -> set[int]:
@@ -179,7 +181,7 @@ def test_yolo_rows_next_to_damaged_ones_are_read(tmp_path: Path) -> None:
         kept = [one for i, one in enumerate(good) if i not in damaged(number)]
         assert [one for one in zip(labels.labels, labels.boxes, strict=True) if one in kept] == kept
 
-    fuzz(tmp_path / "a.txt", NEIGHBORS, make, check)
+    fuzz(tmp_path / "a.txt", count, make, check)
 
 
 def yolo(folder: Path, text: str) -> LabelFile:
@@ -187,7 +189,8 @@ def yolo(folder: Path, text: str) -> LabelFile:
     return read_yolo(folder / "one.txt", SIZE, LABEL_OF)
 
 
-def test_coco_annotations_next_to_a_damaged_one_are_read(tmp_path: Path) -> None:
+@mutations(NEIGHBORS)
+def test_coco_annotations_next_to_a_damaged_one_are_read(tmp_path: Path, count: int) -> None:
     good = {1: ((1, 2, 4.5, 6), 2, False), 2: ((5, 6, 12, 14), 1, True), 3: ((0, 0, 80, 64), 1, False)}
 
     def make(number: int) -> bytes:
@@ -201,10 +204,11 @@ def test_coco_annotations_next_to_a_damaged_one_are_read(tmp_path: Path) -> None
         found = {one for file in files for one in zip(file.boxes, file.labels, file.ignored, strict=True)}
         assert found >= {box for i, box in good.items() if i != number % 3 + 1}
 
-    fuzz(tmp_path / "a.json", NEIGHBORS, make, check)
+    fuzz(tmp_path / "a.json", count, make, check)
 
 
-def test_coco_images_next_to_a_damaged_one_keep_their_boxes(tmp_path: Path) -> None:
+@mutations(NEIGHBORS)
+def test_coco_images_next_to_a_damaged_one_keep_their_boxes(tmp_path: Path, count: int) -> None:
     """Two images keep their boxes, unless the damage gives both the same id, which is noted."""
 
     def make(number: int) -> bytes:
@@ -217,4 +221,4 @@ def test_coco_images_next_to_a_damaged_one_keep_their_boxes(tmp_path: Path) -> N
         assert source.names[0] == "train2017/a.jpg"
         assert source.read(0, SIZE).boxes == [(5, 6, 12, 14)] or "images[1]" in source.notes[0]
 
-    fuzz(tmp_path / "a.json", NEIGHBORS, make, check)
+    fuzz(tmp_path / "a.json", count, make, check)

@@ -1,4 +1,3 @@
-import json
 import subprocess
 import sys
 
@@ -14,8 +13,8 @@ from models.create_fasterrcnn_model import (
 )
 from models.rcnn.errors import ModelError
 from tests.conftest import ROOT
+from tests.support.networks import NANO, PREDECESSOR, checkpoint_of
 
-PREDECESSOR = json.loads((ROOT / "tests" / "data" / "predecessor_state_dicts.json").read_text())
 PARAMETERS = {  # at 21 classes, as the predecessor had them
     "fasterrcnn_convnext_small": 94_513_428,
     "fasterrcnn_convnext_tiny": 72_878_868,
@@ -46,12 +45,6 @@ PARAMETERS = {  # at 21 classes, as the predecessor had them
     "fasterrcnn_vitdet": 106_046_264,
     "fasterrcnn_vitdet_tiny": 22_878_632,
 }
-NANO = "fasterrcnn_nano"
-
-
-def checkpoint_of(model, name: str = NANO, classes: int = 3, **more) -> dict:
-    names = ["__background__", *(f"c{i}" for i in range(1, classes))]
-    return {"model_name": name, "model_state_dict": model.state_dict(), "data": {"CLASSES": names}, **more}
 
 
 def test_every_name_of_the_predecessor_is_known() -> None:
@@ -194,7 +187,8 @@ def test_the_default_model_does_not_contradict_a_checkpoint() -> None:
     assert opened.name == NANO
 
 
-@pytest.mark.parametrize("name", ["fasterrcnn_resnet18", pytest.param("torchvision/resnet18", marks=pytest.mark.heavy)])
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["fasterrcnn_resnet18", "torchvision/resnet18"])
 def test_the_first_model_of_a_process_may_be_built_without_values(name: str) -> None:
     """Fault: torchvision cannot be imported inside `with torch.device(...)`, where the registry imported it."""
     code = (

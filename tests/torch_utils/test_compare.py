@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.torch_utils.runs.test_run_history import make_run
+from tests.support.run_folders import write_run
 from torch_utils.compare import main
 from utils.cli.flags import parse_options
 from utils.cli.options import CompareOptions
@@ -19,7 +19,7 @@ def run_main(*words: object) -> None:
 
 
 def test_table_page_and_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    runs = [make_run(tmp_path / name) for name in ("one", "two")]
+    runs = [write_run(tmp_path / name) for name in ("one", "two")]
     run_main(*runs, "--html", tmp_path / "c.html", "-o", tmp_path / "out")
     printed = capsys.readouterr().out
     assert "mAP, IoU 0.50:0.95" in printed
@@ -34,7 +34,7 @@ def test_table_page_and_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_mistakes(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "a")
+    run = write_run(tmp_path / "a")
     for path in (tmp_path, tmp_path / "none" / "c.html"):
         with pytest.raises(UserError, match="expected a file name in an existing folder"):
             run_main(run, "--html", path)

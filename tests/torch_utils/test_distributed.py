@@ -1,11 +1,9 @@
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.conftest import HANG, ROOT
+from tests.support.processes import run_two
 from torch_utils.distributed import Processes, all_gather, broadcast_from_main, join_processes, pick_device
 from utils.errors import UserError
 
@@ -77,23 +75,6 @@ def test_a_wrong_environment_is_refused(
         join_processes("cpu", "env://", 1)
 
 
-def run_two(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
-    """Run code in two processes that have joined over gloo as `processes`."""
-    script = folder / "two.py"
-    script.write_text(
-        "import torch\n"
-        "from torch_utils.distributed import *\n"
-        "from torch_utils.distributed import share_buffers\n"
-        "from utils.errors import UserError\n"
-        "processes = join_processes('cpu', 'env://', 1)\n" + code
-    )
-    return subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", script],
-        env={"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, timeout=HANG,
-    )  # fmt: skip
-
-
 def test_two_processes_share_what_they_find_and_leave(tmp_path: Path) -> None:
     """Leaving right after a collective hung one time in four."""
     done = run_two(
@@ -113,7 +94,7 @@ def test_two_processes_share_what_they_find_and_leave(tmp_path: Path) -> None:
 def test_an_end_right_after_messages_is_no_crash(tmp_path: Path) -> None:
     """gloo's threads aborted an interpreter that ended while they freed them: after an error, exit code -6 not 2."""
     message = "torch.distributed.broadcast(torch.zeros(9), src=0, async_op=True)"
-    done = run_two(tmp_path, f"for _ in range(50):\n    {message}\n")
+    done = run_two(tmp_path, f"for _ in range(50):\n    {message}\n", torchrun=True)
     assert done.returncode == 0, done.stderr
 
 

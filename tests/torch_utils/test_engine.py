@@ -13,8 +13,8 @@ from datasets import DetectionDataset, make_loader
 from models.create_fasterrcnn_model import create_model
 from models.rcnn.detector import FasterRCNN
 from tests.conftest import write_data_set
-from tests.torch_utils.test_distributed import run_two
-from tests.torch_utils.training.test_update import INDEX, Given, Toy, batch_of, make_updater, train
+from tests.support.processes import run_two
+from tests.support.toy_training import INDEX, ReadyBatches, Toy, make_updater, toy_batch, train
 from torch_utils.distributed import Processes
 from torch_utils.engine import evaluate
 from torch_utils.evaluation.result import Evaluation
@@ -116,14 +116,14 @@ def test_two_processes_measure_what_one_does(tmp_path: Path, model: FasterRCNN) 
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 def test_every_process_evaluates_the_network_that_is_saved(tmp_path: Path) -> None:
     """Each process has batch norm statistics of its own after a step; only the main one's are saved."""
     data = write_data_set(tmp_path, images=1, size=(32, 32), splits=("train", "valid"))
     done = run_two(
         tmp_path,
         "from pathlib import Path\n"
-        "from tests.torch_utils.training.test_update import Given\n"
+        "from tests.torch_utils.training.test_update import ReadyBatches\n"
         "from torch_utils.engine import evaluate\n"
         "from torch_utils.training.precision import Precision\n"
         "from utils.labels.data_config import load_data_config\n"
@@ -132,7 +132,7 @@ def test_every_process_evaluates_the_network_that_is_saved(tmp_path: Path) -> No
         "norm = torch.nn.BatchNorm1d(2)\n"
         "norm.running_var += processes.rank\n"
         "try:\n"
-        "    evaluate(norm, Given(), index, precision=Precision(torch.device('cpu')), processes=processes)\n"
+        "    evaluate(norm, ReadyBatches(), index, precision=Precision(torch.device('cpu')), processes=processes)\n"
         "except UserError as error:\n"
         "    assert str(error).endswith('none of the 1 images can be decoded')\n"
         "assert norm.running_var.tolist() == [1, 1]\n"
@@ -175,7 +175,7 @@ def measured(index, processes):
 """
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 def test_an_odd_number_of_images_has_one_map_whatever_the_processes(tmp_path: Path) -> None:
     data = write_data_set(tmp_path, images=7, size=(64, 80), splits=("valid",))
     done = run_two(
@@ -208,7 +208,7 @@ def test_full_memory_has_a_step_a_batch_and_a_way_out(error: Exception, message:
             return super().forward(batch)
 
     with pytest.raises(UserError, match=message) as raised:
-        train(make_updater(Full()), [batch_of(1, 2), batch_of(4, 5)])
+        train(make_updater(Full()), [toy_batch(1, 2), toy_batch(4, 5)])
     assert str(raised.value).startswith("epoch 0, step 1, 2 images of 64 x 64 px: ")
     assert "lower --batch (--accumulate makes up for it) or --imgsz, or add --amp" in str(raised.value)
 
@@ -221,7 +221,7 @@ def test_full_memory_in_an_evaluation_too() -> None:
     with pytest.raises(
         UserError, match="evaluation, step 0, 1 image of 64 x 64 px: the memory of this machine is full"
     ):
-        evaluate(Full(), Given([batch_of(1)]), INDEX, precision=Precision(CPU), processes=Processes(CPU))
+        evaluate(Full(), ReadyBatches([toy_batch(1)]), INDEX, precision=Precision(CPU), processes=Processes(CPU))
 
 
 def test_other_errors_of_a_step_are_our_own() -> None:
@@ -230,10 +230,10 @@ def test_other_errors_of_a_step_are_our_own() -> None:
             raise RuntimeError("shapes")
 
     with pytest.raises(RuntimeError, match="shapes"):
-        train(make_updater(Broken()), [batch_of(1, 2)])
+        train(make_updater(Broken()), [toy_batch(1, 2)])
 
 
 def test_a_line_has_images_per_second_and_memory(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    train(make_updater(Toy()), [batch_of(1, 2), batch_of(4, 5)])
+    train(make_updater(Toy()), [toy_batch(1, 2), toy_batch(4, 5)])
     assert re.search(r"data: \S+ \(\d+ %\)  images/s: \d+\.\d  mem: \d+$", caplog.records[0].getMessage())

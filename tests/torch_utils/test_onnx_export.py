@@ -1,58 +1,14 @@
 """The check of an export: what it lets pass, and what not."""
 
-import functools
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-import export as script
-from benchmarks.common.lively import lively
 from benchmarks.onnx.models import metadata
-from tests.conftest import CLASSES, ROOT
-from torch_utils.checkpoint import save_checkpoint
 from torch_utils.onnx_export import EXACT, HALF, match_boxes, serialize_onnx
-from utils.cli.flags import parse_options
-from utils.cli.options import ExportOptions
 from utils.detect.detections import Detections
 from utils.loading.size_rule import Canvas
-
-PICTURE = ROOT / "example_test_data" / "image_1.jpg"
-
-
-def checkpoint(folder: Path, *, square: bool = False) -> Path:
-    """Of random weights that find many boxes, trained, as it says, at 128 px."""
-    model = lively("fasterrcnn_nano")
-    save_checkpoint(
-        folder / "model.pth",
-        {
-            "model_name": "fasterrcnn_nano", "model_state_dict": model.state_dict(), "data": {"CLASSES": CLASSES},
-            "classes": CLASSES, "size_rule": {"size": 128, "max_size": 1333, "square": square},
-            "model_options": model.build_options.as_dict(), "best_threshold": 0.4,
-        },
-    )  # fmt: skip
-    return folder / "model.pth"
-
-
-@functools.cache
-def _exported(square: bool) -> tuple[bytes, bytes]:
-    """A checkpoint and the file of it, made once."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = export(Path(folder), "--check", PICTURE, square=square)
-        return (Path(folder) / "model.pth").read_bytes(), file.read_bytes()
-
-
-def export(folder: Path, *more: object, square: bool = False) -> Path:
-    """A file of export.py, whose main is called in this process; the checkpoint beside it is model.pth."""
-    if not more:
-        for name, content in zip(("model.pth", "model.onnx"), _exported(square), strict=True):
-            (folder / name).write_bytes(content)
-        return folder / "model.onnx"
-    words = ("--weights", checkpoint(folder, square=square), "--out", folder / "model.onnx", "-d", "cpu", *more)
-    script.main(parse_options(ExportOptions, "", list(map(str, words))))
-    return folder / "model.onnx"
 
 
 def detections(*rows: tuple[float, float, int]) -> Detections:

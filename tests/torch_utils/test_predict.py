@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from models.create_fasterrcnn_model import OpenedDetector, create_model
+from models.create_fasterrcnn_model import OpenedDetector
 from models.rcnn.cuda_graphs import GraphedDetector
 from models.rcnn.detector import FasterRCNN
 from tests.conftest import CLASSES, squares
+from tests.support.checkpoints import CONFIDENT, write_checkpoint
 from torch_utils import predict
-from torch_utils.checkpoint import save_checkpoint
 from torch_utils.predict import load_detector, resolve_size_rule
 from utils.detect.detections import Detections
 from utils.errors import DataError
@@ -20,27 +20,9 @@ from utils.images.image_files import write_image
 from utils.loading.size_rule import SizeRule
 
 
-def make_checkpoint(path: Path) -> Path:
-    """A checkpoint of random weights that finds many boxes."""
-    torch.manual_seed(0)
-    model = create_model["fasterrcnn_nano"](len(CLASSES), pretrained=False)
-    with torch.no_grad():
-        model.roi_heads.box_predictor.cls_score.bias.copy_(torch.tensor([0.0, 3.5, 3.4]))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(
-        path,
-        {
-            "model_name": "fasterrcnn_nano", "model_state_dict": model.state_dict(), "data": {"CLASSES": CLASSES},
-            "classes": CLASSES, "size_rule": {"size": 96, "max_size": 1333, "square": False},
-            "model_options": model.build_options.as_dict(), "best_threshold": 0.4,
-        },
-    )  # fmt: skip
-    return path
-
-
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_checkpoint(tmp_path_factory.mktemp("weights") / "model.pth")
+    return write_checkpoint(tmp_path_factory.mktemp("weights") / "model.pth", **CONFIDENT)
 
 
 def images(*sizes: tuple[int, int]) -> list[np.ndarray]:

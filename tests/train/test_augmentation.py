@@ -8,8 +8,8 @@ import torch
 
 import train
 from datasets import DetectionDataset
-from tests.test_train import FAST, assert_same_run, kill_when, run_folder
-from tests.utils.augment.test_config import EXAMPLE
+from tests.support.painted_images import EXAMPLE_PIPELINE
+from tests.support.training_runs import FAST, assert_same_run, kill_when, run_folder
 from torch_utils.checkpoint import save_checkpoint
 from torch_utils.distributed import Processes
 from torch_utils.runs.resume import with_checkpoint
@@ -24,11 +24,11 @@ from utils.loading.samplers import TrainBatchSampler
 from utils.loading.size_rule import SizeRule
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 def test_a_strong_run_with_own_transforms_resumes_bit_equal_without_their_file(make_data, run, tmp_path: Path) -> None:
     data = make_data(images=6)
     config = tmp_path / "aug.yaml"
-    config.write_text(EXAMPLE)
+    config.write_text(EXAMPLE_PIPELINE)
     command = ("--data", data.yaml, *FAST, "--aug", "strong", "--aug-config", "aug.yaml", "--epochs", 3)
     whole = run("train.py", *command, "--name", "whole")
     assert whole.returncode == 0, whole.stderr
@@ -66,6 +66,7 @@ def test_a_policy_typed_when_resuming_starts_anew(tmp_path: Path, argv: tuple, e
     assert train._policy(options) == expected
 
 
+@pytest.mark.full
 def test_a_mistake_in_the_transforms_is_one_line(make_data, run, tmp_path: Path) -> None:
     (tmp_path / "aug.yaml").write_text("- HorizontalFlip\n- RandomCrop: {height: 100, width: 10}")
     done = run("train.py", "--data", make_data().yaml, *FAST, "--aug-config", "aug.yaml")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import HANG, ROOT, DataSet, ScriptServer
-from tests.test_train import FAST, assert_same_run, run_folder
+from tests.support.training_runs import FAST, assert_same_run, run_folder
 from torch_utils.checkpoint import load_checkpoint
 
 SMALL = ("--head-width", "32", "--rois-per-image", "32", "--proposals", "50")
@@ -41,7 +41,7 @@ def train(tmp_path: Path) -> Iterator[Trainer]:
     trainer.server.close()
 
 
-@pytest.mark.parametrize("number", [pytest.param(2, marks=pytest.mark.heavy), pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [pytest.param(2, marks=pytest.mark.full), pytest.param(50, marks=pytest.mark.slow)])
 def test_a_run_that_is_killed_at_any_moment_ends_as_if_it_had_not_been(
     make_data, train: Trainer, tmp_path: Path, number: int
 ) -> None:
@@ -92,7 +92,7 @@ def long_command(data: DataSet) -> tuple[object, ...]:
     return ("--data", data.yaml, *FAST, *SMALL, "--epochs", 2, "--lr", 0.01)
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 def test_a_signal_saves_the_run_in_mid_epoch(make_data, run, tmp_path: Path) -> None:
     """It goes to the loader's workers too, as schedulers have it."""
     command = (*long_command(make_data(images=40)), "--workers", 1)
@@ -114,7 +114,7 @@ def test_a_signal_saves_the_run_in_mid_epoch(make_data, run, tmp_path: Path) -> 
     assert_same_run(run_folder(tmp_path, "whole"), folder)
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 def test_several_processes_stop_together_and_another_number_goes_on(make_data, run, tmp_path: Path) -> None:
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
     process = start(tmp_path, *long_command(make_data(images=41)), "--name", "a", launcher=torchrun)
@@ -132,7 +132,7 @@ def test_several_processes_stop_together_and_another_number_goes_on(make_data, r
     assert load_checkpoint(folder / "last_model.pth")["epoch"] == 1
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 def test_a_full_disk_ends_the_run_and_leaves_the_last_checkpoint(make_data, run, tmp_path: Path) -> None:
     command = (*long_command(make_data()), "--name", "a")
     assert run("train.py", *command).returncode == 0
@@ -155,6 +155,7 @@ def test_a_full_disk_ends_the_run_and_leaves_the_last_checkpoint(make_data, run,
     assert run("train.py", "-r", "-w", last, "--epochs", 3).returncode == 0
 
 
+@pytest.mark.full
 def test_data_that_vanish_end_the_run_with_what_is_safe(make_data, tmp_path: Path) -> None:
     data = make_data(images=40)
     process = start(tmp_path, *long_command(data), "--epochs", 50, "--name", "a", "--cache", "off")

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from PIL import Image
 
 from tests.conftest import HANG, ROOT
-from tests.test_train import FAST, run_folder
+from tests.support.image_bytes import damage_pixels
+from tests.support.training_runs import FAST, run_folder
 
 
+@pytest.mark.full
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes as Linux has them")
 def test_a_killed_worker_ends_the_run_with_the_cause(make_data, tmp_path: Path) -> None:
     """Never a hang."""
@@ -37,24 +38,12 @@ def test_a_killed_worker_ends_the_run_with_the_cause(make_data, tmp_path: Path) 
     assert not any(worker.is_running() for worker in workers)
 
 
-def damage(jpeg: Path) -> Path:
-    """Put a file in its place whose header is good and whose pixels cannot be decoded."""
-    path = jpeg.with_suffix(".webp")
-    with Image.open(jpeg) as image:
-        image.save(path, lossless=True)
-    jpeg.unlink()
-    content = bytearray(path.read_bytes())
-    content[60:-60] = b"\xff" * (len(content) - 120)
-    path.write_bytes(content)
-    return path
-
-
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.full), 1])
 def test_damaged_images_are_named_and_the_training_goes_on(make_data, run, tmp_path: Path, workers: int) -> None:
     """A good header over pixels that cannot be decoded: found while training and validating."""
     data = make_data(images=6)
     for split in ("train", "valid"):
-        damage(data.root / split / "images" / f"{split}_1.jpg")
+        damage_pixels(data.root / split / "images" / f"{split}_1.jpg")
         (data.root / split / "images" / f"{split}_2.jpg").write_bytes(b"no image")
     done = run("train.py", "--data", data.yaml, *FAST[:-1], workers, "--epochs", 2, "--name", "a")
     assert done.returncode == 0, done.stderr

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -15,8 +14,9 @@ import torch
 import train
 from models.rcnn import sampling
 from tests.conftest import HANG, ROOT
-from tests.test_train import FAST, RUN_FILES, run_folder
-from tests.train.test_data import damage
+from tests.support.image_bytes import damage_pixels
+from tests.support.processes import run_ranks
+from tests.support.training_runs import FAST, RUN_FILES, first_ones, run_folder
 from torch_utils.checkpoint import load_checkpoint
 from utils.cli.flags import parse_options
 from utils.cli.train_options import TrainOptions
@@ -31,20 +31,16 @@ rank = os.environ.get("RANK") or os.environ["SLURM_PROCID"]
 TRAIN = "run_main(train.main, parse_command_line(TrainOptions, ''))\n"
 
 
-def first_ones(labels: torch.Tensor, widths: Sequence[int]) -> torch.Tensor:
-    """Keys of sampling that leave nothing to chance, and are the same whatever batch an image is in."""
-    del widths
-    return torch.linspace(1, 0, labels.shape[1]).expand_as(labels)
-
-
 def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **more}
 
 
-def two(folder: Path, *arguments: object, code: str = "") -> subprocess.CompletedProcess[str]:
-    """train.py in two processes of torchrun, after some code."""
+def two(folder: Path, *arguments: object, code: str = "", torchrun: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run train.py after some code in two processes, of torchrun or of the script server, which saves seconds."""
     script = folder / "two.py"
     script.write_text(START + code + TRAIN)
+    if not torchrun:
+        return run_ranks(folder, script, *arguments)
     launch = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", script)
     return subprocess.run(
         [sys.executable, *map(str, (*launch, *arguments))],
@@ -64,8 +60,12 @@ def test_two_processes_end_with_the_checkpoint_of_one(
     monkeypatch.setattr(sampling, "random_priorities", first_ones)
     arguments = ("--data", make_data(images=8).yaml, *FAST, "--rois-per-image", 8, "--epochs", 2)
     one(*arguments, "--batch", 4, "--name", "one")
-    code = "from tests.train.test_distributed import first_ones, sampling\nsampling.random_priorities = first_ones\n"
-    done = two(tmp_path, *arguments, "--batch", 2, "--name", "two", code=code)
+    code = (
+        "from models.rcnn import sampling\n"
+        "from tests.support.training_runs import first_ones\n"
+        "sampling.random_priorities = first_ones\n"
+    )
+    done = two(tmp_path, *arguments, "--batch", 2, "--name", "two", code=code, torchrun=False)
     assert done.returncode == 0, done.stderr
     for name in ("last_model.pth", "best_model.pth", "last_model_state.pth"):
         expected, found = (load_checkpoint(run_folder(tmp_path, run) / name) for run in ("one", "two"))
@@ -78,12 +78,12 @@ def test_two_processes_end_with_the_checkpoint_of_one(
     torch.testing.assert_close(*momenta, rtol=1e-2, atol=1e-4)
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 def test_a_run_changes_hands(make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two processes, then one, then two, with an odd number of images; the second meets a damaged one."""
     monkeypatch.chdir(tmp_path)
     data = make_data(images=7)
-    said = f"{damage(data.root / 'valid/images/valid_2.jpg')}: cannot be read as an image"
+    said = f"{damage_pixels(data.root / 'valid/images/valid_2.jpg')}: cannot be read as an image"
     done = two(tmp_path, "--data", data.yaml, *FAST, "--epochs", 2, "--name", "a")
     assert done.returncode == 0, done.stderr
     folder = run_folder(tmp_path, "a")
@@ -142,9 +142,9 @@ def ended_soon(folder: Path, processes: int = 2) -> bool:
 @pytest.mark.parametrize(
     ("where", "how", "rank"),
     [
-        ("evaluation", "raised", 1),
-        pytest.param("step", "killed", 1, marks=pytest.mark.heavy),
-        pytest.param("waiting", "killed", 1, marks=pytest.mark.heavy),
+        pytest.param("evaluation", "raised", 1, marks=pytest.mark.full),
+        pytest.param("step", "killed", 1, marks=pytest.mark.full),
+        pytest.param("waiting", "killed", 1, marks=pytest.mark.full),
         pytest.param("step", "killed", 0, marks=pytest.mark.slow),
         pytest.param("step", "raised", 1, marks=pytest.mark.slow),
         pytest.param("evaluation", "killed", 0, marks=pytest.mark.slow),
@@ -161,6 +161,7 @@ def test_the_end_of_one_is_the_end_of_all(make_data, tmp_path: Path, where: str,
     assert ("Traceback" in done.stderr) >= (how == "raised")
 
 
+@pytest.mark.full
 def test_what_all_processes_complain_of_is_told_once(make_data, tmp_path: Path) -> None:
     slow = "import atexit, time\nif rank == '0':\n    atexit.register(time.sleep, 5)\n"
     done = two(tmp_path, "--data", "nowhere.yaml", *FAST, code=slow)
@@ -168,7 +169,7 @@ def test_what_all_processes_complain_of_is_told_once(make_data, tmp_path: Path) 
     assert done.stderr.count("error: nowhere.yaml") == 1, done.stderr
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 def test_what_one_process_complains_of_is_told(make_data, tmp_path: Path) -> None:
     code = (
         "import torch_utils.engine\n"
@@ -201,7 +202,7 @@ def as_srun(folder: Path, code: str, *arguments: object) -> list[subprocess.Pope
     ]  # fmt: skip
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 def test_srun_needs_no_torchrun(make_data, tmp_path: Path) -> None:
     processes = as_srun(tmp_path, "", "--data", make_data().yaml, *FAST, "--epochs", 1, "--name", "a")
     (output, errors), (silence, more) = (process.communicate(timeout=HANG) for process in processes)
@@ -211,7 +212,7 @@ def test_srun_needs_no_torchrun(make_data, tmp_path: Path) -> None:
     assert len(load_checkpoint(run_folder(tmp_path, "a") / "last_model.pth")["rng"]) == 2
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 def test_without_a_launcher_the_others_notice_a_death(make_data, tmp_path: Path) -> None:
     """srun without --kill-on-bad-exit ends nobody."""
     code = DYING.format(where="step", how="killed", rank=1)

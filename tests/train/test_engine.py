@@ -9,7 +9,7 @@ import torch
 
 import torch_utils.runs.validation
 import train
-from tests.test_train import FAST, run_folder
+from tests.support.training_runs import FAST, run_folder
 from torch_utils.checkpoint import load_checkpoint
 from torch_utils.training.network import compile_backbone
 from utils.cli.flags import parse_options
@@ -41,7 +41,7 @@ def test_the_average_is_what_is_evaluated_and_saved(make_data, tmp_path: Path, m
     assert not {"trained_state_dict"} & (best.keys() | state.keys())
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 def test_what_is_trained_with_is_in_the_log_and_a_resumed_run_may_change_it(make_data, run, tmp_path: Path) -> None:
     data = make_data()
     done = run(

@@ -17,7 +17,7 @@ FLAGS = (
 )  # fmt: skip
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 def test_the_network_is_as_wished_in_training_resume_evaluation_and_fine_tuning(make_data, run, tmp_path: Path) -> None:
     data = make_data()
     folder = tmp_path / "run"
@@ -78,9 +78,9 @@ def test_the_network_is_as_wished_in_training_resume_evaluation_and_fine_tuning(
         (("--model", "fasterrcnn_nano", "--anchor-sizes", 0), "'0' is not a number above 0"),
         (("--model", "fasterrcnn_nano", "--head-width", 10**9), "head_width is 1000000000, expected at most 65536"),
         (("--model", "timm/resnet18x"), "resnet18"),
-        (("--model", "torchvision/resnet18x"), "resnet18"),
-        (("--model", "timm/hf-hub:somebody/net"), "hf-hub:somebody/net"),
-        (("--model", "timm/../weights"), "../weights"),
+        pytest.param(("--model", "torchvision/resnet18x"), "resnet18", marks=pytest.mark.full),
+        pytest.param(("--model", "timm/hf-hub:somebody/net"), "hf-hub:somebody/net", marks=pytest.mark.full),
+        pytest.param(("--model", "timm/../weights"), "../weights", marks=pytest.mark.full),
     ],
 )
 def test_wishes_that_cannot_be_met_are_one_line(make_data, run, tmp_path: Path, arguments, message: str) -> None:
@@ -92,7 +92,7 @@ def test_wishes_that_cannot_be_met_are_one_line(make_data, run, tmp_path: Path, 
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 def test_other_anchors_on_a_finished_model_must_be_as_many(make_data, run, tmp_path: Path) -> None:
     data = make_data()
     assert (
@@ -105,6 +105,7 @@ def test_other_anchors_on_a_finished_model_must_be_as_many(make_data, run, tmp_p
     assert "the weights do not fit this model: they have another shape for rpn.head.cls_logits" in done.stderr
 
 
+@pytest.mark.full
 def test_a_checkpoint_of_the_first_format_goes_on(make_data, run, tmp_path: Path) -> None:
     """Format 1 counted trainable layers; its files resume."""
     data = make_data()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import train
-from tests.test_train import FAST, assert_same_run, run_folder
+from tests.support.training_runs import FAST, assert_same_run, run_folder
 from torch_utils.runs.run import Run
 from utils.cli.flags import parse_options
 from utils.cli.train_options import TrainOptions
@@ -13,7 +13,7 @@ from utils.cli.train_options import TrainOptions
 SLICES = ("--slice-train", "--slice-height", 40, "--slice-width", 50)
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 def test_a_run_on_slices_resumes_bit_equal(make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 

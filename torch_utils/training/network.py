@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.building.build_options import PUBLISHED, RANDOM
+from models.building.build_options import default_options
 from models.building.builder import set_anchors
 from models.building.norms import with_synchronized_batchnorm
 from models.create_fasterrcnn_model import create_from_checkpoint, create_model
 from models.rcnn.detector import FasterRCNN
-from models.rcnn.losses import ClassifierLoss, set_classifier_loss
+from models.rcnn.losses import ClassifierLoss
 from torch_utils.distributed import Processes
 from torch_utils.training.sampling import class_weights
 from utils.cli.train_options import TrainOptions
@@ -25,13 +25,13 @@ from utils.labels.index import LabelIndex
 
 def make_model(options: TrainOptions, checkpoint: Mapping[str, Any] | None, num_classes: int) -> FasterRCNN:
     """The model of --model, or of the checkpoint: with its weights, and with a new box predictor for other classes."""
-    wishes = options.network()
+    requested = options.network()
     if options.resume_training:
-        return create_from_checkpoint(checkpoint, **wishes)
+        return create_from_checkpoint(checkpoint, **requested)
     if checkpoint is not None:
-        return create_from_checkpoint(checkpoint, num_classes=num_classes, **wishes)
-    start = replace(PUBLISHED if options.pretrained else RANDOM, **wishes)
-    return create_model[options.model](num_classes, pretrained=options.pretrained, options=start)
+        return create_from_checkpoint(checkpoint, num_classes=num_classes, **requested)
+    build_options = replace(default_options(options.pretrained), **requested)
+    return create_model[options.model](num_classes, pretrained=options.pretrained, options=build_options)
 
 
 def fit_anchors(model: FasterRCNN, options: TrainOptions, boxes: np.ndarray) -> str:
@@ -52,7 +52,7 @@ def weigh_classes(model: FasterRCNN, options: TrainOptions, index: LabelIndex) -
     weights = class_weights(index) if options.class_weights == "balanced" else None
     if weights is not None or options.focal_loss:
         tensor = None if weights is None else torch.from_numpy(weights)
-        set_classifier_loss(model, ClassifierLoss(tensor, options.focal_loss or 0.0))
+        model.set_classifier_loss(ClassifierLoss(tensor, options.focal_loss or 0.0))
     if weights is None:
         return []
     words = (f"{name} {weight:.3g}" for name, weight in zip(index.classes[1:], weights[1:], strict=True))

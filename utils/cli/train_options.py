@@ -58,7 +58,7 @@ class DataOptions(LabelOptions):
         "--model",
         default="fasterrcnn_resnet50_fpn_v2",
         metavar="NAME",
-        help="README.md lists the names; timm/NAME and torchvision/NAME for any other backbone",
+        help="docs/models.md lists the names; timm/NAME and torchvision/NAME for any other backbone",
     )
     weights: str | None = flag(
         "-w",
@@ -290,7 +290,7 @@ class AugmentationOptions(Options):
         "--aug",
         default="default",
         choices=AUG_POLICIES,
-        help="what happens to training images, see README.md; the flags below change parts of it",
+        help="what happens to training images, see docs/training.md; the flags below change parts of it",
         overrides=("flip", "mosaic", "multi_scale", "use_train_aug", "aug_config"),
     )
     flip: Fraction | None = flag(

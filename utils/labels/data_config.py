@@ -1,4 +1,4 @@
-"""Read and check a data set's YAML file into a DataConfig. README.md explains every key to users."""
+"""Read and check a data set's YAML file into a DataConfig. docs/datasets.md explains every key to users."""
 
 import os
 import unicodedata

@@ -5,6 +5,7 @@ import torch
 
 from benchmarks.common.op_counter import OpCounter
 from benchmarks.operators import CPU, META, MODELS, count_ours, count_torchvision
+from tests.conftest import full_among
 
 
 def test_it_counts_operators_syncs_and_copies() -> None:
@@ -25,7 +26,7 @@ def test_it_counts_operators_syncs_and_copies() -> None:
 
 
 @pytest.mark.parametrize("train", [True, False])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", full_among(MODELS, MODELS[1:]))
 def test_a_step_never_waits_and_does_not_grow_with_the_batch(name: str, train: bool) -> None:
     """Detection waits once, for its result, which is not counted here."""
     one, many = (count_ours(name, images, train=train) for images in (1, 16))
@@ -35,6 +36,7 @@ def test_a_step_never_waits_and_does_not_grow_with_the_batch(name: str, train: b
     assert many.operators.total() < 1.3 * one.operators.total()
 
 
+@pytest.mark.full
 def test_torchvisions_waits_grow_with_the_batch() -> None:
     """Ours needs far fewer operators and waits than torchvision."""
     one, many = (count_torchvision(MODELS[0], images, train=True).syncs.total() for images in (1, 4))

@@ -18,9 +18,9 @@ from models.backbones.torchvision_nets import regnet_y_400mf
 from models.building.build_options import RANDOM
 from models.create_fasterrcnn_model import create_model
 from models.rcnn.errors import ModelError
-from tests.conftest import heavy_among
-from tests.models.building.test_builder import batch_of
-from tests.models.test_create_fasterrcnn_model import PREDECESSOR
+from tests.conftest import full_among
+from tests.support.batches import batch_of
+from tests.support.networks import LARGE, PREDECESSOR, SMALL_HEAD, randomize_norms
 
 TABLE = {  # parameters at 21 classes and of the backbone; channels, side of the map of a 320 px image, and box head
     "custom_resnet": (17_494_100, 2_881_440, 256, 5, 1024),
@@ -43,7 +43,6 @@ TABLE = {  # parameters at 21 classes and of the backbone; channels, side of the
     "regnet_y_400mf": (28_914_748, 3_903_144, 440, 10, 1024),
     "vgg16": (43_969_780, 14_723_136, 512, 10, 1024),
 }
-LARGE = {"convnext_base", "convnext_small", "efficientnet_b4", "resnet101", "resnet152", "vgg16"}  # seconds each
 FILES = {
     "squeezenet1_0": "squeezenet1_0-b66bff10.pth",
     "squeezenet1_1": "squeezenet1_1-b8a52dc0.pth",
@@ -61,20 +60,10 @@ FILES = {
     "regnet_y_400mf": "regnet_y_400mf-e6988f5f.pth",
     "vgg16": "vgg16_bn-6c64b313.pth",
 }
-SMALL_HEAD = replace(RANDOM, head_width=16, rois_per_image=32)  # most of these networks is the box head's first layer
 
 
 def module_of(name: str):
     return importlib.import_module(f"models.fasterrcnn_{name}")
-
-
-def randomize_norms(net: nn.Module) -> None:
-    """Give batch norms statistics and weights that an error in their place, or a wrong eps, would show in."""
-    for norm in (m for m in net.modules() if isinstance(m, nn.BatchNorm2d)):
-        nn.init.uniform_(norm.running_mean, -0.2, 0.2)
-        nn.init.uniform_(norm.running_var, 0.5, 1.5)
-        nn.init.uniform_(norm.weight, 0.5, 1.5)
-        nn.init.uniform_(norm.bias, -0.2, 0.2)
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -94,7 +83,7 @@ def test_keys_order_counts_and_maps_are_the_predecessors(name: str) -> None:
     assert spec.strides == (16 if side == 19 else 320 // side,)  # SqueezeNets lose a row without padding
 
 
-@pytest.mark.parametrize("name", heavy_among(TABLE, LARGE))
+@pytest.mark.parametrize("name", full_among(TABLE, LARGE))
 def test_every_model_trains_and_detects(name: str) -> None:
     torch.manual_seed(0)
     model = create_model[f"fasterrcnn_{name}"](3, pretrained=False, options=SMALL_HEAD).train()

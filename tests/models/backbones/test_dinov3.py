@@ -4,9 +4,11 @@ import copy
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.backbones.dinov3 import CONVNEXTS, VITS, WEIGHTS, ConvNeXt, VisionTransformer, build, completed
+from tests.conftest import full_among
+from tests.support.networks import randomized_dinov3
 
 PARAMETERS = {
     "vits16": 21_601_152,
@@ -24,23 +26,12 @@ SMALL_CONVNEXT = {"depths": (1, 2, 2, 1), "dims": (8, 16, 24, 32)}
 SIZES = [(64, 64), (96, 160), (160, 48)]
 
 
-def randomized(net: nn.Module) -> nn.Module:
-    """Weights under which every parameter changes the result, and outputs keep a size of about one."""
-    generator = torch.Generator().manual_seed(0)
-    for name, parameter in net.named_parameters():
-        random = torch.randn(parameter.shape, generator=generator)
-        if parameter.ndim == 1 and name.endswith(("gamma", "weight")):
-            random = 1 + 0.3 * random
-        elif parameter.ndim > 1 and "token" not in name:
-            random /= parameter[0].numel() ** 0.5
-        parameter.data.copy_(random)
-    return net.eval()
-
-
 def small(kind: str) -> VisionTransformer | ConvNeXt:
     if kind == "convnext":
-        return randomized(ConvNeXt(**SMALL_CONVNEXT))
-    net = randomized(VisionTransformer(**SMALL_VIT, **({"ffn_ratio": 6, "swiglu": True} if kind == "gated" else {})))
+        return randomized_dinov3(ConvNeXt(**SMALL_CONVNEXT))
+    net = randomized_dinov3(
+        VisionTransformer(**SMALL_VIT, **({"ffn_ratio": 6, "swiglu": True} if kind == "gated" else {}))
+    )
     net.rope_embed.periods.copy_(net.rope_embed.periods.bfloat16().float())  # as the official files have them
     return net
 
@@ -254,7 +245,7 @@ def test_forms_of_a_convnexts_intermediate_layers(convnext: ConvNeXt) -> None:
 
 def test_convnext_resizes_its_maps_to_patches(convnext: ConvNeXt) -> None:
     images = images_of((64, 96))
-    resized = randomized(ConvNeXt(**SMALL_CONVNEXT, patch_size=16))
+    resized = randomized_dinov3(ConvNeXt(**SMALL_CONVNEXT, patch_size=16))
     with torch.inference_mode():
         maps = resized.get_intermediate_layers(images, n=4, reshape=True)
         same = convnext.get_intermediate_layers(images, n=4, reshape=True)
@@ -338,6 +329,7 @@ def test_checkpointing_computes_blocks_twice_and_gives_the_same_gradients(net) -
         torch.testing.assert_close(same.grad, parameter.grad, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("net", ["plain", *full_among(OTHERS := ["gated", "convnext"], OTHERS)], indirect=True)
 def test_torch_compile_takes_all_of_it(net) -> None:
     """Fault: the union of two dicts broke the graph."""
     images = images_of((32, 64))

@@ -10,9 +10,9 @@ import models.building.pretrained
 from models.building.build_options import BuildOptions
 from models.create_fasterrcnn_model import create_model
 from models.rcnn.errors import ModelError
-from tests.conftest import heavy_among
-from tests.models.backbones.test_cnn_backbones import LARGE, SMALL_HEAD, randomize_norms
-from tests.models.building.test_builder import batch_of
+from tests.conftest import full_among
+from tests.support.batches import batch_of
+from tests.support.networks import LARGE, SMALL_HEAD, randomize_norms
 
 PARAMETERS = {  # at 21 classes: with a pyramid, and on the last map alone where there is such a model
     "resnet18": (28_380_856, 40_423_156),
@@ -98,7 +98,7 @@ def test_published_weights_freeze_the_first_stages_and_the_norms(name: str) -> N
     assert bool(norms) == (not name.startswith("convnext"))
 
 
-@pytest.mark.parametrize("name", heavy_among(PARAMETERS, LARGE))
+@pytest.mark.parametrize("name", full_among(PARAMETERS, LARGE))
 def test_every_model_trains_and_detects(name: str) -> None:
     torch.manual_seed(0)
     model = create(name, 3, pretrained=False, options=SMALL_HEAD).train()
@@ -127,7 +127,7 @@ def test_the_published_file_is_asked_for(name: str, tmp_path, monkeypatch: pytes
         ("convnext_tiny", "convnext_tiny", [f"features.{i}" for i in (1, 3, 5, 7)]),
         ("efficientnet_b0", "efficientnet_b0", [f"features.{i}" for i in (2, 3, 5, 7)]),
         ("regnet_y_400mf", "regnet_y_400mf", [f"trunk_output.block{i}" for i in (1, 2, 3, 4)]),
-        ("vgg16", "vgg16_bn", [f"features.{i}" for i in (22, 32, 42, 43)]),
+        pytest.param("vgg16", "vgg16_bn", [f"features.{i}" for i in (22, 32, 42, 43)], marks=pytest.mark.full),
     ],
 )
 def test_the_body_gives_the_published_nets_maps(

@@ -2,11 +2,10 @@ import pytest
 import torch
 from torch import nn
 
-import models.building.pretrained
 from models.backbones.mobilevit import FILE, MobileViTBlock, mobilevit_xxs, take_normalized_rgb
 from models.create_fasterrcnn_model import create_model
 from models.rcnn.errors import ModelError
-from tests.models.backbones.test_cnn_backbones import SMALL_HEAD, randomize_norms
+from tests.support.networks import SMALL_HEAD, randomize_norms
 
 PARTS = ("conv_1", "layer_1", "layer_2", "layer_3", "layer_4", "layer_5", "conv_1x1_exp")
 
@@ -26,12 +25,6 @@ def published_state(net: nn.Sequential) -> dict:
         part, rest = key.split(".", 1)
         state[f"{PARTS[int(part)]}.{rest}"] = value.clone()
     return {**state, "classifier.fc.weight": torch.ones(1000, 320), "classifier.fc.bias": torch.ones(1000)}
-
-
-@pytest.fixture
-def weights_folder(tmp_path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(models.building.pretrained, "WEIGHTS_FOLDER", tmp_path)
-    return tmp_path
 
 
 @pytest.mark.parametrize("size", [(64, 64), (96, 160), (200, 136), (225, 97), (33, 65)])

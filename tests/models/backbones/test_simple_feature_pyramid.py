@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.backbones.simple_feature_pyramid import ChannelLayerNorm, SimpleFeaturePyramid
-from tests.models.backbones.test_vit import randomized
+from tests.support.networks import randomized
 
 
 class Net(nn.Conv2d):

@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.backbones.timm_fpn import create_model, names
+from models.backbones.timm_fpn import timm_names
 from models.building.build_options import RANDOM, BuildOptions
 from models.building.norms import batch_norms
-from models.create_fasterrcnn_model import create_model as registry
+from models.create_fasterrcnn_model import create_model
 from models.rcnn.errors import ModelError, WeightsNotHereError
-from tests.conftest import heavy_among
-from tests.models.backbones.test_torchvision_fpn import check_declarations, weights_folder  # noqa: F401
-from tests.models.building.test_builder import batch_of
+from tests.conftest import full_among
+from tests.support.batches import batch_of
+from tests.support.networks import check_declarations
 
 timm = pytest.importorskip("timm")
 safetensors = pytest.importorskip("safetensors.torch")
@@ -41,17 +41,21 @@ TESTED = {  # a small net of each way in which nets give maps, and the strides o
 
 
 LARGE = {  # seconds of CPU time each
-    "csatv2", "efficientvit_m0", "inception_v3", "mvitv2_tiny", "tresnet_m", "vit_small_patch14_dinov2",
-    "vit_small_patch32_224", "xcit_nano_12_p16_224",
+    "csatv2", "efficientvim_m1", "efficientvit_m0", "inception_v3", "mobilevitv2_050", "mvitv2_tiny", "rexnet_100",
+    "swin_tiny_patch4_window7_224", "tresnet_m", "vit_small_patch14_dinov2", "vit_small_patch32_224",
+    "xcit_nano_12_p16_224",
 }  # fmt: skip
+
+
+TRAINED = ("mobilenetv3_small_050", "convnext_atto", "test_mambaout", "vit_tiny_patch16_224")
 
 
 def on_meta(name: str, **options):
     with torch.device("meta"):
-        return create_model(name, 3, pretrained=False, **options)
+        return create_model[f"timm/{name}"](3, pretrained=False, **options)
 
 
-@pytest.mark.parametrize("name", heavy_among(TESTED, LARGE))
+@pytest.mark.parametrize("name", full_among(TESTED, LARGE))
 def test_a_net_gives_what_is_declared(name: str) -> None:
     model = on_meta(name)
     assert model.spec.levels == TESTED[name]
@@ -62,11 +66,10 @@ def test_a_net_gives_what_is_declared(name: str) -> None:
 
 
 def _smallest_of_each_module() -> list[str]:
-    found = []
+    usable, smallest = set(timm_names()), []
     for module in timm.list_modules():
-        some = [name for name in timm.list_models(module=module) if name in names()]
-        found += sorted(some, key=len)[:1]
-    return found
+        smallest += sorted((name for name in timm.list_models(module=module) if name in usable), key=len)[:1]
+    return smallest
 
 
 @pytest.mark.slow
@@ -76,16 +79,16 @@ def test_a_net_of_every_module_gives_what_is_declared(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(set(timm.list_models()) - set(names())))
+@pytest.mark.parametrize("name", sorted(set(timm.list_models()) - set(timm_names())))
 def test_every_net_that_is_not_listed_is_refused(name: str) -> None:
     with pytest.raises(ModelError, match=f"timm/{name} "):
         on_meta(name)
 
 
-@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "convnext_atto", "test_mambaout", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize("name", full_among(TRAINED, TRAINED[1:]))
 def test_trains_detects_and_is_saved(name: str) -> None:
     torch.manual_seed(0)
-    model = create_model(name, 3, pretrained=False, options=RANDOM).train()
+    model = create_model[f"timm/{name}"](3, pretrained=False, options=RANDOM).train()
     losses = model(batch_of([2, 0]))
     sum(losses.values()).backward()
     assert all(loss.isfinite() for loss in losses.values())
@@ -94,7 +97,7 @@ def test_trains_detects_and_is_saved(name: str) -> None:
     with torch.inference_mode():
         detections = model(batch_of([0, 1], (160, 96)))
     assert all(d["boxes"].shape == (len(d["scores"]), 4) for d in detections)
-    other = create_model(name, 3, pretrained=False, options=BuildOptions())
+    other = create_model[f"timm/{name}"](3, pretrained=False, options=BuildOptions())
     other.load_state_dict(model.state_dict(), strict=True)
 
 
@@ -109,7 +112,7 @@ def test_the_keys_are_timms_whatever_the_options() -> None:
 
 
 def test_maps_are_the_nets_own() -> None:
-    model = create_model("test_mambaout", 3, pretrained=False).eval()
+    model = create_model["timm/test_mambaout"](3, pretrained=False).eval()
     net = timm.create_model("test_mambaout", features_only=True).eval()
     net.load_state_dict(model.backbone.body.state_dict())
     seen = []
@@ -124,7 +127,7 @@ def test_maps_are_the_nets_own() -> None:
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "xcit_nano_12_p16_224"])
 def test_the_map_of_a_plain_net_is_its_last_one_normed(name: str) -> None:
     """At the size that the net was trained at, what it says at other sizes is interpolated."""
-    model = create_model(name, 3, pretrained=False).eval()
+    model = create_model[f"timm/{name}"](3, pretrained=False).eval()
     net = timm.create_model(name).eval()
     net.load_state_dict(model.backbone.net.model.state_dict(), strict=False)
     images = torch.rand(1, 3, 224, 224)
@@ -153,7 +156,7 @@ def test_recomputed_activations_give_the_same_gradients(name: str) -> None:
     for recompute in (False, True):
         torch.manual_seed(0)
         options = BuildOptions(freeze=0, activation_checkpointing=recompute)
-        backbone = create_model(name, 3, pretrained=False, options=options).eval().backbone
+        backbone = create_model[f"timm/{name}"](3, pretrained=False, options=options).eval().backbone
         backbone.body.train() if hasattr(backbone, "body") else backbone.train()
         for norm in batch_norms(backbone):
             backbone.get_submodule(norm).eval()
@@ -188,25 +191,26 @@ def test_a_net_that_cannot_recompute_says_so() -> None:
 )
 def test_a_net_that_cannot_be_taken(name: str, message: str) -> None:
     with pytest.raises(ModelError, match=message):
-        registry[f"timm/{name}"](3, pretrained=False)
+        create_model[f"timm/{name}"](3, pretrained=False)
 
 
 def test_names() -> None:
-    assert {"resnet18", "resnet34"} <= set(names("resnet*"))
-    assert set(TESTED) <= set(names())
-    assert len(names()) > 1000
-    assert not [name for name in names() if name.startswith(("mixer_", "maxvit_", "crossvit_"))]
+    assert {"resnet18", "resnet34"} <= set(timm_names("resnet*"))
+    assert set(TESTED) <= set(timm_names())
+    assert len(timm_names()) > 1000
+    assert not [name for name in timm_names() if name.startswith(("mixer_", "maxvit_", "crossvit_"))]
 
 
 def test_without_timm_only_its_nets_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(ModelError, match=r"timm/\.\.\. needs the package timm: pip install timm"):
-        registry["timm/resnet18"](3)
+        create_model["timm/resnet18"](3)
     with pytest.raises(ModelError, match="pip install timm"):
-        names()
-    registry["torchvision/squeezenet1_1"](3, pretrained=False)
+        timm_names()
+    create_model["torchvision/squeezenet1_1"](3, pretrained=False)
 
 
+@pytest.mark.full
 def test_images_are_normalized_as_the_net_was_trained() -> None:
     """With and without weights alike: a checkpoint must detect the same either way."""
     for name in ("resnet18", "vit_tiny_patch16_224"):
@@ -228,34 +232,35 @@ class TestWeights:
         return state
 
     @pytest.mark.parametrize("name", ["test_resnet", "test_resnet.r160_in1k", "test_efficientnet", "test_convnext"])
-    def test_from_the_folder(self, weights_folder: Path, name: str) -> None:  # noqa: F811
+    def test_from_the_folder(self, weights_folder: Path, name: str) -> None:
         state = self.save(weights_folder, name)
-        own = create_model(name, 3).backbone.body.state_dict()
+        own = create_model[f"timm/{name}"](3).backbone.body.state_dict()
         flat = {
             k.replace(".", "_"): value for k, value in state.items()
         }  # timm writes stages_0 where a net had stages.0
         assert all(torch.equal(value, flat[k.replace(".", "_")]) for k, value in own.items())
 
-    def test_a_plain_net_with_patches_of_another_size(self, weights_folder: Path) -> None:  # noqa: F811
+    @pytest.mark.full
+    def test_a_plain_net_with_patches_of_another_size(self, weights_folder: Path) -> None:
         name = "vit_small_patch14_dinov2"
         state = self.save(weights_folder, name)
-        own = create_model(name, 3).backbone.net.model.state_dict()
+        own = create_model[f"timm/{name}"](3).backbone.net.model.state_dict()
         assert own["patch_embed.proj.weight"].shape[2:] == (16, 16)
         assert torch.equal(own["blocks.3.mlp.fc1.weight"], state["blocks.3.mlp.fc1.weight"])
         assert own["pos_embed"].shape[1] == 1 + math.prod(2 * (518 // 16,))
 
-    def test_from_the_cache_of_the_hub(self, weights_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    def test_from_the_cache_of_the_hub(self, weights_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         state = self.save(weights_folder, "test_resnet")
         file = next(weights_folder.iterdir()).rename(weights_folder / "elsewhere.safetensors")
         asked = []
         monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *a, **k: asked.append(a) or str(file))
-        own = create_model("test_resnet", 3).backbone.body.state_dict()
+        own = create_model["timm/test_resnet"](3).backbone.body.state_dict()
         assert torch.equal(own["conv1.0.weight"], state["conv1.0.weight"])
         assert asked == [("timm/test_resnet.r160_in1k", "model.safetensors")]
 
-    def test_without_network(self, weights_folder: Path) -> None:  # noqa: F811
+    def test_without_network(self, weights_folder: Path) -> None:
         with pytest.raises(WeightsNotHereError) as error:
-            create_model("resnet18.a1_in1k", 3)
+            create_model["timm/resnet18.a1_in1k"](3)
         for part in (
             "https://huggingface.co/timm/resnet18.a1_in1k/",
             f"put it into {weights_folder} as resnet18.a1_in1k.safetensors, or",
@@ -263,17 +268,17 @@ class TestWeights:
         ):
             assert part in str(error.value)
 
-    def test_of_nets_that_are_not_on_the_hub(self, weights_folder: Path) -> None:  # noqa: F811
+    def test_of_nets_that_are_not_on_the_hub(self, weights_folder: Path) -> None:
         with pytest.raises(WeightsNotHereError, match=r"seresnet18-4bb0ce65\.pth .*https://github.com/"):
-            create_model("legacy_seresnet18", 3)
+            create_model["timm/legacy_seresnet18"](3)
         state = timm.create_model("legacy_seresnet18").state_dict()
         torch.save(state, weights_folder / "seresnet18-4bb0ce65.pth")
-        own = create_model("legacy_seresnet18", 3).backbone.body.state_dict()
+        own = create_model["timm/legacy_seresnet18"](3).backbone.body.state_dict()
         assert torch.equal(own["layer4.1.conv2.weight"], state["layer4.1.conv2.weight"])
 
     def test_of_nets_that_have_none(self) -> None:
         with pytest.raises(ModelError, match=r"timm/seresnet18 has no published weights: .* --no-pretrained"):
-            create_model("seresnet18", 3)
+            create_model["timm/seresnet18"](3)
 
     @pytest.mark.parametrize(
         ("changes", "message"),
@@ -282,28 +287,29 @@ class TestWeights:
             ({"layer2.0.conv1.weight": torch.ones(1, 2, 3, 3)}, r"size mismatch for layer2\.0\.conv1\.weight"),
         ],
     )
-    def test_that_do_not_fit(self, weights_folder: Path, changes, message: str) -> None:  # noqa: F811
+    def test_that_do_not_fit(self, weights_folder: Path, changes, message: str) -> None:
         """Fault of timm: it says nothing of what a file lacks."""
         self.save(weights_folder, "test_resnet", **changes)
         with pytest.raises(
             ModelError, match=r"(?s)test_resnet\.r160_in1k\.safetensors: the weights do not fit.*" + message
         ):
-            create_model("test_resnet", 3)
+            create_model["timm/test_resnet"](3)
 
-    def test_that_are_damaged(self, weights_folder: Path) -> None:  # noqa: F811
+    def test_that_are_damaged(self, weights_folder: Path) -> None:
         (weights_folder / "test_resnet.r160_in1k.safetensors").write_bytes(b"half")
         with pytest.raises(ModelError, match=r"test_resnet\.r160_in1k\.safetensors: "):
-            create_model("test_resnet", 3)
+            create_model["timm/test_resnet"](3)
 
-    def test_that_would_run_code(self, weights_folder: Path) -> None:  # noqa: F811
+    def test_that_would_run_code(self, weights_folder: Path) -> None:
         torch.save({"conv1.weight": Path}, weights_folder / "seresnet18-4bb0ce65.pth")
         with pytest.raises(ModelError, match=r"seresnet18-4bb0ce65\.pth: not a weights file, or damaged"):
-            create_model("legacy_seresnet18", 3)
+            create_model["timm/legacy_seresnet18"](3)
 
 
+@pytest.mark.full
 def test_a_neck_in_the_place_of_the_last_norm_gives_the_channels() -> None:
     """Fault: SAM's ViTs end in a neck of 256 channels, and the pyramid on them expected 768."""
     with torch.device("meta"):
-        model = create_model("samvit_base_patch16", 3, pretrained=False)
+        model = create_model["timm/samvit_base_patch16"](3, pretrained=False)
         maps = model.backbone(torch.empty(1, 3, 96, 128))
     assert [tuple(m.shape[2:]) for m in maps.values()] == [(24, 32), (12, 16), (6, 8), (3, 4), (2, 2)]

@@ -1,4 +1,3 @@
-import math
 from pathlib import Path
 
 import pytest
@@ -8,16 +7,16 @@ from torch import nn
 from torchvision.models import get_model, list_models
 from torchvision.models.feature_extraction import create_feature_extractor
 
-import models.building.pretrained
 from models.backbones.measured_fpn import FeatureMap, MapPyramid, choose, measure
 from models.backbones.simple_feature_pyramid import ChannelLayerNorm
-from models.backbones.torchvision_fpn import create_model, names
+from models.backbones.torchvision_fpn import torchvision_names
 from models.building.build_options import RANDOM, BuildOptions
 from models.building.norms import batch_norms
-from models.create_fasterrcnn_model import create_model as registry
+from models.create_fasterrcnn_model import create_model
 from models.rcnn.errors import ModelError
-from tests.conftest import heavy_among
-from tests.models.building.test_builder import batch_of
+from tests.conftest import full_among
+from tests.support.batches import batch_of
+from tests.support.networks import check_declarations
 
 FAMILIES = (
     "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3",
@@ -25,7 +24,10 @@ FAMILIES = (
     "resnext50_32x4d", "shufflenet_v2_x0_5", "squeezenet1_0", "squeezenet1_1", "swin_b", "swin_t", "swin_v2_t", "vgg11",
     "vgg11_bn",
 )  # fmt: skip
-LARGE = {"densenet121", "swin_b", "swin_v2_t", "inception_v3"}  # seconds of CPU time each
+LARGE = {  # and what is much like a smaller one
+    "convnext_tiny", "densenet121", "googlenet", "inception_v3", "mnasnet0_5", "mobilenet_v2", "regnet_x_400mf",
+    "regnet_y_400mf", "resnext50_32x4d", "squeezenet1_0", "swin_b", "swin_v2_t", "vgg11_bn",
+}  # fmt: skip
 LAST_OF_EACH_STRIDE = {
     "resnet18": ["layer1", "layer2", "layer3", "layer4"],
     "densenet121": ["features.denseblock1", "features.denseblock2", "features.denseblock3", "features.norm5"],
@@ -34,35 +36,12 @@ LAST_OF_EACH_STRIDE = {
 }
 
 
-@pytest.fixture
-def weights_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(models.building.pretrained, "WEIGHTS_FOLDER", tmp_path / "weights")
-    monkeypatch.setattr(models.building.pretrained, "get_dir", lambda: str(tmp_path / "hub"))
-    (tmp_path / "weights").mkdir()
-    return tmp_path / "weights"
-
-
 def on_meta(name: str, **options):
     with torch.device("meta"):
-        return create_model(name, 3, pretrained=False, **options)
+        return create_model[f"torchvision/{name}"](3, pretrained=False, **options)
 
 
-def check_declarations(model: nn.Module) -> None:
-    """Maps, strides and stages are as the spec says, at image sizes that are odd multiples of 32, too."""
-    for size in ((512, 640), (544, 736), (96, 160)):
-        maps = model.backbone.eval()(torch.empty(1, 3, *size, device="meta"))
-        expected = [(1, 256, *(math.ceil(px / stride) for px in size)) for stride in model.spec.levels]
-        assert [tuple(m.shape) for m in maps.values()] == expected
-    assert list(maps)[: len(model.spec.strides)] == [str(i) for i in range(len(model.spec.strides))]
-    assert len(model.spec.levels) == 5
-    net = "body" if hasattr(model.backbone, "body") else "net"
-    for name, _ in model.backbone.get_submodule(net).named_parameters(prefix=net):
-        within = [stage for stage in model.spec.stages if any(name == p or name.startswith(f"{p}.") for p in stage)]
-        assert len(within) == 1, name
-    assert model.spec.frozen_stages < len(model.spec.stages)
-
-
-@pytest.mark.parametrize("name", heavy_among(FAMILIES, LARGE))
+@pytest.mark.parametrize("name", full_among(FAMILIES, LARGE))
 def test_a_net_of_every_family_gives_what_is_declared(name: str) -> None:
     check_declarations(on_meta(name))
 
@@ -70,17 +49,17 @@ def test_a_net_of_every_family_gives_what_is_declared(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(list_models(module=torchvision.models)) - set(FAMILIES)))
 def test_every_net_gives_what_is_declared_or_is_refused(name: str) -> None:
-    if name in names():
+    if name in torchvision_names():
         check_declarations(on_meta(name))
     else:
         with pytest.raises(ModelError, match="takes images of one size only"):
             on_meta(name)
 
 
-@pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "resnet18", "squeezenet1_1"])
+@pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", *full_among(ALSO := ["resnet18", "squeezenet1_1"], ALSO)])
 def test_trains_detects_and_is_saved(name: str) -> None:
     torch.manual_seed(0)
-    model = create_model(name, 3, pretrained=False, options=RANDOM).train()
+    model = create_model[f"torchvision/{name}"](3, pretrained=False, options=RANDOM).train()
     losses = model(batch_of([2, 0]))
     sum(losses.values()).backward()
     assert all(loss.isfinite() for loss in losses.values())
@@ -89,7 +68,7 @@ def test_trains_detects_and_is_saved(name: str) -> None:
     with torch.inference_mode():
         detections = model(batch_of([0, 1], (160, 96)))
     assert all(d["boxes"].shape == (len(d["scores"]), 4) for d in detections)
-    other = create_model(name, 3, pretrained=False, options=BuildOptions())
+    other = create_model[f"torchvision/{name}"](3, pretrained=False, options=BuildOptions())
     other.load_state_dict(model.state_dict(), strict=True)
 
 
@@ -104,9 +83,9 @@ def test_the_keys_are_torchvisions_whatever_the_options() -> None:
     assert batch_norms(normed.backbone) == []
 
 
-@pytest.mark.parametrize("name", LAST_OF_EACH_STRIDE)
+@pytest.mark.parametrize("name", full_among(LAST_OF_EACH_STRIDE, {"densenet121", "swin_t"}))
 def test_the_pyramid_reads_the_last_map_of_each_stride(name: str) -> None:
-    model = create_model(name, 3, pretrained=False).eval()
+    model = create_model[f"torchvision/{name}"](3, pretrained=False).eval()
     net = get_model(name).eval()
     net.load_state_dict(model.backbone.body.state_dict(), strict=False)
     images = torch.rand(1, 3, 96, 128)
@@ -133,7 +112,7 @@ def test_the_trunk_can_be_exported() -> None:
 
 def test_parameters_are_counted_without_memory() -> None:
     """RegNets cannot be built on the meta device by torchvision alone."""
-    real = create_model("regnet_y_400mf", 3, pretrained=False)
+    real = create_model["torchvision/regnet_y_400mf"](3, pretrained=False)
     assert sum(p.numel() for p in on_meta("regnet_y_400mf").parameters()) == sum(p.numel() for p in real.parameters())
     assert all(p.is_meta for p in on_meta("regnet_y_400mf").parameters())
 
@@ -155,7 +134,7 @@ def test_recomputed_activations_give_the_same_gradients() -> None:
     for recompute in (False, True):
         torch.manual_seed(0)
         options = BuildOptions(norm="frozen", freeze=0, activation_checkpointing=recompute)
-        backbone = create_model("mobilenet_v3_small", 3, pretrained=False, options=options).train().backbone
+        backbone = create_model["torchvision/mobilenet_v3_small"](3, pretrained=False, options=options).train().backbone
         sum(m.square().mean() for m in backbone(torch.rand(1, 3, 64, 96)).values()).backward()
         gradients.append([p.grad for p in backbone.parameters() if p.requires_grad])
     for kept, recomputed in zip(*gradients, strict=True):
@@ -175,18 +154,18 @@ def test_recomputed_activations_give_the_same_gradients() -> None:
 )
 def test_a_net_that_cannot_be_taken(name: str, message: str) -> None:
     with pytest.raises(ModelError, match=message):
-        registry[f"torchvision/{name}"](3)
+        create_model[f"torchvision/{name}"](3)
 
 
 def test_names() -> None:
-    assert names("squeezenet*") == ["squeezenet1_0", "squeezenet1_1"]
-    assert set(FAMILIES) <= set(names())
-    assert not any(name.startswith(("vit_", "maxvit_")) for name in names())
+    assert torchvision_names("squeezenet*") == ["squeezenet1_0", "squeezenet1_1"]
+    assert set(FAMILIES) <= set(torchvision_names())
+    assert not any(name.startswith(("vit_", "maxvit_")) for name in torchvision_names())
 
 
 def test_without_network_the_message_says_what_to_do(weights_folder: Path) -> None:
     with pytest.raises(ModelError) as error:
-        create_model("shufflenet_v2_x0_5", 3)
+        create_model["torchvision/shufflenet_v2_x0_5"](3)
     for part in ("shufflenetv2_x0.5-f707e7126e.pth", "https://download", str(weights_folder), "--no-pretrained"):
         assert part in str(error.value)
 
@@ -194,16 +173,18 @@ def test_without_network_the_message_says_what_to_do(weights_folder: Path) -> No
 @pytest.mark.parametrize(
     ("name", "file"),
     [
-        ("resnet18", "resnet18-f37072fd.pth"),
+        pytest.param("resnet18", "resnet18-f37072fd.pth", marks=pytest.mark.full),
         ("mnasnet0_5", "mnasnet0.5_top1_67.823-3ffadce67e.pth"),  # fault: its loading asks for a version of the file
-        ("googlenet", "googlenet-1378be20.pth"),  # a file with the auxiliary heads, which we do not build
+        pytest.param(
+            "googlenet", "googlenet-1378be20.pth", marks=pytest.mark.full
+        ),  # a file with the auxiliary heads, which we do not build
     ],
 )
 def test_published_weights_are_loaded(weights_folder: Path, name: str, file: str) -> None:
     extra = {"aux_logits": True, "init_weights": False} if name == "googlenet" else {}
     net = get_model(name, **extra)
     torch.save(net.state_dict(), weights_folder / file)
-    model = create_model(name, 3)
+    model = create_model[f"torchvision/{name}"](3)
     own = model.backbone.body.state_dict()
     assert all(torch.equal(value, net.state_dict()[key]) for key, value in own.items())
     assert {key for key in net.state_dict() if key not in own} == {
@@ -211,16 +192,17 @@ def test_published_weights_are_loaded(weights_folder: Path, name: str, file: str
     }
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 def test_old_files_of_densenets_have_dots_where_todays_have_none(weights_folder: Path) -> None:
     net = get_model("densenet121")
     old = {k.replace("norm1", "norm.1").replace("conv2.", "conv.2."): v for k, v in net.state_dict().items()}
     assert "features.denseblock1.denselayer1.norm.1.weight" in old
     torch.save(old, weights_folder / "densenet121-a639ec97.pth")
-    own = create_model("densenet121", 3).backbone.body.state_dict()
+    own = create_model["torchvision/densenet121"](3).backbone.body.state_dict()
     assert all(torch.equal(value, net.state_dict()[key]) for key, value in own.items())
 
 
+@pytest.mark.full
 def test_images_are_normalized_as_the_net_was_trained() -> None:
     """With and without weights alike: a checkpoint must detect the same either way."""
     assert on_meta("resnet18").transform.image_mean == [0.485, 0.456, 0.406]

@@ -3,18 +3,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from models.backbones.vit import Attention, Block, ViT, merge_windows, relative_positions, split_windows
-
-
-def randomized(module: nn.Module, std: float = 0.3, seed: int = 0) -> nn.Module:
-    """The module, every parameter random: those that start at 0 would hide a fault."""
-    generator = torch.Generator().manual_seed(seed)
-    for parameter in module.parameters():
-        nn.init.normal_(parameter, std=std, generator=generator)
-    return module
+from tests.support.networks import randomized
 
 
 def small_vit(drop_path: float = 0.0) -> ViT:
@@ -215,7 +208,7 @@ def test_autocast_runs_in_bfloat16() -> None:
     assert (half - expected).norm() < 0.02 * expected.norm()
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 def test_compiles_and_exports_without_a_break() -> None:
     net = small_vit().eval()
     images = torch.randn(1, 3, 96, 256)
@@ -226,7 +219,7 @@ def test_compiles_and_exports_without_a_break() -> None:
     torch.testing.assert_close(exported(images), expected)
 
 
-@pytest.mark.parametrize("dynamo", [False, pytest.param(True, marks=pytest.mark.heavy)])
+@pytest.mark.parametrize("dynamo", [False, pytest.param(True, marks=pytest.mark.full)])
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
 def test_onnx_runs_it(dynamo: bool, tmp_path) -> None:
     """Fault: ONNX rounds a negative quotient towards 0, Python down, so the number of windows was wrong."""

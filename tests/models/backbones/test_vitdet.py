@@ -5,15 +5,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import models.building.pretrained
 from models.backbones.vit import ViT
 from models.backbones.vitdet import load_mae
 from models.building.build_options import BuildOptions
 from models.create_fasterrcnn_model import create_from_checkpoint, create_model
 from models.rcnn.errors import ModelError, WeightsNotHereError
-from tests.models.backbones.test_vit import randomized
-from tests.models.building.test_builder import batch_of
-from tests.models.test_create_fasterrcnn_model import PREDECESSOR
+from tests.support.batches import batch_of
+from tests.support.networks import PREDECESSOR, randomized
 
 PARAMETERS = {"fasterrcnn_vitdet": 106_046_264, "fasterrcnn_vitdet_tiny": 22_878_632}  # at 21 classes
 TINY = "fasterrcnn_vitdet_tiny"
@@ -63,6 +61,7 @@ def test_freezing_begins_at_the_image_and_leaves_branches_of_frozen_blocks_in() 
     assert all(p.requires_grad for n, p in model.named_parameters() if not n.startswith("backbone.net."))
 
 
+@pytest.mark.full
 def test_activation_checkpointing_changes_neither_losses_nor_gradients() -> None:
     results = []
     for enable in (False, True):
@@ -74,14 +73,6 @@ def test_activation_checkpointing_changes_neither_losses_nor_gradients() -> None
         gradients = torch.autograd.grad(sum(losses.values()), list(model.backbone.parameters()))
         results.append((*losses.values(), *gradients))
     assert all(torch.equal(kept, again) for kept, again in zip(*results, strict=True))
-
-
-@pytest.fixture
-def weights_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder for weights; torch.hub's cache is empty too."""
-    monkeypatch.setattr(models.building.pretrained, "WEIGHTS_FOLDER", tmp_path)
-    monkeypatch.setattr(models.building.pretrained, "get_dir", lambda: str(tmp_path / "hub"))
-    return tmp_path
 
 
 def test_without_network_the_message_says_what_to_do(weights_folder: Path) -> None:

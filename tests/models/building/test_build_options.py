@@ -2,12 +2,14 @@ import pytest
 import torch
 from torch import nn
 
-from models.building.build_options import PUBLISHED, RANDOM, BuildOptions
-from models.building.builder import BackboneSpec, build_fasterrcnn, set_anchors, stages_of
+from models.building.backbone_spec import BackboneSpec
+from models.building.build_options import DETECTORS, NORMS, PUBLISHED, RANDOM, BuildOptions
+from models.building.builder import build_fasterrcnn, set_anchors, stages_of
 from models.create_fasterrcnn_model import create_from_checkpoint, create_model
 from models.rcnn.errors import ModelError
-from tests.models.building.test_builder import batch_of
-from tests.models.test_create_fasterrcnn_model import NANO, checkpoint_of
+from tests.support.batches import batch_of
+from tests.support.networks import NANO, checkpoint_of
+from utils.cli import train_options
 
 
 @pytest.mark.parametrize(
@@ -42,6 +44,12 @@ def test_options_go_through_a_checkpoint(options: BuildOptions) -> None:
 def test_wrong_values_are_refused(wrong: dict, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         BuildOptions(**wrong)
+
+
+def test_flags_and_build_options_know_the_same_values() -> None:
+    """Declared twice, because neither may import the other."""
+    assert train_options.NORMS == NORMS
+    assert train_options.DETECTORS == DETECTORS
 
 
 def test_every_option_reaches_the_detector_and_its_checkpoint() -> None:

@@ -1,17 +1,18 @@
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
 
-from models.building.build_options import PUBLISHED, RANDOM, BuildOptions
-from models.building.builder import BackboneSpec, build_fasterrcnn
+from models.building.backbone_spec import BackboneSpec
+from models.building.build_options import PUBLISHED, RANDOM, BuildOptions, default_options
+from models.building.builder import build_fasterrcnn
 from models.building.norms import UncountedBatchNorm2d, with_synchronized_batchnorm
 from models.create_fasterrcnn_model import create_model
 from models.rcnn.errors import ModelError
-from utils.loading.batch import Batch, collate
-from utils.loading.sample import Sample
+from tests.conftest import full_among
+from tests.support.batches import batch_of
 
 TRAINED = (  # one of each kind; test_every_model.py has all
     "fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2", "fasterrcnn_mobilenetv3_large_320_fpn",
@@ -20,25 +21,7 @@ TRAINED = (  # one of each kind; test_every_model.py has all
 )  # fmt: skip
 
 
-def batch_of(boxes: list[int], size: tuple[int, int] = (96, 128)) -> Batch:
-    """One image for each number of boxes."""
-    rng = np.random.default_rng(0)
-    samples = []
-    for i, count in enumerate(boxes):
-        corners = rng.uniform(0, 60, (count, 2))
-        samples.append(
-            Sample(
-                rng.integers(0, 256, (*size, 3), dtype=np.uint8),
-                size,
-                i,
-                np.concatenate([corners, corners + rng.uniform(8, 30, (count, 2))], 1).astype(np.float32),
-                rng.integers(1, 3, count),
-            )
-        )
-    return collate(samples)
-
-
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", full_among(TRAINED, TRAINED[:2]))
 def test_every_kind_of_model_trains_and_detects(name: str) -> None:
     """Build, train step, images without objects, eval."""
     torch.manual_seed(0)
@@ -65,6 +48,21 @@ def test_frozen_layers_are_those_before_the_trainable_ones() -> None:
     mobilenet = create_model["fasterrcnn_mobilenetv3_large_fpn"](3, pretrained=False, options=PUBLISHED)
     frozen = {int(n.split(".")[2]) for n, p in mobilenet.named_parameters() if not p.requires_grad}
     assert frozen == set(range(7))  # torchvision's, at three trainable layers
+
+
+@pytest.mark.parametrize("name", ["fasterrcnn_resnet50_fpn", "fasterrcnn_resnet18_fpn", "fasterrcnn_nano"])
+def test_without_options_nothing_is_frozen_over_random_weights(name: str) -> None:
+    """Fault: create_model[name](3, pretrained=False) had frozen batch norms over random weights; train.py had not."""
+    torch.manual_seed(0)
+    model = create_model[name](3, pretrained=False)
+    torch.manual_seed(0)
+    trains = create_model[name](3, pretrained=False, options=default_options(False))
+    assert model.build_options == trains.build_options == RANDOM
+    assert all(torch.equal(value, trains.state_dict()[key]) for key, value in model.state_dict().items())
+    assert all(p.requires_grad for p in model.parameters())
+    assert model.frozen_modules == ()
+    assert not any(isinstance(module, FrozenBatchNorm2d) for module in model.modules())
+    assert all(module.training for module in model.train().modules())
 
 
 def test_rois_are_pooled_from_every_declared_map() -> None:
@@ -97,7 +95,7 @@ def test_batch_norm_without_a_counter_is_batch_norm() -> None:
     assert "num_batches_tracked" not in own.state_dict()
 
 
-@pytest.mark.parametrize("name", ["fasterrcnn_resnet50_fpn_v2", "fasterrcnn_mobilenetv3_large_320_fpn"])
+@pytest.mark.parametrize("name", full_among(TRAINED[1:3], TRAINED[1:2]))
 def test_synchronized_batch_norm_trains_and_keeps_the_keys(name: str) -> None:
     """Fault: torch's SyncBatchNorm asserts a counter of batches, which half of the models have not."""
     model = create_model[name](3, pretrained=False, options=RANDOM)

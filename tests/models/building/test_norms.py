@@ -3,12 +3,14 @@ import torch
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
+from models.building.backbone_spec import BackboneSpec
 from models.building.build_options import BuildOptions
-from models.building.builder import BackboneSpec, build_fasterrcnn
+from models.building.builder import build_fasterrcnn
 from models.building.norms import batch_norms, replace_by_group_norms
 from models.create_fasterrcnn_model import create_model
 from models.rcnn.errors import ModelError
-from tests.models.building.test_builder import batch_of
+from tests.conftest import full_among
+from tests.support.batches import batch_of
 
 
 def net() -> nn.Sequential:
@@ -37,7 +39,13 @@ def test_frozen_norms_stay_so_after_evaluation() -> None:
     assert model.backbone[0].training
 
 
-@pytest.mark.parametrize("name", ["fasterrcnn_resnet18", "fasterrcnn_resnet50_fpn", "fasterrcnn_mobilenetv3_large_fpn"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "fasterrcnn_resnet18",
+        *full_among(OTHERS := ["fasterrcnn_resnet50_fpn", "fasterrcnn_mobilenetv3_large_fpn"], OTHERS),
+    ],
+)
 def test_group_norms_train(name: str) -> None:
     torch.manual_seed(0)
     options = BuildOptions(norm="group", freeze=0)

@@ -7,7 +7,7 @@ from models.building.build_options import BuildOptions
 from models.building.saved import SIZE_RULE
 from models.create_fasterrcnn_model import create_from_checkpoint, create_model, open_detector
 from models.rcnn.errors import ModelError
-from tests.models.test_create_fasterrcnn_model import NANO, checkpoint_of
+from tests.support.networks import NANO, checkpoint_of
 from utils.loading.size_rule import SizeRule
 
 BIAS = "backbone.0.bias"

@@ -21,7 +21,7 @@ from models.create_fasterrcnn_model import create_model
 from models.rcnn import cuda_graphs
 from models.rcnn.cuda_graphs import MOST_SHAPES, GraphedDetector
 from models.rcnn.detector import FasterRCNN
-from tests.models.building.test_builder import batch_of
+from tests.support.batches import batch_of
 from utils.loading.batch import Batch
 
 NANO = "fasterrcnn_nano"

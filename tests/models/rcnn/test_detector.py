@@ -10,9 +10,9 @@ from models.rcnn import rpn
 from models.rcnn.detector import FasterRCNN
 from models.rcnn.errors import ModelError
 from models.rcnn.layers import Float32Predictor
-from models.rcnn.losses import ClassifierLoss, set_classifier_loss
+from models.rcnn.losses import ClassifierLoss
 from models.rcnn.reference import float_images, targets_of
-from tests.models.building.test_builder import batch_of
+from tests.support.batches import batch_of
 from utils.loading.batch import collate
 from utils.loading.sample import Sample
 
@@ -59,7 +59,7 @@ def test_detections_are_in_original_pixels() -> None:
 @pytest.mark.parametrize(
     ("name", "stock_builder"),
     [
-        ("fasterrcnn_resnet50_fpn", fasterrcnn_resnet50_fpn),
+        pytest.param("fasterrcnn_resnet50_fpn", fasterrcnn_resnet50_fpn, marks=pytest.mark.full),
         ("fasterrcnn_mobilenetv3_large_320_fpn", fasterrcnn_mobilenet_v3_large_320_fpn),
     ],
 )
@@ -111,7 +111,7 @@ def test_state_dict_has_no_buffers_of_its_own() -> None:
     assert not any("pixel" in key for key in model.state_dict())
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.full)])
 @pytest.mark.parametrize("name", [NANO, "fasterrcnn_mobilenetv3_large_320_fpn"])
 def test_anchors_under_autocast_are_those_of_float32(name: str, dtype: torch.dtype) -> None:
     """Fault: torchvision's are rounded to the features' format, up to 7 px at 1333."""
@@ -237,7 +237,7 @@ def test_one_image_of_one_cell_trains_a_model_without_batch_norm(name: str) -> N
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("name", [NANO, "fasterrcnn_mobilenetv3_large_320_fpn"])
+@pytest.mark.parametrize("name", [NANO, pytest.param("fasterrcnn_mobilenetv3_large_320_fpn", marks=pytest.mark.full)])
 def test_detections_beside_losses_are_the_same_to_the_bit_and_draw_nothing(name: str, precision: torch.dtype) -> None:
     torch.manual_seed(0)
     model = create_model[name](3, pretrained=False, options=RANDOM, box_score_thresh=0.0).eval()
@@ -261,7 +261,7 @@ def test_measured_losses_are_the_trainings_where_nothing_is_left_to_chance(name:
     torch.manual_seed(0)
     model = create_model[name](3, pretrained=False, options=RANDOM).eval()
     if focal:
-        set_classifier_loss(model, ClassifierLoss(torch.tensor([1.0, 3.0, 0.5]), 2.0))
+        model.set_classifier_loss(ClassifierLoss(torch.tensor([1.0, 3.0, 0.5]), 2.0))
     for part in (model.rpn, model.roi_heads):
         part.fg_bg_sampler.batch_size_per_image = 100_000  # all
     model.rpn._post_nms_top_n = {"training": 200, "testing": 200}

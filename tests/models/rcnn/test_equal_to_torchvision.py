@@ -12,7 +12,7 @@ from models.create_fasterrcnn_model import create_model
 from models.rcnn import sampling
 from models.rcnn.detector import FasterRCNN
 from models.rcnn.errors import ModelError
-from models.rcnn.losses import ClassifierLoss, set_classifier_loss
+from models.rcnn.losses import ClassifierLoss
 from models.rcnn.reference import as_torchvision, float_images, targets_of
 from models.rcnn.sampling import fixed_priorities, sampled
 from utils.loading.batch import Batch, collate
@@ -28,7 +28,7 @@ PICTURE = picture()
 LEAST = {"min_size": 96, "max_size": 256}  # px: as the images are, for lists of images
 
 
-def batch_of(objects: list[int], classes: int = 3, seed: int = 0) -> Batch:
+def crops_of_a_picture(objects: list[int], classes: int = 3, seed: int = 0) -> Batch:
     """Images of different sizes, each with so many objects, some of which overlap."""
     rng = np.random.default_rng(seed)
     samples = []
@@ -58,7 +58,7 @@ def stock_detections(model: FasterRCNN, batch: Batch) -> list[dict[str, Tensor]]
 @torch.inference_mode()
 def compare_detections(model: FasterRCNN, objects: list[int], tolerance: float = 0.0) -> int:
     """How many there are; with a tolerance, those of scores that are equal within it may come in any order."""
-    batch = batch_of(objects)
+    batch = crops_of_a_picture(objects)
     return compare(model(batch), stock_detections(model, batch), tolerance, model.roi_heads.detections_per_img)
 
 
@@ -112,7 +112,7 @@ def test_options_of_proposals_and_detections_hold(static_shapes: bool) -> None:
 def test_lists_of_images_give_torchvisions_detections(static_shapes: bool) -> None:
     model = lively(PYRAMID, 4, box_score_thresh=0.02, **LEAST)
     model.use_static_shapes(static_shapes)
-    images = float_images(batch_of([0, 0, 0]))
+    images = float_images(crops_of_a_picture([0, 0, 0]))
     with torch.inference_mode():
         ours, stock = model(images), as_torchvision(model)(images)
     assert compare(ours, stock, 1e-5 * static_shapes, model.roi_heads.detections_per_img) > 0
@@ -190,7 +190,7 @@ def test_losses_and_gradients_are_torchvisions(
     for part in (model.rpn, model.roi_heads, twin.rpn, twin.roi_heads):
         part.training = True
     model.training = True
-    batch = batch_of(objects, 4)
+    batch = crops_of_a_picture(objects, 4)
     ours = model(batch)
     sizes = [tuple(size) for size in batch.sizes.tolist()]
     images = ImageList(model._normalize(batch.images, batch.sizes), sizes)
@@ -211,7 +211,7 @@ def test_losses_and_gradients_are_torchvisions(
 def test_stock_takes_our_batches() -> None:
     torch.manual_seed(0)
     model = create_model[SINGLE](3, pretrained=False, box_score_thresh=0.0)
-    twin, batch = as_torchvision(model), batch_of([2, 0])
+    twin, batch = as_torchvision(model), crops_of_a_picture([2, 0])
     assert list(twin.train()(batch)) == list(model.train()(batch))
     assert twin.state_dict().keys() == model.state_dict().keys()
     with torch.inference_mode():
@@ -224,7 +224,7 @@ def test_stock_takes_our_batches() -> None:
 
 def test_torchvisions_code_is_selected_by_a_build_option() -> None:
     torch.manual_seed(0)
-    batch = batch_of([2, 0])
+    batch = crops_of_a_picture([2, 0])
     model = create_model[SINGLE](3, pretrained=False, options=BuildOptions(detector="torchvision"))
     plain = create_model[SINGLE](3, pretrained=False, options=BuildOptions())
     plain.load_state_dict(model.state_dict())
@@ -243,6 +243,6 @@ def test_torchvisions_code_is_selected_by_a_build_option() -> None:
         for key, value in plain.detect_and_measure(batch)[1].items():
             assert torch.equal(losses[key], value)
     with pytest.raises(ModelError, match="no class weights and no focal loss: drop one"):
-        set_classifier_loss(model, ClassifierLoss(None, 2.0))
+        model.set_classifier_loss(ClassifierLoss(None, 2.0))
     with pytest.raises(ModelError, match="detector is 'mine', expected one of fast, torchvision"):
         BuildOptions(detector="mine")

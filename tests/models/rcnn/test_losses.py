@@ -6,8 +6,8 @@ import torch.nn.functional as F
 
 from models.building.build_options import RANDOM
 from models.create_fasterrcnn_model import create_model
-from models.rcnn.losses import ClassifierLoss, set_classifier_loss
-from tests.torch_utils.training.test_update import batch_of
+from models.rcnn.losses import ClassifierLoss
+from tests.support.toy_training import toy_batch
 
 LOGITS = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(50) % 3
@@ -37,12 +37,12 @@ def test_gradients_are_finite_where_the_classifier_is_certain(gamma: float) -> N
 def test_a_detector_trains_with_it_and_keeps_its_keys(weights: torch.Tensor | None) -> None:
     plain, other = (create_model["fasterrcnn_nano"](3, pretrained=False, options=RANDOM) for _ in range(2))
     other.load_state_dict(plain.state_dict())
-    set_classifier_loss(other, ClassifierLoss(weights, 0.0))
+    other.set_classifier_loss(ClassifierLoss(weights, 0.0))
     assert other.state_dict().keys() == plain.state_dict().keys()
     losses = []
     for model in (plain, other):
         torch.manual_seed(0)
-        losses.append(model.train()(batch_of(1, 2)))
+        losses.append(model.train()(toy_batch(1, 2)))
     for name in ("loss_box_reg", "loss_objectness", "loss_rpn_box_reg"):
         assert torch.equal(losses[0][name], losses[1][name])
     if weights is None:
@@ -53,5 +53,5 @@ def test_a_detector_trains_with_it_and_keeps_its_keys(weights: torch.Tensor | No
     for model in (plain, other):
         model.eval()
     with torch.inference_mode():
-        found = [model(batch_of(1))[0] for model in (plain, other)]
+        found = [model(toy_batch(1))[0] for model in (plain, other)]
     assert all(torch.equal(found[0][key], found[1][key]) for key in found[0])

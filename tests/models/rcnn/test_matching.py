@@ -1,5 +1,5 @@
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.models.detection._utils import Matcher
 from torchvision.ops import box_iou
@@ -8,6 +8,7 @@ from models.rcnn import matching
 from models.rcnn.boxes import iou
 from models.rcnn.matching import matched
 from models.rcnn.structures import GroundTruth
+from tests.conftest import examples
 
 SIDE = st.integers(0, 6)  # small whole numbers: many equal overlaps
 
@@ -22,7 +23,7 @@ def boxes_of(rows: list) -> torch.Tensor:
     return torch.cat([corners[:, :2], corners[:, :2] + corners[:, 2:]], 1)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(
     st.lists(box_lists(0, 5), min_size=1, max_size=4), box_lists(1, 12), st.booleans(), st.sampled_from([0.3, 0.5, 0.7])
 )

@@ -4,14 +4,14 @@ import sys
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from torchvision.ops import nms
 
 from models.rcnn import nms as ours
 from models.rcnn.nms import batched_nms, nms_cpu, nms_fixed_point, rounded_down
-from tests.conftest import HANG, ROOT
+from tests.conftest import HANG, ROOT, examples
+from tests.support.nms_cases import chain, crowded, kept_by_torchvision
 
 SETS = st.lists(
     st.lists(st.tuples(*[st.integers(0, 12)] * 2, *[st.integers(0, 9)] * 2, st.booleans()), min_size=5, max_size=5),
@@ -26,32 +26,11 @@ def block_of(sets: list) -> tuple[Tensor, Tensor]:
     return torch.cat([rows[..., :2], rows[..., :2] + rows[..., 2:4]], 2), rows[..., 4] > 0
 
 
-def chain(count: int) -> Tensor:
-    """Boxes of which each overlaps with its neighbors alone: the fate of the last hangs on all others."""
-    left = torch.arange(count) * 4.0
-    return torch.stack([left, torch.zeros(count), left + 10, torch.full((count,), 10.0)], 1)
-
-
-def crowded(count: int, sets: int) -> tuple[Tensor, Tensor]:
-    torch.manual_seed(0)
-    low = torch.rand(sets, count, 2) * 100
-    return torch.cat([low, low + 5 + torch.rand(sets, count, 2) * 60], 2), torch.rand(sets, count) < 0.9
-
-
-def expected(boxes: Tensor, valid: Tensor, threshold: float) -> Tensor:
-    kept = torch.zeros_like(valid)
-    for of_set, mask, row in zip(boxes, valid, kept, strict=True):
-        places = mask.nonzero().squeeze(1)
-        scores = torch.linspace(1, 0.5, len(places))
-        row[places[nms(of_set[places], scores, threshold)]] = True
-    return kept
-
-
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(SETS, THRESHOLDS)
 def test_all_ways_keep_what_torchvision_keeps(sets: list, threshold: float) -> None:
     boxes, valid = block_of(sets)
-    wanted = expected(boxes, valid, threshold)
+    wanted = kept_by_torchvision(boxes, valid, threshold)
     for way in (nms_cpu, nms_fixed_point, batched_nms):
         assert torch.equal(way(boxes, valid, threshold), wanted), way
 
@@ -60,13 +39,13 @@ def test_all_ways_keep_what_torchvision_keeps(sets: list, threshold: float) -> N
 def test_a_long_chain_comes_to_its_end(count: int) -> None:
     boxes, valid = chain(count)[None], torch.ones(1, count, dtype=torch.bool)
     kept = nms_fixed_point(boxes, valid, 0.3)
-    assert torch.equal(kept, expected(boxes, valid, 0.3))
+    assert torch.equal(kept, kept_by_torchvision(boxes, valid, 0.3))
     assert kept.sum() == (count + 1) // 2
 
 
 def test_crowded_sets_in_one_piece_and_in_many(monkeypatch: pytest.MonkeyPatch) -> None:
     boxes, valid = crowded(150, 6)
-    wanted = expected(boxes, valid, 0.5)
+    wanted = kept_by_torchvision(boxes, valid, 0.5)
     assert torch.equal(nms_fixed_point(boxes, valid, 0.5), wanted)
     monkeypatch.setattr(ours, "_MOST_PAIRS", 150 * 150 * 2)
     assert torch.equal(nms_fixed_point(boxes, valid, 0.5), wanted)
@@ -113,22 +92,22 @@ KERNEL = """
 import torch
 from models.rcnn.nms import rounded_down
 from models.rcnn.nms_triton import batched_nms_triton
-from tests.models.rcnn.test_nms import chain, crowded, expected
+from tests.support.nms_cases import chain, crowded, kept_by_torchvision
 
 cases = [crowded(40, 3), (chain(33)[None], torch.ones(1, 33, dtype=torch.bool)), crowded(1, 2)]
 cases.append((torch.zeros(2, 6, 4), torch.ones(2, 6, dtype=torch.bool)))
 many = crowded(150, 3)  # of three tiles to a side, and in some there is nothing
 many[1][1, 70:] = many[1][2, :130] = False
 cases += [crowded(65, 1), (chain(150)[None], torch.ones(1, 150, dtype=torch.bool)), many]
-for boxes, there in cases:
+for boxes, valid in cases:
     for threshold in (0.3, 0.7):
-        kept = batched_nms_triton(boxes, there, rounded_down(threshold))
-        assert torch.equal(kept, expected(boxes, there, threshold)), (boxes.shape, threshold)
+        kept = batched_nms_triton(boxes, valid, rounded_down(threshold))
+        assert torch.equal(kept, kept_by_torchvision(boxes, valid, threshold)), (boxes.shape, threshold)
 print("equal")
 """
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 def test_the_kernel_keeps_what_torchvision_keeps() -> None:
     """In Triton's interpreter, which shows what the kernel computes, not that a GPU's compiler takes it."""
     pytest.importorskip("triton")

@@ -19,7 +19,8 @@ from utils.loading.size_rule import Canvas, SizeRule
 QUICK = ("fasterrcnn_nano", "fasterrcnn_mobilenetv3_large_320_fpn")
 
 
-@pytest.mark.parametrize("name", [QUICK[0], pytest.param(QUICK[1], marks=pytest.mark.heavy)])
+@pytest.mark.full
+@pytest.mark.parametrize("name", QUICK)
 def test_a_file_finds_what_the_model_finds(name: str) -> None:
     found = Pair(lively(name), name, CANVAS).difference()
     assert found.unmatched == 0, found
@@ -55,7 +56,7 @@ def test_any_size(name: str) -> None:
     assert (found.unmatched, found.boxes > 20) == (0, True), found
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 def test_half_precision() -> None:
     model = lively("fasterrcnn_nano")
     pair = Pair(model, "fasterrcnn_nano", Canvas(128, 128), half=True)
@@ -65,6 +66,7 @@ def test_half_precision() -> None:
     assert next(model.parameters()).dtype == torch.float32  # the model itself stays as it was
 
 
+@pytest.mark.full
 def test_several_images_a_call() -> None:
     """Fault of the predecessor: its "dynamic batch" was not."""
     model = lively("fasterrcnn_nano")
@@ -81,7 +83,7 @@ def test_several_images_a_call() -> None:
         to_onnx(model, None, batch=3)
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 @pytest.mark.parametrize(
     "options",
     [{"class_agnostic": True}, {"detections": 300, "nms": 0.9, "proposals": 2000}, {"head_width": 64}],
@@ -93,6 +95,7 @@ def test_choices_of_the_network_are_in_the_graph(options: dict) -> None:
     assert (found.unmatched, found.boxes > 20) == (0, True), found
 
 
+@pytest.mark.full
 def test_no_detection_and_no_pixel_of_the_padding() -> None:
     """An image in which nothing is found, and one whose padding is not zero."""
     model = lively("fasterrcnn_nano")

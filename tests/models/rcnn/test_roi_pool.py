@@ -1,10 +1,11 @@
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.ops import MultiScaleRoIAlign
 
 from models.rcnn.roi_pool import RoIPool
+from tests.conftest import examples
 
 
 def compare(strides: dict[str, int], height: int, width: int, boxes: list[torch.Tensor], channels: int = 6) -> None:
@@ -34,7 +35,7 @@ def compare(strides: dict[str, int], height: int, width: int, boxes: list[torch.
 CORNER = st.floats(-20, 160, width=32)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(st.lists(st.tuples(CORNER, CORNER, CORNER, CORNER), min_size=1, max_size=8), st.sampled_from([8, 16, 32]))
 def test_equal_to_torchvision_on_one_map(rows: list, stride: int) -> None:
     """Boxes inside, outside and across the border of the map, of any size."""

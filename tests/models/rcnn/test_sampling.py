@@ -1,14 +1,15 @@
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
 
 from models.rcnn.sampling import fixed_priorities, random_priorities, sampled
+from tests.conftest import examples
 
 LABELS = st.lists(st.sampled_from([-1, 0, 0, 1, 3]), min_size=1, max_size=60)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.lists(LABELS, min_size=1, max_size=3), st.integers(1, 40), st.sampled_from([0.0, 0.25, 0.5, 1.0]))
 def test_it_takes_as_many_of_each_kind_as_torchvisions(rows: list[list[int]], size: int, fraction: float) -> None:
     labels = torch.full((len(rows), max(map(len, rows))), -1.0)

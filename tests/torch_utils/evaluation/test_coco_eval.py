@@ -2,62 +2,20 @@
 
 import contextlib
 import io
-from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from benchmarks.evaluation import TOLERANCE, generate, pycocotools_numbers
+from tests.conftest import examples
+from tests.support.scenes import NOTHING, SCENE_CLASSES, detections_of, index_of, one_box, random_scene
 from torch_utils.evaluation.coco_eval import coco_metrics
 from utils.detect.detections import Detections
-from utils.images.file_lists import FileList
-from utils.labels.index import LabelIndex, LabelReport
-
-CLASSES = ("__background__", "a", "b", "c")
-
-
-NOTHING = Detections(np.empty((0, 4)), np.empty(0), np.empty(0, int))
-
-
-def index_of(images: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> LabelIndex:
-    """An index of images that each have boxes, labels and ignored."""
-    boxes, labels, ignored = (
-        np.concatenate([image[k] for image in images]) if images else np.empty(0) for k in range(3)
-    )
-    return LabelIndex(
-        files=FileList(Path(), [f"{i}.jpg" for i in range(len(images))]),
-        sizes=np.full((len(images), 2), 300),
-        as_stored=np.zeros(len(images), bool),
-        offsets=np.concatenate([[0], np.cumsum([len(image[0]) for image in images])]).astype(int),
-        boxes=boxes.astype(np.float32).reshape(-1, 4),
-        labels=labels.astype(np.int64),
-        ignored=ignored.astype(bool),
-        classes=CLASSES,
-        report=LabelReport(),
-    )
-
-
-def random_scene(seed: int, images: int) -> tuple[LabelIndex, dict[int, Detections]]:
-    """Ground truth of all sizes, some ignored; detections near it, elsewhere, doubled, and with tied scores."""
-    rng = np.random.default_rng(seed)
-    truth, detections = [], {}
-    for i in range(images):
-        count = int(rng.integers(0, 8))
-        corners = rng.uniform(0, 150, (count, 2))
-        boxes = np.concatenate([corners, corners + np.exp(rng.uniform(0.5, 5, (count, 2)))], 1).astype(np.float32)
-        labels = rng.integers(1, 4, count)
-        truth.append((boxes, labels, rng.random(count) < 0.15))
-        near = boxes[rng.random(count) < 0.8] + rng.normal(0, 4, (1, 4))
-        found = np.concatenate([near, near, rng.uniform(0, 150, (int(rng.integers(0, 4)), 4))]).astype(np.float32)
-        found[:, 2:] = np.maximum(found[:, 2:], found[:, :2] + 1)
-        scores = np.sort(rng.integers(1, 20, len(found)) / 20)[::-1].astype(np.float32)
-        if rng.random() < 0.9:
-            detections[i] = Detections(found, scores, rng.integers(1, 4, len(found)))
-    return index_of(truth), detections
+from utils.labels.index import LabelIndex
 
 
 def pycocotools_stats(index: LabelIndex, detections: dict[int, Detections]) -> tuple[np.ndarray, np.ndarray]:
@@ -87,7 +45,7 @@ def pycocotools_stats(index: LabelIndex, detections: dict[int, Detections]) -> t
         truth.dataset = {
             "images": [{"id": i} for i in range(len(index))],
             "annotations": annotations,
-            "categories": [{"id": k, "name": name} for k, name in enumerate(CLASSES) if k],
+            "categories": [{"id": k, "name": name} for k, name in enumerate(SCENE_CLASSES) if k],
             "info": {},
         }
         truth.createIndex()
@@ -103,7 +61,7 @@ def pycocotools_stats(index: LabelIndex, detections: dict[int, Detections]) -> t
     return evaluator.stats, np.array(per_class)
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(st.integers(0, 10_000), st.integers(1, 12))
 def test_numbers_are_pycocotools_to_the_last_digit(seed: int, images: int) -> None:
     index, detections = random_scene(seed, images)
@@ -162,26 +120,17 @@ def test_what_is_cut_is_not_false() -> None:
 
 
 def test_labels_that_no_class_has_do_not_count() -> None:
-    expected = coco_metrics(one_box(), found((10, 10, 60, 60))).stats
+    expected = coco_metrics(one_box(), detections_of((10, 10, 60, 60))).stats
     both = Detections(
         np.array([[10, 10, 60, 60]] * 3, np.float32), np.array([0.99, 0.98, 0.9], np.float32), np.array([0, 9, 1])
     )
     assert coco_metrics(one_box(), {0: both}).stats == expected
 
 
-def one_box(ignored: bool = False) -> LabelIndex:
-    return index_of([(np.array([[10, 10, 60, 60]]), np.array([1]), np.array([ignored]))])
-
-
-def found(*boxes: tuple, label: int = 1) -> dict[int, Detections]:
-    scores = np.linspace(0.9, 0.5, len(boxes)).astype(np.float32)
-    return {0: Detections(np.array(boxes, np.float32).reshape(-1, 4), scores, np.full(len(boxes), label))}
-
-
 def test_perfect_and_useless() -> None:
-    assert coco_metrics(one_box(), found((10, 10, 60, 60))).ap == pytest.approx(1)
-    assert coco_metrics(one_box(), found((100, 100, 160, 160))).ap == 0
-    assert coco_metrics(one_box(), found((10, 10, 60, 60), label=2)).ap == 0
+    assert coco_metrics(one_box(), detections_of((10, 10, 60, 60))).ap == pytest.approx(1)
+    assert coco_metrics(one_box(), detections_of((100, 100, 160, 160))).ap == 0
+    assert coco_metrics(one_box(), detections_of((10, 10, 60, 60), label=2)).ap == 0
 
 
 def test_no_detection_at_all() -> None:
@@ -194,14 +143,14 @@ def test_no_detection_at_all() -> None:
 def test_an_image_that_is_absent_does_not_count() -> None:
     box, label, seen = np.array([[10.0, 10, 60, 60]]), np.array([1]), np.array([False])
     truth = index_of([(box, label, seen), (box, label, seen)])
-    metrics = coco_metrics(truth, found((10, 10, 60, 60)))
+    metrics = coco_metrics(truth, detections_of((10, 10, 60, 60)))
     assert metrics.ap == pytest.approx(1)
     assert metrics.per_class[0].boxes == 1
-    assert coco_metrics(truth, {**found((10, 10, 60, 60)), 1: NOTHING}).ap == pytest.approx(0.5, abs=0.01)
+    assert coco_metrics(truth, {**detections_of((10, 10, 60, 60)), 1: NOTHING}).ap == pytest.approx(0.5, abs=0.01)
 
 
 def test_no_ground_truth_at_all() -> None:
-    assert coco_metrics(index_of([(np.empty((0, 4)), np.empty(0), np.empty(0))]), found((1, 1, 9, 9))).ap == -1
+    assert coco_metrics(index_of([(np.empty((0, 4)), np.empty(0), np.empty(0))]), detections_of((1, 1, 9, 9))).ap == -1
 
 
 def test_difficult_boxes_are_neither_missed_nor_false() -> None:
@@ -209,19 +158,19 @@ def test_difficult_boxes_are_neither_missed_nor_false() -> None:
     truth = index_of([
         (np.array([[10, 10, 60, 60], [100, 100, 160, 160]]), np.array([1, 1]), np.array([False, True]))
     ])  # fmt: skip
-    assert coco_metrics(truth, found((10, 10, 60, 60))).ap == pytest.approx(1)
-    assert coco_metrics(truth, found((100, 100, 160, 160), (10, 10, 60, 60))).ap == pytest.approx(1)
+    assert coco_metrics(truth, detections_of((10, 10, 60, 60))).ap == pytest.approx(1)
+    assert coco_metrics(truth, detections_of((100, 100, 160, 160), (10, 10, 60, 60))).ap == pytest.approx(1)
 
 
 def test_fractions_of_pixels_count() -> None:
     """Fault of the predecessor: ground truth of the metric was cut to whole pixels."""
     truth = index_of([(np.array([[10.5, 10.5, 12.5, 12.5]]), np.array([1]), np.array([False]))])
-    assert coco_metrics(truth, found((10.5, 10.5, 12.5, 12.5))).ap == pytest.approx(1)
-    assert coco_metrics(truth, found((10, 10, 12, 12))).ap50 == 0  # IoU 0.39
+    assert coco_metrics(truth, detections_of((10.5, 10.5, 12.5, 12.5))).ap == pytest.approx(1)
+    assert coco_metrics(truth, detections_of((10, 10, 12, 12))).ap50 == 0  # IoU 0.39
 
 
 def test_tables() -> None:
-    metrics = coco_metrics(one_box(), found((10, 10, 60, 60)))
+    metrics = coco_metrics(one_box(), detections_of((10, 10, 60, 60)))
     lines = metrics.table().splitlines()
     assert len(lines) == 12
     assert lines[0] == " Average Precision  (AP) @[ IoU=0.50:0.95 | area=   all | maxDets=100 ] = 1.000"

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.torch_utils.evaluation.test_coco_eval import NOTHING, found, index_of, one_box, random_scene
+from tests.conftest import examples
+from tests.support.scenes import NOTHING, detections_of, index_of, one_box, random_scene
 from torch_utils.evaluation.coco_eval import coco_metrics
 from torch_utils.evaluation.detection_analysis import (
     BACKGROUND,
@@ -62,7 +63,7 @@ def loop_confusion(index: LabelIndex, detections: dict[int, Detections], thresho
     return matrix
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(scenes)
 def test_confusion_is_the_loop_of_its_definition(scene: tuple[int, int]) -> None:
     index, detections = whole_scene(*scene)
@@ -70,7 +71,7 @@ def test_confusion_is_the_loop_of_its_definition(scene: tuple[int, int]) -> None
     np.testing.assert_array_equal(analysis.confusion, loop_confusion(index, detections, analysis.threshold))
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(scenes)
 def test_every_box_and_every_detection_counts_once(scene: tuple[int, int]) -> None:
     index, detections = whole_scene(*scene)
@@ -88,7 +89,7 @@ def test_every_box_and_every_detection_counts_once(scene: tuple[int, int]) -> No
     assert errors == analysis.detection_counts[:, list(ERRORS)].sum() + analysis.missed.sum()
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(scenes)
 def test_curves_are_as_curves_must_be(scene: tuple[int, int]) -> None:
     index, detections = whole_scene(*scene)
@@ -112,7 +113,7 @@ def test_curves_are_as_curves_must_be(scene: tuple[int, int]) -> None:
             assert analysis.f1[k][round(1000 * analysis.class_thresholds[k])] == pytest.approx(analysis.f1[k].max())
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(scenes, st.randoms(use_true_random=False))
 def test_the_order_of_images_does_not_matter(scene: tuple[int, int], random) -> None:
     index, detections = whole_scene(*scene)
@@ -227,7 +228,7 @@ def test_where_there_is_nothing() -> None:
     empty = index_of([(np.empty((0, 4)), np.empty(0), np.empty(0))])
     check_nothing(analyze_detections(empty, {0: NOTHING}))
     check_nothing(analyze_detections(one_box(ignored=True), {0: NOTHING}))
-    false = analyze_detections(empty, found(A))
+    false = analyze_detections(empty, detections_of(A))
     check_nothing(false)
     assert false.confusion[0, 1] == false.detection_counts[0, BACKGROUND] == 1
     missed = analyze_detections(one_box(), {0: NOTHING})
@@ -242,7 +243,11 @@ def test_an_image_without_an_entry_does_not_count() -> None:
 
 def test_one_class_alone() -> None:
     index = replace(one_box(), classes=("__background__", "only"))
-    assert analyze_detections(index, found(A)).as_dict()["at_best_threshold"] == {"precision": 1, "recall": 1, "f1": 1}
+    assert analyze_detections(index, detections_of(A)).as_dict()["at_best_threshold"] == {
+        "precision": 1,
+        "recall": 1,
+        "f1": 1,
+    }
 
 
 def test_thresholds_are_thousandths() -> None:

@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.torch_utils.evaluation.test_coco_eval import index_of
+from tests.support.scenes import index_of
 from torch_utils.evaluation.detection_analysis import BACKGROUND, CORRECT, ImageErrors
 from torch_utils.evaluation.eval_pictures import contact_sheet, error_picture, error_title
 from utils.detect.detections import Detections

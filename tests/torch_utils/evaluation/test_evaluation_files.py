@@ -12,14 +12,12 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from tests.torch_utils.evaluation.test_coco_eval import NOTHING, found, index_of, one_box, random_scene
+from tests.conftest import full_among
+from tests.support.scenes import NOTHING, detections_of, index_of, one_box, scene_with_images, with_pictures
 from torch_utils.evaluation.coco_eval import coco_metrics
 from torch_utils.evaluation.detection_analysis import analyze_detections
 from torch_utils.evaluation.evaluation_files import ground_truth_file, write_coco_results, write_evaluation
 from utils.detect.detections import Detections
-from utils.images.file_lists import FileList
-from utils.images.image_files import write_image
-from utils.labels.index import LabelIndex
 
 FILES = {
     "metrics.json", "report.html", "worst_images.jpg", "pr_curve.png", "f1_curve.png", "precision_curve.png",
@@ -27,29 +25,9 @@ FILES = {
 }  # fmt: skip
 
 
-def with_pictures(folder: Path, index: LabelIndex, names: list[str] | None = None) -> LabelIndex:
-    """The index, with an image of 300 x 300 px for each of its files."""
-    folder.mkdir()
-    index = replace(index, files=FileList(folder, names or index.files.names))
-    for i in range(len(index)):
-        write_image(index.path(i), np.full((300, 300, 3), 120, np.uint8))
-    return index
-
-
-def scene(folder: Path, classes: int = 3, images: int = 6) -> tuple[LabelIndex, dict[int, Detections]]:
-    index, detections = random_scene(3, images)
-    rng = np.random.default_rng(0)
-    index = replace(
-        with_pictures(folder / "images", index),
-        classes=("__background__", *(f"class {k}" for k in range(1, classes + 1))),
-        labels=rng.integers(1, classes + 1, len(index.labels)),
-    )
-    return index, {i: replace(d, labels=rng.integers(1, classes + 1, len(d))) for i, d in detections.items() if len(d)}
-
-
-@pytest.mark.parametrize("classes", [1, 3, 80])
+@pytest.mark.parametrize("classes", full_among([1, 3, 80], {1, 80}))
 def test_all_files_are_there(tmp_path: Path, classes: int) -> None:
-    index, detections = scene(tmp_path, classes)
+    index, detections = scene_with_images(tmp_path, classes)
     (tmp_path / "out").mkdir()
     metrics = coco_metrics(index, detections)
     analysis = write_evaluation(tmp_path / "out", index, detections, metrics, numbers={"more": 1})
@@ -64,7 +42,7 @@ def test_all_files_are_there(tmp_path: Path, classes: int) -> None:
 
 
 def test_the_page_needs_nothing_else(tmp_path: Path) -> None:
-    index, detections = scene(tmp_path)
+    index, detections = scene_with_images(tmp_path)
     write_evaluation(tmp_path, index, detections, coco_metrics(index, detections), title="<T>", info={"model": "<m>"})
     page = (tmp_path / "report.html").read_text()
     assert "<script" not in page
@@ -88,7 +66,7 @@ def test_names_from_files_do_no_harm(tmp_path: Path) -> None:
     """Matplotlib reads $...$ as a formula and hides what begins with "_"; HTML reads markup."""
     names = ("__background__", "$a^{$", "<b>bold", "_under " + "long " * 30)
     index = replace(with_pictures(tmp_path / "images", one_box(), ["$x_{<i>.jpg"]), classes=names)
-    detections = {0: replace(found((100, 100, 160, 160))[0], labels=np.array([3]))}  # a missed "$a^{$"
+    detections = {0: replace(detections_of((100, 100, 160, 160))[0], labels=np.array([3]))}  # a missed "$a^{$"
     write_evaluation(tmp_path, index, detections, coco_metrics(index, detections))
     page = (tmp_path / "report.html").read_text()
     assert "<b>bold" not in page
@@ -96,7 +74,7 @@ def test_names_from_files_do_no_harm(tmp_path: Path) -> None:
     assert "$x_{&lt;i&gt;.jpg: 1 missed, 1 background" in page
 
 
-@pytest.mark.parametrize("detections", [found((10, 10, 60, 60)), {0: NOTHING}])
+@pytest.mark.parametrize("detections", [detections_of((10, 10, 60, 60)), {0: NOTHING}])
 def test_perfect_and_empty_results(tmp_path: Path, detections: dict[int, Detections]) -> None:
     index = with_pictures(tmp_path / "images", one_box())
     (tmp_path / "worst_images.jpg").write_bytes(b"of an earlier epoch")
@@ -108,14 +86,15 @@ def test_perfect_and_empty_results(tmp_path: Path, detections: dict[int, Detecti
 
 def test_no_ground_truth_at_all(tmp_path: Path) -> None:
     index = with_pictures(tmp_path / "images", index_of([(np.empty((0, 4)), np.empty(0), np.empty(0))]))
-    detections = found((1, 1, 99, 99))
+    detections = detections_of((1, 1, 99, 99))
     write_evaluation(tmp_path, index, detections, coco_metrics(index, detections))
     assert {p.name for p in tmp_path.iterdir()} >= FILES
     assert json.loads((tmp_path / "metrics.json").read_text())["at_best_threshold"]["f1"] is None
 
 
+@pytest.mark.full
 def test_two_threads_at_once_and_no_pyplot(tmp_path: Path) -> None:
-    index, detections = scene(tmp_path)
+    index, detections = scene_with_images(tmp_path)
     folders = [tmp_path / "a", tmp_path / "b"]
     metrics, start = coco_metrics(index, detections), threading.Barrier(2)
 
@@ -136,7 +115,7 @@ def test_results_file_of_images_that_could_not_be_decoded(tmp_path: Path) -> Non
     box, label, seen = np.array([[10.5, 10, 60.25, 60]]), np.array([1]), np.array([False])
     index = index_of([(box, label, seen), (box, label, seen)])
     path = tmp_path / "found.json"
-    write_coco_results(path, index, {1: found((10.5, 10, 60.25, 60))[0]})
+    write_coco_results(path, index, {1: detections_of((10.5, 10, 60.25, 60))[0]})
     assert json.loads(path.read_text()) == [
         {"image_id": 2, "category_id": 1, "bbox": [10.5, 10.0, 49.75, 50.0], "score": pytest.approx(0.9)}
     ]

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.torch_utils.evaluation.test_coco_eval import index_of, random_scene
+from tests.support.scenes import index_of, random_scene
 from torch_utils.evaluation import matching
 from torch_utils.evaluation.matching import Pairs, flatten, greedy_match, overlaps, ranks
 from utils.detect.detections import Detections

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from benchmarks.common.tracking_scenes import SCENES
-from tests.support.some_tracks import tracks
+from tests.conftest import full_among
+from tests.support.tracks import tracks
 from torch_utils.evaluation.tracking_metrics import TrackingScores, score_tracks
 from utils.tracking.logs import MotLog
 from utils.tracking.tracker import create_tracker
@@ -94,7 +95,9 @@ def test_scores_of_noise_are_trackevals(seed: int) -> None:
     check_equal(ours, theirs(truth, found))
 
 
-@pytest.mark.parametrize("name", ["meeting", "confused classes", "crowd, moving camera"])
+@pytest.mark.parametrize(
+    "name", ["confused classes", *full_among(OTHERS := ["meeting", "crowd, moving camera"], OTHERS)]
+)
 def test_scores_of_tracked_scenes_are_trackevals(name: str) -> None:
     pytest.importorskip("trackeval")
     tracker = create_tracker(threshold=0.3, fps=30)
@@ -103,6 +106,7 @@ def test_scores_of_tracked_scenes_are_trackevals(name: str) -> None:
     check_equal(score_tracks([truth], [found]), theirs([truth], [found]))
 
 
+@pytest.mark.full
 def test_trackeval_reads_our_files(tmp_path: Path) -> None:
     """As MOTChallenge's: labels and tracks of pedestrians, class 1."""
     trackeval = pytest.importorskip("trackeval")

@@ -35,7 +35,7 @@ class WhiteDetector(nn.Module):
         return found
 
 
-def batch_of(*rectangles: tuple[int, int, int, int]) -> Batch:
+def white_rectangles(*rectangles: tuple[int, int, int, int]) -> Batch:
     """Images of 60 x 100 px that are seen at that size, and stand for originals of 120 x 200."""
     samples = []
     for number, (x1, y1, x2, y2) in enumerate(rectangles):
@@ -47,7 +47,7 @@ def batch_of(*rectangles: tuple[int, int, int, int]) -> Batch:
 
 def test_every_view_leads_back_to_the_original() -> None:
     detector = WhiteDetector()
-    found = TTADetector(detector)(batch_of((5, 10, 25, 40), (60, 20, 100, 60)))
+    found = TTADetector(detector)(white_rectangles((5, 10, 25, 40), (60, 20, 100, 60)))
     for each, expected in zip(found, ((10, 20, 50, 80), (120, 40, 200, 120)), strict=True):
         assert len(each["boxes"]) == 1  # six that are alike are one
         torch.testing.assert_close(each["boxes"][0], torch.tensor(expected, dtype=torch.float32), atol=3, rtol=0)
@@ -56,7 +56,7 @@ def test_every_view_leads_back_to_the_original() -> None:
 
 
 def test_the_batch_is_left_as_it_was() -> None:
-    batch = batch_of((5, 10, 25, 40))
+    batch = white_rectangles((5, 10, 25, 40))
     before = batch.clone()
     TTADetector(WhiteDetector())(batch)
     assert torch.equal(batch.images, before.images)
@@ -75,6 +75,6 @@ def test_nms_is_per_class_and_the_number_of_detections_holds() -> None:
             ]  # fmt: skip
 
     views = TTADetector(Two())
-    assert views(batch_of((5, 10, 25, 40)))[0]["labels"].tolist() == [1, 2]
+    assert views(white_rectangles((5, 10, 25, 40)))[0]["labels"].tolist() == [1, 2]
     views.detector.roi_heads.detections_per_img = 1
-    assert views(batch_of((5, 10, 25, 40)))[0]["labels"].tolist() == [1]
+    assert views(white_rectangles((5, 10, 25, 40)))[0]["labels"].tolist() == [1]

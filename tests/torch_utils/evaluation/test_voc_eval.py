@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.torch_utils.evaluation.test_coco_eval import CLASSES, found, index_of, one_box, random_scene
+from tests.conftest import examples
+from tests.support.scenes import SCENE_CLASSES, detections_of, index_of, one_box, random_scene
 from torch_utils.evaluation.voc_eval import voc_metrics
 from utils.detect.detections import Detections
 from utils.labels.index import LabelIndex
@@ -53,12 +54,12 @@ def procedure(index: LabelIndex, detections: dict[int, Detections], label: int, 
     return sum((recall[k] - recall[k - 1]) * precision[k] for k in range(1, len(recall)))
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(st.integers(0, 10_000), st.integers(1, 10), st.sampled_from([2007, 2012]))
 def test_it_is_the_development_kits_procedure(seed: int, images: int, year: int) -> None:
     index, detections = random_scene(seed, images)
     ours = voc_metrics(index, detections, year)
-    expected = [procedure(index, detections, label, year) for label in range(1, len(CLASSES))]
+    expected = [procedure(index, detections, label, year) for label in range(1, len(SCENE_CLASSES))]
     np.testing.assert_allclose(list(ours.ap.values()), expected, atol=1e-12)
     np.testing.assert_allclose(ours.mean, np.nanmean(expected) if not np.isnan(expected).all() else np.nan)
 
@@ -67,14 +68,17 @@ def test_it_is_the_development_kits_procedure(seed: int, images: int, year: int)
 def test_right_false_right_of_two_boxes(year: int, expected: float) -> None:
     boxes = np.array([[10, 10, 60, 60], [100, 100, 160, 160]])
     index = index_of([(boxes, np.array([1, 1]), np.zeros(2, bool))])
-    valid = found((10, 10, 60, 60), (200, 200, 240, 240), (100, 100, 160, 160))
+    valid = detections_of((10, 10, 60, 60), (200, 200, 240, 240), (100, 100, 160, 160))
     assert voc_metrics(index, valid, year).ap["a"] == pytest.approx(expected)
 
 
 def test_difficult_boxes_are_neither_missed_nor_false() -> None:
     boxes = np.array([[10, 10, 60, 60], [100, 100, 160, 160]])
     index = index_of([(boxes, np.array([1, 1]), np.array([False, True]))])
-    for valid in (found((10, 10, 60, 60)), found((100, 100, 160, 160), (100, 100, 160, 160), (10, 10, 60, 60))):
+    for valid in (
+        detections_of((10, 10, 60, 60)),
+        detections_of((100, 100, 160, 160), (100, 100, 160, 160), (10, 10, 60, 60)),
+    ):
         assert voc_metrics(index, valid, 2012).ap["a"] == 1
 
 
@@ -82,21 +86,21 @@ def test_a_part_of_a_difficult_box_is_false() -> None:
     """Unlike COCO's crowds: inside of it is not enough."""
     boxes = np.array([[10, 10, 60, 60], [100, 100, 200, 200]])
     index = index_of([(boxes, np.array([1, 1]), np.array([False, True]))])
-    assert voc_metrics(index, found((100, 100, 120, 120), (10, 10, 60, 60)), 2012).ap["a"] == 0.5
+    assert voc_metrics(index, detections_of((100, 100, 120, 120), (10, 10, 60, 60)), 2012).ap["a"] == 0.5
 
 
 def test_a_detection_belongs_to_the_box_that_it_overlaps_most() -> None:
     """IoU 1 with the one, 0.7 with a difficult one."""
-    boxes, valid = np.array([[0, 0, 100, 100], [0, 0, 100, 70]]), found((0, 0, 100, 100))
+    boxes, valid = np.array([[0, 0, 100, 100], [0, 0, 100, 70]]), detections_of((0, 0, 100, 100))
     for difficult, expected in ((1, 1), (0, 0)):
         index = index_of([(boxes, np.array([1, 1]), np.arange(2) == difficult)])
         assert voc_metrics(index, valid, 2012).ap["a"] == expected
 
 
 def test_plain_values() -> None:
-    assert voc_metrics(one_box(), found((10, 10, 60, 60)), 2007).as_dict() == {
+    assert voc_metrics(one_box(), detections_of((10, 10, 60, 60)), 2007).as_dict() == {
         "year": 2007, "mean": 1.0, "classes": {"a": 1.0, "b": None, "c": None},
     }  # fmt: skip
     assert voc_metrics(one_box(), {}, 2012).as_dict()["mean"] is None
-    lines = voc_metrics(one_box(), found((10, 10, 60, 60)), 2007).lines()
+    lines = voc_metrics(one_box(), detections_of((10, 10, 60, 60)), 2007).lines()
     assert lines[:2] == ["VOC 2007 mAP, IoU 0.50: 1.0000", "  a  1.0000"]

@@ -7,18 +7,18 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.torch_utils.runs.test_run_history import make_run
+from tests.support.run_folders import write_run
 from torch_utils.runs.comparison import Comparison, compare_runs
 from torch_utils.runs.run_history import read_run
 
 
 def two_runs(folder: Path) -> Comparison:
-    make_run(
+    write_run(
         folder / "a", opt_yaml="lr: 0.1\nmodel: m\nname: a\nnew: 1\n",
         metrics_json='{"best_threshold": 0.6, "at_best_threshold": {"f1": 0.5}}',
         train_log="Epoch: [0] Total time: 0:00:15\n",
     )  # fmt: skip
-    make_run(
+    write_run(
         folder / "b", "1,0.1,0.2,2,1,1,1,1\n2,0.2,0.9,1.25,1,1,1,1\n3,0.15,0.2,1,1,1,1,1\n",
         opt_yaml="lr: 0.2\nmodel: m\nname: b\n",
     )  # fmt: skip
@@ -55,15 +55,15 @@ def test_the_text_is_a_table(tmp_path: Path) -> None:
 
 def test_what_only_newer_runs_measure(tmp_path: Path) -> None:
     head = "epoch,map,map_05,train loss,val loss,train map\n"
-    (make_run(tmp_path / "a") / "results.csv").write_text(f"{head}1,0.1,0.2,2,3,0.4\n2,0.2,0.3,1,2.5,0.6\n")
-    make_run(tmp_path / "b")
+    (write_run(tmp_path / "a") / "results.csv").write_text(f"{head}1,0.1,0.2,2,3,0.4\n2,0.2,0.3,1,2.5,0.6\n")
+    write_run(tmp_path / "b")
     comparison = compare_runs({name: read_run(tmp_path / name) for name in "ab"})
     assert cells(comparison)["last validation loss"] == ("2.5000", None)
     assert {"compare_val_loss.png", "compare_train_map.png"} <= set(comparison.plots())
 
 
 def test_one_run_without_any_number(tmp_path: Path) -> None:
-    make_run(tmp_path / "a", "1,nan,nan,nan,,,,\n")
+    write_run(tmp_path / "a", "1,nan,nan,nan,,,,\n")
     comparison = compare_runs({"a": read_run(tmp_path / "a")})
     assert cells(comparison)["best epoch"] == (None,)
     assert comparison.plots() == {}
@@ -71,7 +71,7 @@ def test_one_run_without_any_number(tmp_path: Path) -> None:
 
 
 def test_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
-    paths = [make_run(tmp_path / parent / "res_1") for parent in "ab"] + [make_run(tmp_path / "c" / "res_2")]
+    paths = [write_run(tmp_path / parent / "res_1") for parent in "ab"] + [write_run(tmp_path / "c" / "res_2")]
     comparison = compare_runs({str(path): read_run(path) for path in paths})
     assert comparison.names == [str(paths[0]), str(paths[1]), "res_2"]
 
@@ -94,7 +94,7 @@ def test_curves_are_pictures_whatever_the_names_and_numbers(tmp_path: Path) -> N
     """Matplotlib reads $...$ as a formula; a value of 1e308 is beyond its axes."""
     runs = {}
     for number in range(12):
-        path = make_run(tmp_path / f"$a^{{$ <b>{number}", f"1,0.{number},0.5,1e308,,,,\n2,0.5,0.5,{number},,,,\n")
+        path = write_run(tmp_path / f"$a^{{$ <b>{number}", f"1,0.{number},0.5,1e308,,,,\n2,0.5,0.5,{number},,,,\n")
         runs[str(path)] = read_run(path)
     comparison = compare_runs(runs)
     plots = comparison.plots()
@@ -113,6 +113,6 @@ def test_metrics_of_strangers_are_not_trusted(tmp_path: Path) -> None:
     for number, content in enumerate(
         ('{"best_threshold": "x"}', '{"best_threshold": true}', '{"at_best_threshold": 1}')
     ):
-        run = read_run(make_run(tmp_path / str(number), metrics_json=content))
+        run = read_run(write_run(tmp_path / str(number), metrics_json=content))
         said = cells(compare_runs({"a": run}))
         assert (said["best threshold"], said["F1 at best threshold"]) == ((None,), (None,))

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from tests.torch_utils.evaluation.test_evaluation_files import scene
-from tests.torch_utils.runs.test_run import CPU, make_run
+from tests.support.run_folders import CPU, make_run
+from tests.support.scenes import scene_with_images
 from torch_utils.checkpoint import load_checkpoint, save_checkpoint
 from torch_utils.distributed import Processes
 from torch_utils.evaluation.coco_eval import coco_metrics
@@ -23,7 +23,7 @@ ALONE = Processes(CPU)
 
 @pytest.fixture
 def found(tmp_path: Path) -> tuple:
-    index, detections = scene(tmp_path)
+    index, detections = scene_with_images(tmp_path)
     return index, Evaluation(coco_metrics(index, detections), detections)
 
 
@@ -53,6 +53,7 @@ def epochs(*maps: float) -> TrainingState:
     return state
 
 
+@pytest.mark.full
 def test_only_the_best_epoch_has_a_report_and_its_checkpoint_the_thresholds(tmp_path: Path, found: tuple) -> None:
     index, evaluation = found
     run = make_run(tmp_path)

@@ -6,34 +6,15 @@ import pytest
 import torch
 from torch import nn
 
+from tests.support.run_folders import CPU, make_run
 from torch_utils.checkpoint import load_checkpoint
 from torch_utils.distributed import Processes
-from torch_utils.runs.background_writer import BackgroundWriter
-from torch_utils.runs.interruption import SaveOrStop
 from torch_utils.runs.resume import recipe_of_older_run, restore
-from torch_utils.runs.run import LAST, Run
-from torch_utils.training.non_finite import NonFiniteGuard
-from torch_utils.training.optimization import Schedule, make_optimizer
+from torch_utils.runs.run import LAST
+from torch_utils.training.optimization import make_optimizer
 from torch_utils.training.precision import Precision
 from torch_utils.training.training_state import LOSS_TERMS, TrainingState
-from torch_utils.training.update import Updater
 from utils.errors import UserError
-
-CPU = torch.device("cpu")
-ABOUT = {"model_name": "m", "data": {"CLASSES": ["__background__", "x"]}, "options": {}}
-
-
-def make_run(folder: Path, precision: Precision | None = None, **options) -> Run:
-    model = nn.Linear(2, 2)
-    updater = Updater(
-        model, make_optimizer(model, "SGD", 0.1, **options), Schedule(0.1, 3, 2), precision or Precision(CPU),
-        Processes(CPU),
-    )  # fmt: skip
-    alone = Processes(CPU)
-    writer = BackgroundWriter()
-    updater.pre_step_hook = writer.wait_until_copied
-    guard, save_or_stop = NonFiniteGuard(None, alone, 10, ""), SaveOrStop(alone, 15)
-    return Run(folder, updater, TrainingState(), writer, metadata=ABOUT, guard=guard, save_or_stop=save_or_stop)
 
 
 def one_epoch() -> TrainingState:

@@ -6,28 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.run_folders import HEAD, write_run
 from torch_utils.runs.run_history import read_run
 from utils.errors import DataError
-
-HEAD = "epoch,map,map_05,train loss,train cls loss,train box reg loss,train obj loss,train rpn loss\n"
-
-
-def make_run(
-    folder: Path, rows: str = "1,0.1,0.2,2,1,0.5,0.3,0.2\n2,0.3,0.4,1,0.5,0.2,0.2,0.1\n", **files: str
-) -> Path:
-    """A run's folder; files by name with _ for the dot."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.csv").write_text(HEAD + rows)
-    for name, content in files.items():
-        (folder / name.replace("_", ".")).write_text(content)
-    return folder
 
 
 def test_a_run_with_everything(tmp_path: Path) -> None:
     log = "Epoch: [0] Total time: 0:00:15 (0.1081 s / it)\nTest: Total time: 0:01:00\n"
     log += "Epoch: [1] Total time: 1 day, 1:00:17 (0.1 s / it)\nEpoch: [2] Total time: 0:00:17 (0.1 s / it)\n"
     run = read_run(
-        make_run(tmp_path / "a", opt_yaml="lr: 0.1\nmodel: x\n", metrics_json='{"best_threshold": 0.6}', train_log=log)
+        write_run(tmp_path / "a", opt_yaml="lr: 0.1\nmodel: x\n", metrics_json='{"best_threshold": 0.6}', train_log=log)
     )
     assert (run.name, run.epochs.tolist(), run.best) == ("a", [1, 2], 1)
     assert run.columns["map"].tolist() == [0.1, 0.3]
@@ -37,11 +25,11 @@ def test_a_run_with_everything(tmp_path: Path) -> None:
 
 def test_results_alone_will_do(tmp_path: Path) -> None:
     """A run of the predecessor's that was resumed has gaps, and a run may have no number at all."""
-    run = read_run(make_run(tmp_path / "a", "1,0.1,0.2,2,,,,\n2,nan,,inf,,,,\n"))
+    run = read_run(write_run(tmp_path / "a", "1,0.1,0.2,2,,,,\n2,nan,,inf,,,,\n"))
     assert np.isnan(run.columns["loss_classifier"]).all()
     assert np.isnan(run.columns["train_loss"][1])
     assert (run.best, run.options, run.metrics, run.epoch_seconds) == (0, {}, {}, None)
-    assert read_run(make_run(tmp_path / "b", "1,nan,nan,nan,,,,\n")).best is None
+    assert read_run(write_run(tmp_path / "b", "1,nan,nan,nan,,,,\n")).best is None
 
 
 def test_columns_in_another_order_and_more_of_them(tmp_path: Path) -> None:
@@ -86,7 +74,7 @@ def test_a_damaged_results_file(tmp_path: Path, content: bytes, message: str) ->
 )
 def test_other_damaged_files(tmp_path: Path, files: dict, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        read_run(make_run(tmp_path, **files))
+        read_run(write_run(tmp_path, **files))
 
 
 def test_what_is_no_run(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.utils.visualize.test_plots import ROW
+from tests.support.run_folders import ROW
 from torch_utils.runs import training_log
 from torch_utils.runs.training_log import TrainingLog, WrittenReport
 

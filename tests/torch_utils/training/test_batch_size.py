@@ -10,8 +10,8 @@ import train
 from models.building.build_options import BuildOptions
 from models.create_fasterrcnn_model import create_model
 from models.rcnn.detector import FasterRCNN
-from tests.test_train import FAST, assert_equal, run_folder
-from tests.torch_utils.test_distributed import run_two
+from tests.support.processes import run_two
+from tests.support.training_runs import FAST, assert_equal_content, run_folder
 from torch_utils.checkpoint import load_checkpoint, rng_state
 from torch_utils.distributed import Processes
 from torch_utils.training import batch_size
@@ -83,7 +83,7 @@ def resnet() -> FasterRCNN:
     )
 
 
-@pytest.mark.parametrize(("images", "found"), [(100, 3), (2, 2)])
+@pytest.mark.parametrize(("images", "found"), [pytest.param(100, 3, marks=pytest.mark.full), (2, 2)])
 def test_weights_statistics_and_random_numbers_are_what_they_were(images: int, found: int) -> None:
     model = resnet().eval()
     tried: list[int] = []
@@ -93,8 +93,8 @@ def test_weights_statistics_and_random_numbers_are_what_they_were(images: int, f
     assert find_batch(model, SAMPLE, Precision(CPU), Processes(CPU), **arguments) == found
     assert max(tried) == (4 if images == 100 else 2)
     assert tried.count(2) == 2, "the second step has the optimizer's state beside it"
-    assert_equal(dict(model.state_dict()), state, "model")
-    assert_equal(rng_state(), random, "random numbers")
+    assert_equal_content(dict(model.state_dict()), state, "model")
+    assert_equal_content(rng_state(), random, "random numbers")
     assert not any(module.training for module in model.modules())
     assert all(p.grad is None for p in model.parameters())
     hook.remove()
@@ -134,7 +134,7 @@ def test_other_errors_of_a_step_are_not_taken_for_full_memory() -> None:
         find_batch(model, SAMPLE, Precision(CPU), Processes(CPU), images=9, optimizer="SGD", ema=False)
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 def test_a_run_with_the_batch_that_was_found_is_one_with_that_number(
     make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -156,4 +156,4 @@ def test_a_run_with_the_batch_that_was_found_is_one_with_that_number(
     assert found["options"]["batch"] == 3
     assert "batch: 3\n" in (run_folder(tmp_path, "auto") / "opt.yaml").read_text()
     assert "Batch (--batch auto): 3 images a process" in (run_folder(tmp_path, "auto") / "train.log").read_text()
-    assert_equal(found, expected, "checkpoint")
+    assert_equal_content(found, expected, "checkpoint")

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from models.building.build_options import RANDOM
 from models.create_fasterrcnn_model import create_model
-from tests.torch_utils.training.test_update import batch_of
+from tests.support.toy_training import toy_batch
 from torch_utils.training.precision import Precision, pick_precision
 from utils.errors import UserError
 
@@ -112,7 +112,7 @@ def test_regions_boxes_suppression_and_losses_are_float32_inside_autocast(
     for training in (True, False):
         model.train(training)
         with Precision(CPU, torch.bfloat16).autocast():
-            found = model(batch_of(2))
+            found = model(toy_batch(2))
         results = found.values() if training else [t for d in found for t in (d["boxes"], d["scores"])]
         assert {t.dtype for t in results} == {torch.float32}
     assert set(features) == {torch.bfloat16}

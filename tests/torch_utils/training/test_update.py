@@ -1,52 +1,21 @@
 """From losses to weights: accumulation, clipping, steps that are left out, and the same in several processes."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.torch_utils.test_distributed import run_two
+from tests.support.processes import run_two
+from tests.support.toy_training import CPU, Toy, make_updater, toy_batch, train
 from torch_utils.distributed import Processes
-from torch_utils.engine import train_one_epoch
 from torch_utils.training.ema import MovingAverage
-from torch_utils.training.non_finite import NonFiniteGuard
-from torch_utils.training.optimization import Schedule, make_optimizer
+from torch_utils.training.optimization import Schedule
 from torch_utils.training.precision import Precision
 from torch_utils.training.training_state import LOSS_TERMS
 from torch_utils.training.update import Updater
 from utils.errors import UserError
 from utils.loading.batch import Batch
-
-CPU = torch.device("cpu")
-INDEX = SimpleNamespace(path=lambda i: f"{i}.jpg")
-
-
-def batch_of(*images: int, side: int = 64) -> Batch:
-    """Noise with a box each; the numbers are image ids and seeds."""
-    pixels = [torch.randint(0, 255, (side, side, 3), generator=torch.Generator().manual_seed(i)) for i in images]
-    boxes = [[8.0 + i % 7, 8.0, 40.0, 44.0 + i % 5] for i in images]
-    sizes, count = torch.tensor([[side, side]] * len(images)), len(images)
-    return Batch(
-        torch.stack(pixels).to(torch.uint8), sizes, sizes, torch.tensor(images), torch.tensor(boxes),
-        torch.ones(count, dtype=torch.int64), torch.ones(count, dtype=torch.int64),
-    )  # fmt: skip
-
-
-class Toy(nn.Module):
-    """Four losses that are means over the images of a batch; images from 1000 on give NaN."""
-
-    def __init__(self, *, norm: bool = False) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.layers = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5) if norm else nn.Tanh(), nn.Linear(5, 4))
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        values = batch.images[:, :2, 0].reshape(len(batch), -1).float() / 255
-        values = values + torch.where(batch.image_ids >= 1000, torch.nan, 0.0)[:, None]
-        return dict(zip(LOSS_TERMS, ((self.layers(values) - 1) ** 2).mean(0).unbind(), strict=True))
 
 
 class Steep(Toy):
@@ -56,27 +25,6 @@ class Steep(Toy):
         terms = super().forward(batch)
         root = (self.layers[0].bias.sum() * 0).sqrt()  # 0, of infinite slope
         return {**terms, LOSS_TERMS[0]: terms[LOSS_TERMS[0]] + root}
-
-
-def make_updater(model: nn.Module, name: str = "SGD", fused: bool = False, **options) -> Updater:
-    optimizer = make_optimizer(model, name, 0.05)
-    if fused:  # as on a GPU
-        groups = [{k: v for k, v in g.items() if k not in ("fused", "foreach")} for g in optimizer.param_groups]
-        parts = {"momentum": 0.9, "nesterov": True} if name == "SGD" else {}
-        optimizer = getattr(torch.optim, name)(groups, lr=0.05, fused=True, **parts)
-    return Updater(model, optimizer, Schedule(0.05, 4, 3), Precision(CPU), Processes(CPU), **options)
-
-
-class Given(list[Batch]):
-    """Batches as a loader has them, for which nobody waits."""
-
-    data_wait_seconds = 0.0
-
-
-def train(updater: Updater, batches: Sequence[Batch], *, epochs: int = 3, limit: int = 10) -> Tensor:
-    guard = NonFiniteGuard(INDEX, Processes(CPU), limit, "Go on.")
-    batches = Given(batches)
-    return torch.cat([train_one_epoch(updater.model, updater, batches, e, guard=guard).counted for e in range(epochs)])
 
 
 def same(one: nn.Module, other: nn.Module, **tolerance: float) -> None:
@@ -90,8 +38,8 @@ def test_accumulated_batches_train_as_one_large_batch(name: str, clip: float | N
     """The last update of an epoch has fewer batches, and still is a mean over them."""
     one, parts = Toy(), Toy()
     numbers = list(range(14))
-    large = train(make_updater(one, name, clip=clip), [batch_of(*numbers[i : i + 4]) for i in range(0, 14, 4)])
-    small = [batch_of(*numbers[i : i + 2]) for i in range(0, 14, 2)]
+    large = train(make_updater(one, name, clip=clip), [toy_batch(*numbers[i : i + 4]) for i in range(0, 14, 4)])
+    small = [toy_batch(*numbers[i : i + 2]) for i in range(0, 14, 2)]
     losses = train(make_updater(parts, name, clip=clip, accumulate=2), small)
     same(one, parts, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(losses[:6].unflatten(0, (3, 2)).mean(1), large[:3], rtol=1e-5, atol=1e-6)
@@ -104,7 +52,7 @@ def test_clipping_shortens_the_gradient_and_not_its_scaled_form(scale: float) ->
     updater = make_updater(model, clip=0.01)
     if scale > 1:
         updater.precision.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
-    batch = batch_of(1, 2)
+    batch = toy_batch(1, 2)
     updater.start(0)
     with updater.batch_of(model, last=True):
         loss = sum(model(batch).values())
@@ -120,8 +68,8 @@ def test_clipping_shortens_the_gradient_and_not_its_scaled_form(scale: float) ->
 def test_a_step_without_a_finite_loss_changes_nothing(name: str, fused: bool, bad: int, caplog) -> None:
     """Weights, momenta, average and batch norm statistics; the fused kind is what a GPU has."""
     caplog.set_level("WARNING")
-    batches = [batch_of(i, i + 10) for i in range(4)]
-    batches[bad] = batch_of(7, 1000 + bad)
+    batches = [toy_batch(i, i + 10) for i in range(4)]
+    batches[bad] = toy_batch(7, 1000 + bad)
     model = Toy(norm=True)
     updater = make_updater(model, name, fused, average=MovingAverage(model, 0.9))
     states = []
@@ -156,10 +104,10 @@ def test_a_step_without_a_finite_loss_changes_nothing(name: str, fused: bool, ba
 def test_a_fused_run_with_a_bad_first_step_is_as_one_without_it() -> None:
     """torch's fused SGD leaves the momentum unset when its very first step is left out."""
     models = Toy(), Toy()
-    for model, first in zip(models, ([batch_of(1000)], []), strict=True):
+    for model, first in zip(models, ([toy_batch(1000)], []), strict=True):
         updater = make_updater(model, fused=True)
         updater.schedule = Schedule(0.05, 1, 1)
-        train(updater, [*first, batch_of(1), batch_of(2)], epochs=1)
+        train(updater, [*first, toy_batch(1), toy_batch(2)], epochs=1)
     same(*models, rtol=1e-6, atol=1e-7)
 
 
@@ -182,7 +130,7 @@ def test_fused_steps_take_gradients_and_states_of_other_strides() -> None:
 
 def test_a_bad_batch_spoils_the_update_that_it_is_part_of() -> None:
     model = Toy()
-    batches = [batch_of(1), batch_of(1000), batch_of(2), batch_of(3)]
+    batches = [toy_batch(1), toy_batch(1000), toy_batch(2), toy_batch(3)]
     losses = train(make_updater(model, accumulate=2), batches, epochs=1)
     assert losses.isfinite().all()
     assert len(losses) == 2
@@ -198,7 +146,7 @@ def test_float16_gradients_beyond_their_scale_are_no_fault(caplog) -> None:
     model = Toy()
     updater = make_updater(model)
     updater.precision.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
-    losses = train(updater, [batch_of(i) for i in range(4)], epochs=1, limit=0)
+    losses = train(updater, [toy_batch(i) for i in range(4)], epochs=1, limit=0)
     assert len(losses) == 4
     assert not caplog.records
     assert updater.precision.scaler.get_scale() < 2.0**127
@@ -208,7 +156,7 @@ def test_float16_gradients_that_no_scale_makes_finite_are_a_fault(caplog) -> Non
     caplog.set_level("WARNING")
     updater = make_updater(Steep())
     updater.precision.scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
-    losses = train(updater, [batch_of(i) for i in range(6)], epochs=1)
+    losses = train(updater, [toy_batch(i) for i in range(6)], epochs=1)
     assert len(losses) == 2
     assert [record.getMessage().split(":")[0] for record in caplog.records] == [
         f"the gradient of the loss is not finite in epoch 0, step {step}" for step in (2, 3, 4, 5)
@@ -216,7 +164,7 @@ def test_float16_gradients_that_no_scale_makes_finite_are_a_fault(caplog) -> Non
 
 
 def test_too_many_in_a_row_end_the_run_and_say_how_to_go_on() -> None:
-    bad, good = batch_of(1000), batch_of(1)
+    bad, good = toy_batch(1000), toy_batch(1)
     train(make_updater(Toy()), [bad, bad, good, bad], epochs=2, limit=3)
     with pytest.raises(UserError, match=r"1000\.jpg, as in 3 steps before it") as raised:
         train(make_updater(Toy()), [bad, bad, good, bad, bad], epochs=2, limit=3)
@@ -228,14 +176,19 @@ def test_too_many_in_a_row_end_the_run_and_say_how_to_go_on() -> None:
 
 def test_a_gradient_that_is_not_finite_is_told_apart(caplog) -> None:
     model = Steep()
-    assert train(make_updater(model), [batch_of(1)], epochs=1).shape == (0, 4)
+    assert train(make_updater(model), [toy_batch(1)], epochs=1).shape == (0, 4)
     assert "the gradient of the loss is not finite in epoch 0, step 0" in caplog.text
     same(model, Steep())
 
 
 TWO = """
 import logging
-from tests.torch_utils.training.test_update import *
+from tests.support.toy_training import CPU, INDEX, ReadyBatches, Toy, toy_batch
+from torch_utils.engine import train_one_epoch
+from torch_utils.training.non_finite import NonFiniteGuard
+from torch_utils.training.optimization import Schedule, make_optimizer
+from torch_utils.training.precision import Precision
+from torch_utils.training.update import Updater
 from torch.nn.parallel import DistributedDataParallel
 
 logging.basicConfig(level=logging.WARNING, format="%(message)s")
@@ -246,25 +199,25 @@ def run_toy(batches, **options):
     optimizer = make_optimizer(model, "SGD", 0.05)
     updater = Updater(model, optimizer, Schedule(0.05, 4, 3), Precision(CPU), processes, **options)
     guard = NonFiniteGuard(INDEX, processes, 1, "Go on.")
-    network, batches = DistributedDataParallel(model), Given(batches)
+    network, batches = DistributedDataParallel(model), ReadyBatches(batches)
     return model, torch.cat([train_one_epoch(network, updater, batches, e, guard=guard).counted for e in range(3)])
 
 """
 
 
-@pytest.mark.heavy
+@pytest.mark.full
 def test_two_processes_train_as_one_with_all_their_images(tmp_path: Path) -> None:
     """Two of batch 2, and two of batch 1 that accumulate 2, against one of batch 4."""
     model = Toy()
     updater = make_updater(model)
-    expected = train(updater, [batch_of(*range(i, i + 4)) for i in range(0, 16, 4)])
+    expected = train(updater, [toy_batch(*range(i, i + 4)) for i in range(0, 16, 4)])
     torch.save({"model": model.state_dict(), "losses": expected}, tmp_path / "one.pth")
     done = run_two(
         tmp_path,
         TWO + f"one = torch.load({str(tmp_path / 'one.pth')!r})\n"
         "shares = [range(i + processes.rank, i + 4, 2) for i in range(0, 16, 4)]\n"
         "for size, accumulate in ((2, 1), (1, 2)):\n"
-        "    batches = [batch_of(*share[k : k + size]) for share in shares for k in range(0, 2, size)]\n"
+        "    batches = [toy_batch(*share[k : k + size]) for share in shares for k in range(0, 2, size)]\n"
         "    model, losses = run_toy(batches, accumulate=accumulate)\n"
         "    losses = losses.unflatten(0, (12, accumulate)).mean(1)\n"
         "    torch.testing.assert_close(losses, one['losses'], rtol=1e-5, atol=1e-6)\n"
@@ -279,14 +232,14 @@ def test_all_processes_leave_out_what_is_bad_in_one_and_end_together(tmp_path: P
     done = run_two(
         tmp_path,
         TWO + "import os\n"
-        "bad = [batch_of(processes.rank), batch_of(1000 * processes.rank), batch_of(7)]\n"
+        "bad = [toy_batch(processes.rank), toy_batch(1000 * processes.rank), toy_batch(7)]\n"
         "model, losses = run_toy(bad)\n"
         "assert losses.shape == (6, 4), losses.shape\n"
         "weights = torch.cat([p.flatten() for p in model.parameters()]).detach()\n"
         "everyone = all_gather(processes, weights)\n"
         "assert torch.equal(everyone[0], everyone[1]) and weights.isfinite().all()\n"
         "try:\n"
-        "    run_toy([batch_of(1000 * processes.rank)])\n"
+        "    run_toy([toy_batch(1000 * processes.rank)])\n"
         "except UserError as error:\n"
         "    os.write(1, f'told {error}\\n'.encode())\n"
         "except SystemExit as left:\n"
@@ -303,9 +256,10 @@ NO_CHANCE = """
 from models.building.build_options import BuildOptions
 from models.create_fasterrcnn_model import create_model
 from models.rcnn import sampling
+from tests.support.training_runs import first_ones
 
-# as many of every image, the first ones, whatever its batch: a mean over batches then is one over images
-sampling.random_priorities = lambda labels, widths: torch.linspace(1, 0, labels.shape[1]).expand_as(labels)
+# as many of every image, whatever its batch: a mean over batches then is one over images
+sampling.random_priorities = first_ones
 
 
 def run_detector(batches, processes, accumulate=1):
@@ -314,7 +268,8 @@ def run_detector(batches, processes, accumulate=1):
     optimizer = make_optimizer(model, "SGD", 0.001)
     updater = Updater(model, optimizer, Schedule(0.001, 2, 2), Precision(CPU), processes, accumulate=accumulate)
     network = DistributedDataParallel(model) if processes.several else model
-    return train_one_epoch(network, updater, Given(batches), 0, guard=NonFiniteGuard(INDEX, processes, 0, "")).counted
+    guard = NonFiniteGuard(INDEX, processes, 0, "")
+    return train_one_epoch(network, updater, ReadyBatches(batches), 0, guard=guard).counted
 
 """
 
@@ -322,8 +277,8 @@ def run_detector(batches, processes, accumulate=1):
 def test_two_processes_give_a_detectors_losses_of_one(tmp_path: Path) -> None:
     done = run_two(
         tmp_path,
-        TWO + NO_CHANCE + "whole = [batch_of(0, 1, 2, 3), batch_of(4, 5, 6, 7)]\n"
-        "shares = [batch_of(*range(i + processes.rank, i + 4, 2)) for i in (0, 4)]\n"
+        TWO + NO_CHANCE + "whole = [toy_batch(0, 1, 2, 3), toy_batch(4, 5, 6, 7)]\n"
+        "shares = [toy_batch(*range(i + processes.rank, i + 4, 2)) for i in (0, 4)]\n"
         "one, two = run_detector(whole, Processes(CPU)), run_detector(shares, processes)\n"
         "torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-5)\n"
         "assert (one > 0).all()\n"

@@ -2,24 +2,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.utils.augment.test_transforms import assert_boxes_hold_their_colors, assert_boxes_inside, pictures
+from tests.conftest import examples
+from tests.support.painted_images import EXAMPLE_PIPELINE, assert_boxes_hold_their_colors, assert_boxes_inside, pictures
 from utils.augment.config import AugmentationConfig, load_augmentation_config, parse_augmentation_config
 from utils.augment.policy import AugmentationPolicy
 from utils.augment.transforms import Augmenter, LabeledImage
 from utils.errors import DataError
 
-EXAMPLE = """
-- HorizontalFlip: {p: 0.5}
-- OneOf:
-    p: 0.3
-    transforms:
-      - MotionBlur: {blur_limit: 5}
-      - GaussNoise: {}
-- RandomBrightnessContrast: {brightness_limit: 0.2, p: 0.5}
-"""
 SPATIAL = """
 - HorizontalFlip
 - VerticalFlip
@@ -42,7 +34,7 @@ def apply(augment: Augmenter, picture: LabeledImage, seed: int) -> LabeledImage:
 
 
 def test_a_pipeline_in_words() -> None:
-    assert str(parse(EXAMPLE)) == (
+    assert str(parse(EXAMPLE_PIPELINE)) == (
         "aug.yaml: HorizontalFlip 0.5; OneOf 0.3 (MotionBlur, GaussNoise); RandomBrightnessContrast 0.5"
     )
 
@@ -89,7 +81,7 @@ def test_mistakes_are_refused_with_file_and_line(text: str) -> None:
 
 
 def test_a_missing_file_names_its_neighbor(tmp_path: Path) -> None:
-    (tmp_path / "augs.yaml").write_text(EXAMPLE)
+    (tmp_path / "augs.yaml").write_text(EXAMPLE_PIPELINE)
     with pytest.raises(DataError, match=r"aug\.yaml: no such file; did you mean .*augs\.yaml\?"):
         load_augmentation_config(tmp_path / "aug.yaml")
     load_augmentation_config(tmp_path / "augs.yaml").check([(64, 80), (1, 80)])
@@ -112,7 +104,7 @@ def test_boxes_are_not_rounded() -> None:
     assert flipped.labels.tolist() == [7, 3]
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(pictures(), st.integers(0, 1000))
 def test_boxes_and_labels_move_with_their_pixels(picture: LabeledImage, seed: int) -> None:
     moved = apply(SPATIALLY, picture, seed)

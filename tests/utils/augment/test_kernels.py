@@ -140,6 +140,7 @@ assert boxes.tolist() == [[0, 0, 4, 4]] and visible.all()
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.full
 def test_machine_code_is_kept_and_damaged_files_of_it_do_no_harm(tmp_path: Path) -> None:
     fresh(tmp_path)
     kept = list(tmp_path.rglob("*.nb?"))

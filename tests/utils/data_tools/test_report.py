@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 import pytest
 
-from models.building.builder import ANCHOR_SIZES, ASPECT_RATIOS
-from tests.conftest import HANG
-from tests.utils.data_tools.test_check import GOOD, SAMPLES, SIZE, Folder, voc
+from models.building.backbone_spec import ANCHOR_SIZES, ASPECT_RATIOS
+from tests.conftest import HANG, full_among
+from tests.support.broken_samples import GOOD, SAMPLES, SIZE, Folder, voc
 from utils.data_tools.charts import AxisScale, heat_map, histogram, integer_scale, octave_scale
 from utils.data_tools.check import KINDS, DataCheck, Problem
 from utils.data_tools.report import report_page, write_report
@@ -221,7 +221,7 @@ def test_sizes_are_those_of_the_network(folder: Folder) -> None:
     )
 
 
-@pytest.mark.parametrize("limit", [0, 20, 10**6])
+@pytest.mark.parametrize("limit", full_among([0, 20, 10**6], {0, 10**6}))
 def test_a_hundred_thousand_problems_fit_on_a_page(folder: Folder, limit: int) -> None:
     pictures = [str(folder.pair(f"{i}")) for i in range(30)]
     folder.pair("a", split="valid")
@@ -336,7 +336,7 @@ def browser(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
     return show
 
 
-@pytest.mark.parametrize(("width", "dark"), [(1300, False), (420, True)])
+@pytest.mark.parametrize(("width", "dark"), [pytest.param(1300, False, marks=pytest.mark.full), (420, True)])
 def test_a_browser_shows_it(hostile: Path, browser: Callable, tmp_path: Path, width: int, dark: bool) -> None:
     flags = ["--blink-settings=preferredColorScheme=0"] if dark else []
     done = browser(hostile, f"--screenshot={tmp_path / 'page.png'}", f"--window-size={width},5000", *flags)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks.common.lively import picture
-from tests.torch_utils.test_onnx_export import export
+from tests.support.exports import export
 from torch_utils.predict import load_detector
 from utils.detect.onnx_detector import OnnxDetector
 from utils.detect.onnx_file import OnnxMetadata, read_onnx

@@ -3,13 +3,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import box_iou
 
-from models.building.builder import ANCHOR_SIZES, ASPECT_RATIOS
+from models.building.backbone_spec import ANCHOR_SIZES, ASPECT_RATIOS
 from models.create_fasterrcnn_model import create_model
+from tests.conftest import examples
 from utils.labels.anchors import AnchorGrid, Anchors, fit_grid, network_boxes
 from utils.labels.data_config import load_data_config
 from utils.labels.index import open_index
@@ -43,7 +44,7 @@ def test_centered_overlap_of_known_shapes() -> None:
     assert Anchors().best_iou(np.array([[64.0, 64.0], [16.0, 16.0]])) == pytest.approx([1, 0.25])
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(st.integers(0, 50), st.floats(6, 40), st.floats(1.2, 8))
 def test_a_fit_is_never_worse(seed: int, low: float, spread: float) -> None:
     boxes = random_boxes(seed, 40, low, low * spread)

@@ -287,6 +287,7 @@ def test_a_huge_label_file_is_not_read(tmp_path: Path) -> None:
         read_yolo(path, SIZE, LABEL_OF)
 
 
+@pytest.mark.full
 def test_labels_of_another_kind_are_refused_soon(tmp_path: Path) -> None:
     """16 MB of invalid rows would be eight million notes."""
     path = tmp_path / "a.txt"

@@ -6,43 +6,16 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from tests.conftest import HANG, ROOT
+from tests.support.numbered_loader import CPU, Numbers, loader
 from utils.errors import DataError, UserError
 from utils.loading.batch import Batch
 from utils.loading.loader import Loader, LoaderError, max_batches_in_flight
 from utils.loading.sample import Sample
 from utils.loading.shared_memory import SharedBlock
-
-CPU = torch.device("cpu")
-
-
-class Numbers:
-    """Sample k is an image of height 10 + k, filled with k, with k boxes."""
-
-    def __init__(self, trouble: str = "") -> None:
-        self.trouble = trouble
-
-    def __getitem__(self, k: int) -> Sample:
-        if k == 5 and self.trouble == "user's":
-            raise DataError("a.jpg: no such file")
-        if k == 5 and self.trouble == "ours":
-            raise ZeroDivisionError("our mistake")
-        if k == 5 and self.trouble == "killed":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if k == 5 and self.trouble == "exit":
-            os._exit(3)
-        faults = ("b.jpg: cut off",) if k % 2 else ()
-        boxes, labels = np.full((k, 4), k, np.float32), np.full(k, k)
-        return Sample(np.full((10 + k, 20, 3), k, np.uint8), (k, k), k, boxes, labels, faults)
-
-
-def loader(workers: int, trouble: str = "", *, count: int = 12, largest=(3, 64, 32)) -> Loader:
-    keys = [list(range(start, min(start + 3, count))) for start in range(0, count, 3)]
-    return Loader(Numbers(trouble), keys, largest=largest, workers=workers, device=CPU)
 
 
 def assert_same(one: Batch, other: Batch) -> None:
@@ -228,7 +201,7 @@ def test_faults_are_logged_once(workers: int, caplog: pytest.LogCaptureFixture) 
 
 _ORPHANS = """
 import multiprocessing, os, signal
-from tests.utils.loading.test_loader import loader
+from tests.support.numbered_loader import loader
 made = loader(2)
 next(iter(made))
 print(*(process.pid for process in multiprocessing.active_children()), flush=True)
@@ -254,6 +227,7 @@ def test_no_worker_outlives_a_killed_main_process() -> None:
     assert not any(map(_is_alive, pids))
 
 
+@pytest.mark.full
 def test_where_processes_are_spawned() -> None:
     """With spawned workers, as on Windows and macOS, the ring is found by its name."""
     code = (

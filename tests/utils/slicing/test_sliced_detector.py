@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from models.create_fasterrcnn_model import create_model
-from tests.conftest import CLASSES, ROOT, squares
+from tests.conftest import CLASSES, ROOT, full_among, squares
 from utils.cli.flags import parse_options
 from utils.cli.options import SliceOptions
 from utils.detect.detections import Detections
@@ -80,7 +80,10 @@ def assert_equal(one: Detections, other: Detections) -> None:
         np.testing.assert_array_equal(getattr(in_order(one), key), getattr(in_order(other), key))
 
 
-@pytest.mark.parametrize("size", [(150, 210), (60, 200), (60, 80), (71, 91)])
+OTHER_SIZES = ((60, 200), (60, 80), (71, 91))
+
+
+@pytest.mark.parametrize("size", [(150, 210), *full_among(OTHER_SIZES, OTHER_SIZES)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_detections_are_sahis(detector: TorchDetector, size: tuple[int, int], kind: str) -> None:
     found = SlicedDetector(detector, SLICES, Merging(kind), batch=1)(image(*size), threshold=0.55)

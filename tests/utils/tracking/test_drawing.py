@@ -3,7 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from tests.support.some_tracks import tracks
+from tests.support.tracks import tracks
 from utils.tracking.drawing import LineView, TrackedFrame, ZoneView, draw_tracked
 from utils.tracking.tracks import Tracks
 from utils.visualize.drawing import class_color

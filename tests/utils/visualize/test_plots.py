@@ -4,12 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.support.run_folders import ROW
 from utils.visualize.plots import plot_training
-
-ROW = {
-    "map": 0.1, "map_05": 0.3, "train_loss": 2.0, "loss_classifier": 0.5, "loss_box_reg": 0.5, "loss_objectness": 0.5,
-    "loss_rpn_box_reg": 0.5,
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("epochs", [1, 3])

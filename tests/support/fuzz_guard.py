@@ -21,8 +21,8 @@ Result = TypeVar("Result")
 
 
 def mutations(most: int) -> pytest.MarkDecorator:
-    """Parametrize a test with a tenth of `count` mutations, and, marked as heavy, with all."""
-    return pytest.mark.parametrize("count", [most // 10, pytest.param(most, marks=pytest.mark.heavy)])
+    """Parametrize a test with a tenth of the mutations, and in the full layer with all."""
+    return pytest.mark.parametrize("count", [most // 10, pytest.param(most, marks=pytest.mark.full)])
 
 
 def is_one_line(text: str, limit: int = _MESSAGE) -> bool:

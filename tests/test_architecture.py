@@ -43,6 +43,8 @@ ORDER = (
     ("utils.tracking",),
     ("utils.video",),
     ("utils.data_tools",),
+    ("models.rcnn.errors",),
+    ("models.building.backbone_spec", "models.building.build_options"),
     ("models.rcnn",),
     ("models.building",),
     ("models.backbones",),

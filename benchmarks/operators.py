@@ -30,7 +30,7 @@ def count_ours(name: str, images: int, *, train: bool) -> OpCounter:
     """Count our second step, as the first computes the anchors; detection ends with its boxes on the device."""
     model = create_model[name](CLASSES, pretrained=False, options=RANDOM).to(META)
     no_autocast = mock.patch.object(torch, "autocast", return_value=contextlib.nullcontext())
-    with no_autocast, mock.patch.object(roi_heads, "detections_of", _nothing):  # meta supports neither
+    with no_autocast, mock.patch.object(roi_heads, "unpad_detections", _nothing):  # meta supports neither
         count_step(model, images, META, train=train)
         return count_step(model, images, META, train=train)
 

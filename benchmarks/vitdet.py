@@ -17,14 +17,14 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from models.backbones.vit import Attention, relative_positions
+from models.backbones.vit import RelativeAttention, relative_positions
 from models.backbones.vitdet import vitdet_backbone
 
 ROUNDS = 3
 WAYS = ("pairwise bias", "ours", "ours, checkpointed")
 
 
-def attention_with_bias(self: Attention, x: Tensor) -> Tensor:
+def attention_with_bias(self: RelativeAttention, x: Tensor) -> Tensor:
     """Replace Attention.forward by a (heads, H W, H W) bias and softmax, as published."""
     batch, height, width, channels = x.shape
     q, k, v = self.qkv(x).reshape(batch, height * width, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
@@ -41,7 +41,7 @@ def measure(way: str, side: int) -> dict[str, float]:
     torch.manual_seed(0)
     backbone = vitdet_backbone(channels=768, heads=12).train()
     if way == "pairwise bias":
-        Attention.forward = attention_with_bias
+        RelativeAttention.forward = attention_with_bias
     backbone.set_grad_checkpointing(way == "ours, checkpointed")
     images = torch.randn(1, 3, side, side)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

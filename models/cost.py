@@ -43,9 +43,9 @@ def cost_of(name: str) -> Cost:
             maps = model.backbone(image)
             maps = [maps] if isinstance(maps, torch.Tensor) else list(maps.values())
             model.rpn.head(maps)
-            found = model.roi_heads.box_head(regions)
+            features = model.roi_heads.box_head(regions)
             for layer in model.roi_heads.box_predictor.children():  # its forward enters autocast, which meta has not
-                layer(found)
+                layer(features)
     strides = tuple(round(IMAGE / m.shape[-1]) for m in maps)
     return Cost(sum(p.numel() for p in model.parameters()), counter.get_total_flops() // 2, strides)
 

@@ -117,15 +117,15 @@ create_model = _Registry()
 
 @dataclass(frozen=True)
 class OpenedDetector:
-    """A detector that is ready to use, and what it was trained with."""
+    """A detector that is ready to use, and the settings of its training."""
 
     model: "FasterRCNN"
     name: str
     class_names: tuple[str, ...]  # class_names[0] is the background
     size_rule: Mapping[str, Any]  # size, max_size, square
-    size_is_known: bool  # False: a file of the predecessor, which does not say its size; this is torchvision's
-    best_threshold: float | None = None  # score at which validation's mean F1 was highest, where the file says so
-    class_thresholds: Mapping[str, float | None] | None = None  # where that of each class was; None: it had no boxes
+    size_is_known: bool  # False: a file of the predecessor, which does not store the size; this is torchvision's
+    best_threshold: float | None = None  # score of the best mean F1 in validation; None: not stored
+    class_thresholds: Mapping[str, float | None] | None = None  # per class; None: a class without boxes
 
 
 def open_detector(
@@ -139,14 +139,14 @@ def open_detector(
         default: the model where there is neither checkpoint nor name.
 
     Raises:
-        ModelError: unknown name, the checkpoint's model has another name or other shapes, the checkpoint holds what no
-            detector is built of, or no weights are to be had.
+        ModelError: unknown name, another name than the checkpoint's, a damaged or misfitting checkpoint, or no
+            published weights.
     """
     if checkpoint is None:
         name = name or default
         model = create_coco_model(name)
         class_names = create_model.definition(name).COCO_WEIGHTS.meta["categories"]
-        return OpenedDetector(model, name, tuple(class_names), _own_size(model), size_is_known=True)
+        return OpenedDetector(model, name, tuple(class_names), _default_size(model), size_is_known=True)
     from models.building.saved import saved_class_names, saved_class_thresholds, saved_size_rule, saved_threshold
 
     saved_name = checkpoint["model_name"]
@@ -160,14 +160,14 @@ def open_detector(
         model,
         saved_name,
         class_names,
-        size_rule or _own_size(model),
+        size_rule or _default_size(model),
         size_rule is not None,
         saved_threshold(checkpoint),
         saved_class_thresholds(checkpoint),
     )
 
 
-def _own_size(model: "FasterRCNN") -> dict[str, Any]:
+def _default_size(model: "FasterRCNN") -> dict[str, Any]:
     return {"size": model.transform.min_size[0], "max_size": model.transform.max_size, "square": False}
 
 
@@ -175,7 +175,7 @@ def create_coco_model(name: str) -> "FasterRCNN":
     """A detector of COCO's 91 classes with published weights.
 
     Raises:
-        ModelError: unknown name, no such weights, or no way to fetch them.
+        ModelError: unknown name, no published weights, or they cannot be fetched.
     """
     builder = create_model[name]
     with_weights = [header.name for header in map(read_header, create_model) if header.has_coco_weights]
@@ -201,7 +201,7 @@ def create_from_checkpoint(
         changes: BuildOptions to set differently.
 
     Raises:
-        ModelError: unknown model, options or weights that are none, or weights that do not fit it.
+        ModelError: unknown model, invalid options or weights, or weights that do not fit the model.
     """
     from models.building.build_options import RESHAPING
     from models.building.pretrained import PREDICTOR, load_state
@@ -210,7 +210,7 @@ def create_from_checkpoint(
     state = saved_state(checkpoint)
     saved_classes = count_classes(state)
     options = replace(saved_options(checkpoint), **changes)
-    classes = num_classes or saved_classes or 1  # without any, load_state will say what is missing
+    classes = num_classes or saved_classes or 1  # without a predictor, load_state reports the missing keys
     name = checkpoint["model_name"]
     build = create_model[name]
     legacy = None if _library(name) else getattr(create_model.definition(name), "LEGACY", None)

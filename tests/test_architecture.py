@@ -27,37 +27,110 @@ from utils.version import VERSION
 
 ROOMS = ("models", "torch_utils", "utils")
 SCRIPTS = ("train", "eval", "inference", "inference_video", "sahi_inference", "export")
-ALLOWED = {  # room -> rooms that it may import from
-    "models": {"models"},
-    "utils": {"utils"},
-    "torch_utils": {"torch_utils", "models", "utils"},
-    "datasets": {"utils"},
-}
+# Folders, or single modules of them, from the lowest to the highest: imports go down this list. A folder stands for its
+# own modules, not for the folders in it.
+ORDER = (
+    ("utils",),
+    ("utils.cli",),
+    ("utils.images",),
+    ("utils.labels",),
+    ("utils.augment",),
+    ("utils.loading",),
+    ("utils.detect",),
+    ("utils.slicing",),
+    ("utils.visualize",),
+    ("utils.inference",),
+    ("utils.tracking",),
+    ("utils.video",),
+    ("utils.data_tools",),
+    ("models.rcnn.errors",),
+    ("models.building.backbone_spec", "models.building.build_options"),
+    ("models.rcnn",),
+    ("models.building",),
+    ("models.backbones",),
+    ("models",),
+    ("torch_utils.distributed", "torch_utils.slurm", "torch_utils.checkpoint"),
+    ("torch_utils.training",),
+    ("torch_utils.evaluation",),
+    ("torch_utils.engine",),
+    ("torch_utils.runs",),
+    ("torch_utils",),
+    ("datasets",),
+)
+RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 SOURCES = sorted(
     path
     for room in (".", *ROOMS, "benchmarks", "example_test_data", "examples")
     for path in (ROOT / room).glob("**/*.py" if room != "." else "*.py")
 )
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in SOURCES
+    if path.relative_to(ROOT).parts[0] in (*ROOMS, "datasets.py")
+}
 
 
 def imports(path: Path) -> set[str]:
-    """Top-level names of everything a file imports, anywhere in it."""
+    """Our modules that a file imports, anywhere in it but under `if __name__ == "__main__"`."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    main = [n for n in tree.body if isinstance(n, ast.If) and "__main__" in ast.dump(n.test)]
+    skipped = {id(child) for node in main for child in ast.walk(node)}
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
         if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            names.add((node.module or "").split(".")[0])
-    return names & {*ROOMS, *SCRIPTS, "datasets"}
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            submodules = {f"{node.module}.{alias.name}" for alias in node.names} & MODULES.keys()
+            names |= submodules or {node.module}
+    return {name for name in names if name.split(".")[0] in {*ROOMS, *SCRIPTS, "datasets"}}
+
+
+def rank(module: str) -> int:
+    """Place of a module in ORDER."""
+    return RANK[module] if module in RANK and MODULES[module].name != "__init__.py" else RANK[module.rpartition(".")[0]]
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_imports_point_downwards(path: Path) -> None:
-    relative = path.relative_to(ROOT)
-    room = relative.parts[0].removesuffix(".py")
-    assert not imports(path) & set(SCRIPTS), "nothing imports a script"
-    if room in ALLOWED:
-        assert imports(path) <= ALLOWED[room]
+def test_nothing_imports_a_script(path: Path) -> None:
+    assert not {name.split(".")[0] for name in imports(path)} & set(SCRIPTS)
+
+
+@pytest.mark.parametrize("module", sorted(m for m, path in MODULES.items() if path.name != "__init__.py"))
+def test_imports_go_down_the_order_of_the_folders(module: str) -> None:
+    upward = [name for name in imports(MODULES[module]) if name in MODULES and rank(name) > rank(module)]
+    assert not upward, f"{module} imports {upward}, which come after it in ORDER"
+    rooms = {name.split(".")[0] for name in imports(MODULES[module])} - {module.split(".")[0]}
+    assert rooms <= (
+        {"models", "utils"} if module.startswith("torch_utils") else set() if module[0] == "m" else {"utils"}
+    )
+
+
+def test_no_imports_go_in_a_circle() -> None:
+    graph = {module: imports(path) & MODULES.keys() for module, path in MODULES.items()}
+    finished: set[str] = set()
+
+    def visit(module: str, trail: tuple[str, ...]) -> None:
+        assert module not in trail, " -> ".join((*trail[trail.index(module) :], module))
+        if module not in finished:
+            for name in graph[module]:
+                visit(name, (*trail, module))
+            finished.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
+def test_every_folder_has_a_place_in_the_order_and_room_for_all_its_modules() -> None:
+    folders: dict[Path, int] = {}
+    listed = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True).stdout.split()
+    for name in listed:
+        folders[Path(name).parent] = folders.get(Path(name).parent, 0) + 1
+    assert {str(folder): count for folder, count in folders.items() if count > 18 and str(folder) != "models"} == {}
+    assert len(list((ROOT / "utils").glob("*.py"))) <= 12
+    in_rooms = {".".join(folder.parts) for folder in folders if folder.parts and folder.parts[0] in ROOMS}
+    assert in_rooms <= RANK.keys()
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))

@@ -275,9 +275,9 @@ class _RotaryPositions(nn.Module):
 
     def forward(self, height: int, width: int) -> tuple[Tensor, Tensor]:
         """Sine and cosine, each (height * width, channels) float32; the order of operations decides the last bits."""
-        places = {"dtype": torch.float32, "device": self.periods.device}
-        rows = torch.arange(0.5, height, **places) / height
-        columns = torch.arange(0.5, width, **places) / width
+        factory = {"dtype": torch.float32, "device": self.periods.device}
+        rows = torch.arange(0.5, height, **factory) / height
+        columns = torch.arange(0.5, width, **factory) / width
         centers = 2.0 * torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1).flatten(0, 1) - 1.0
         angles = 2 * torch.pi * centers[:, :, None] / self.periods[None, None, :]
         angles = angles.flatten(1, 2).tile(2)
@@ -372,7 +372,7 @@ class _ConvNeXtBlock(nn.Module):
 
 
 class _MapNorm(nn.LayerNorm):
-    """Layer norm over the channels of each place of a (B, C, H, W) map, in the official order of operations."""
+    """Layer norm over the channels of each cell of a (B, C, H, W) map, in the official order of operations."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, eps=1e-6)

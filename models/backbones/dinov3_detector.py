@@ -158,7 +158,7 @@ def _trunk(name: str, pretrained: bool) -> nn.Module:
     path = weights_file(WEIGHTS[name], None, remedy=remedy) if pretrained else None
     net = build(name)
     if path is not None:
-        load_state(net, completed(read_state(path)), what=f"{path}: the weights")
+        load_state(net, completed(read_state(path)), label=f"{path}: the weights")
     return net
 
 

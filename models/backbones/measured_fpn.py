@@ -31,12 +31,12 @@ _LISTS = {
 }
 _LONG = 80  # characters of a name that a message repeats
 _CUT_OFF = 4  # cells: nets without padding give maps that are smaller than the image by these at most
-_CANNOT_RUN = (RuntimeError, AssertionError, ValueError, TypeError, LookupError)  # what nets of fixed size answer
+_CANNOT_RUN = (RuntimeError, AssertionError, ValueError, TypeError, LookupError)  # raised by nets of fixed size
 
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """One of a net's outputs: what the pyramid must know of it."""
+    """An output of a net, as the pyramid uses it."""
 
     index: int  # among the net's outputs
     stride: int  # px per cell
@@ -104,12 +104,12 @@ def recompute_activations(net: nn.Module, enable: bool) -> None:
         raise ModelError(f"activation_checkpointing: {error}: leave --activation-checkpointing out") from None
 
 
-def measure(net: Callable[[Tensor], Sequence[Tensor]], what: str, advice: str) -> list[FeatureMap]:
+def measure(net: Callable[[Tensor], Sequence[Tensor]], model: str, advice: str) -> list[FeatureMap]:
     """Maps that a net on the meta device gives; those whose stride is no power of two are left out.
 
     Args:
         net: (B, 3, H, W) -> list of outputs, in eval mode.
-        what, advice: begin and end of the message.
+        model, advice: beginning and end of the error message.
 
     Raises:
         ModelError: the net cannot run on images of all sizes.
@@ -121,7 +121,7 @@ def measure(net: Callable[[Tensor], Sequence[Tensor]], what: str, advice: str) -
                 shapes = [tuple(output.shape) for output in net(torch.zeros(1, 3, *size, device="meta"))]
         except _CANNOT_RUN as error:
             reason = str(error).split("\n")[0][:120].rstrip(". ") or type(error).__name__
-            raise ModelError(f"{what} cannot run on images of {size[0]} x {size[1]} px ({reason}): {advice}") from None
+            raise ModelError(f"{model} cannot run on images of {size[0]} x {size[1]} px ({reason}): {advice}") from None
         if maps is None:
             maps = [m for i, shape in enumerate(shapes) if (m := _map_of(i, shape, size))]
         missing = {m.index: _cut_off(shapes[m.index], m, size) for m in maps}
@@ -129,7 +129,7 @@ def measure(net: Callable[[Tensor], Sequence[Tensor]], what: str, advice: str) -
     return maps or []
 
 
-def choose(maps: Sequence[FeatureMap], what: str, advice: str) -> list[FeatureMap]:
+def choose(maps: Sequence[FeatureMap], model: str, advice: str) -> list[FeatureMap]:
     """The last map of each stride from 4 on, finest first.
 
     Raises:
@@ -138,9 +138,9 @@ def choose(maps: Sequence[FeatureMap], what: str, advice: str) -> list[FeatureMa
     last = {m.stride: m for m in maps if m.stride in STRIDES}
     strides = sorted(last)
     if len(strides) < 2 or strides != [strides[0] * 2**i for i in range(len(strides))]:
-        found = ", ".join(map(str, sorted({m.stride for m in maps}))) or "no power of two"
+        strides_text = ", ".join(map(str, sorted({m.stride for m in maps}))) or "no power of two"
         raise ModelError(
-            f"{what} has no maps for a pyramid: their strides are {found}, expected two or more of "
+            f"{model} has no maps for a pyramid: their strides are {strides_text}, expected two or more of "
             f"{', '.join(map(str, STRIDES))} px, each twice the one before: {advice}"
         )
     return [last[stride] for stride in strides]
@@ -181,17 +181,17 @@ def unknown_name(prefix: str, name: str, known: Iterable[str]) -> ModelError:
 
 def _map_of(index: int, shape: Sequence[int], image: tuple[int, int]) -> FeatureMap | None:
     """What (B, C, H, W) or (B, H, W, C) of an image of (height, width) px is; None for other shapes."""
-    found = []
+    layouts = []
     for channels_last in (False, True) if len(shape) == 4 else ():
         sides = shape[1:3] if channels_last else shape[2:]
         powers = {round(math.log2(px / cells)) for px, cells in zip(image, sides, strict=True)}
         if len(powers) == 1 and min(powers) >= 0:
-            found.append(FeatureMap(index, 2 ** powers.pop(), shape[3] if channels_last else shape[1], channels_last))
-    return min(found, key=lambda m: _cut_off(shape, m, image), default=None)
+            layouts.append(FeatureMap(index, 2 ** powers.pop(), shape[3] if channels_last else shape[1], channels_last))
+    return min(layouts, key=lambda m: _cut_off(shape, m, image), default=None)
 
 
 def _cut_off(shape: Sequence[int], m: FeatureMap, image: tuple[int, int]) -> int:
-    """Cells by which an output of `shape` differs from what its stride gives."""
+    """Cells by which an output of `shape` differs from its size by the stride."""
     sides = shape[1:3] if m.channels_last else shape[2:]
     return max(abs(cells - math.ceil(px / m.stride)) for cells, px in zip(sides, image, strict=True))
 

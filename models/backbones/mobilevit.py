@@ -1,5 +1,5 @@
 """MobileViT-XXS (Mehta and Rastegari 2022, https://arxiv.org/abs/2110.02178): convolutions, and attention among the
-cells that have the same place in their patches. Parameters are named as in the authors' library, CVNets."""
+cells at the same position in their patches. Parameters are named as in the authors' library, CVNets."""
 
 from collections import OrderedDict
 
@@ -21,7 +21,7 @@ _STD = (0.229, 0.224, 0.225)
 
 
 class ConvBlock(nn.Module):
-    """A convolution without bias, followed by a batch norm and SiLU unless told otherwise."""
+    """A convolution without bias, followed by a batch norm and SiLU unless switched off."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class InvertedResidual(nn.Module):
         return x + self.block(x) if self.has_shortcut else self.block(x)
 
 
-class Attention(nn.Module):
+class SelfAttention(nn.Module):
     """Multi-head self-attention."""
 
     def __init__(self, channels: int) -> None:
@@ -87,7 +87,7 @@ class Transformer(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         wide = channels * EXPANSION
-        self.pre_norm_mha = nn.Sequential(nn.LayerNorm(channels), Attention(channels))
+        self.pre_norm_mha = nn.Sequential(nn.LayerNorm(channels), SelfAttention(channels))
         self.pre_norm_ffn = nn.Sequential(
             nn.LayerNorm(channels),
             nn.Linear(channels, wide),

@@ -39,7 +39,7 @@ class SimpleFeaturePyramid(nn.Module):
 
 
 class ChannelLayerNorm(nn.LayerNorm):
-    """Layer norm over the channels of each place of a (B, C, H, W) map."""
+    """Layer norm over the channels of each cell of a (B, C, H, W) map."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, eps=1e-6)

@@ -167,14 +167,14 @@ def _attempt(timm: ModuleType, name: str, arguments: Mapping[str, Any]) -> _Plan
             net = timm.create_model(name, features_only=True, **arguments).eval()
     except (RuntimeError, AssertionError, ValueError, TypeError):
         return None
-    what = PREFIX + name
+    model = PREFIX + name
     try:
-        measured = measure(net, what, _ADVICE)
+        measured = measure(net, model, _ADVICE)
         if {m.stride for m in measured} != {_PLAIN_STRIDE} or not hasattr(net, "model"):
-            return _Plan(arguments, measured, choose(measured, what, _ADVICE))
+            return _Plan(arguments, measured, choose(measured, model, _ADVICE))
         with torch.device("meta"):
             plain = PlainNet(timm.create_model(name, num_classes=0, **arguments)).eval()
-        return _Plan(arguments, measure(lambda images: [plain(images)], what, _ADVICE), ())
+        return _Plan(arguments, measure(lambda images: [plain(images)], model, _ADVICE), ())
     except ModelError as error:
         return error
 

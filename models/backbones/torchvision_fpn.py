@@ -138,7 +138,7 @@ def _load(trunk: Trunk, path: Path) -> None:
     state = read_state(path)
     kept = {child for child, _ in trunk.named_children()}
     own = {_DENSE_LAYER.sub(r"\1", key): value for key, value in state.items() if key.split(".")[0] in kept}
-    load_state(trunk, own, what=f"{path}: the weights")
+    load_state(trunk, own, label=f"{path}: the weights")
 
 
 def _mean_and_std(name: str, weights: WeightsEnum) -> tuple[Sequence[float], Sequence[float]]:

@@ -75,7 +75,7 @@ class Block(nn.Module):
         super().__init__()
         self.window = window
         self.norm1 = nn.LayerNorm(channels, eps=NORM_EPS)
-        self.attn = Attention(channels, heads, window or TABLE_GRID)
+        self.attn = RelativeAttention(channels, heads, window or TABLE_GRID)
         self.norm2 = nn.LayerNorm(channels, eps=NORM_EPS)
         self.mlp = _MLP(channels)
         self.drop_path = StochasticDepth(drop_path, "row")
@@ -91,7 +91,7 @@ class Block(nn.Module):
         return merge_windows(self.attn(split_windows(x, self.window)), x.shape[1], x.shape[2])
 
 
-class Attention(nn.Module):
+class RelativeAttention(nn.Module):
     """Multi-head self-attention with decomposed relative position (Li et al. 2022, https://arxiv.org/abs/2112.01526).
 
     The bias of query i and key j is q_i . (rel_pos_h[row distance] + rel_pos_w[column distance]). As it depends on j
@@ -119,16 +119,16 @@ class Attention(nn.Module):
         to_rows, to_columns = relative_positions(self.rel_pos_h, height), relative_positions(self.rel_pos_w, width)
         of_rows = torch.einsum("bnhwd,hkd->bnhwk", q, to_rows)
         of_columns = torch.einsum("bnhwd,wkd->bnhwk", q, F.pad(to_columns, (0, 0, 0, extra)))
-        places = _one_hot_places(height, width, width + extra, q).expand(*k.shape[:-1], -1)
+        cells = _one_hot_cells(height, width, width + extra, q).expand(*k.shape[:-1], -1)
         q = torch.cat([q * d**-0.5, of_rows, of_columns], -1).flatten(2, 3)
-        k = torch.cat([k, places], -1).flatten(2, 3)
+        k = torch.cat([k, cells], -1).flatten(2, 3)
         v = F.pad(v.flatten(2, 3), (0, q.shape[-1] - d))  # fused kernels want one head dimension of all three
         x = F.scaled_dot_product_attention(q, k, v, scale=1.0)[..., :d]
         return self.proj(x.transpose(1, 2).flatten(2).unflatten(1, (height, width)))
 
 
 def relative_positions(table: Tensor, side: int) -> Tensor:
-    """Rows of a (2 n - 1, d) table for each pair of places of an axis, as (side, side, d): [query, key].
+    """Rows of a (2 n - 1, d) table for each pair of cells of an axis, as (side, side, d): [query, key].
 
     The middle row is distance 0, and later rows are queries that come after the key. A table that was made for another
     side than n is interpolated linearly.
@@ -136,8 +136,8 @@ def relative_positions(table: Tensor, side: int) -> Tensor:
     rows = 2 * side - 1
     if len(table) != rows:
         table = F.interpolate(table.T[None], rows, mode="linear", align_corners=False)[0].T
-    place = torch.arange(side, device=table.device)
-    return table[place[:, None] - place + side - 1]
+    index = torch.arange(side, device=table.device)
+    return table[index[:, None] - index + side - 1]
 
 
 def split_windows(x: Tensor, side: int) -> Tensor:
@@ -175,8 +175,8 @@ class _MLP(nn.Module):
         return self.fc2(F.gelu(self.fc1(x)))
 
 
-def _one_hot_places(height: int, width: int, padded_width: int, like: Tensor) -> Tensor:
-    """(height, width, height + padded_width): each place's row, one-hot, and its column, one-hot."""
+def _one_hot_cells(height: int, width: int, padded_width: int, like: Tensor) -> Tensor:
+    """(height, width, height + padded_width): each cell's row, one-hot, and its column, one-hot."""
     rows = torch.eye(height, dtype=like.dtype, device=like.device)[:, None].expand(-1, width, -1)
     columns = torch.eye(width, padded_width, dtype=like.dtype, device=like.device).expand(height, -1, -1)
     return torch.cat([rows, columns], -1)

@@ -1,4 +1,4 @@
-"""How a network is built beyond its name; checkpoints carry it, so that the same network is built again."""
+"""Options of a network beyond its name; checkpoints store them, so that the same network is built again."""
 
 import reprlib
 from collections.abc import Mapping
@@ -21,22 +21,22 @@ _SWITCHES = ("class_agnostic", "activation_checkpointing")
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What a user may choose of a network; None is the model's own.
+    """A user's choices for a network; None: the model's default.
 
     norm: batch norms of the backbone: "own" as the model's weights were published; "frozen" keeps statistics and
-        weights as they are; "batch" trains them, which a start from random weights needs; "group" puts group norms of
-        32 groups in their place (Wu and He 2018, https://arxiv.org/abs/1803.08494), also for random starts.
-    freeze: stages of the backbone that are not trained, counted from the image.
+        weights; "batch" trains them, which a start from random weights needs; "group" replaces them by group norms of
+        32 groups (Wu and He 2018, https://arxiv.org/abs/1803.08494), also for random starts.
+    freeze: number of stages of the backbone that are not trained, counted from the image.
     rois_per_image: proposals per image that train the box head.
-    proposals: per image that the RPN hands on.
-    anchor_sizes: px, sides of square anchors; a feature pyramid shares them out among its levels, smallest first.
+    proposals: per image, of the RPN.
+    anchor_sizes: px, sides of square anchors; a feature pyramid divides them among its levels, smallest first.
     aspect_ratios: height / width of anchors.
     head_width: outputs of the box head.
     rpn_nms, nms: IoU above which the lower-scored of two proposals, or of two detections of a class, is dropped.
-    detections: at most, per image.
+    detections: largest number per image.
     class_agnostic: one box regression for all classes instead of one each.
-    activation_checkpointing: compute the backbone's activations twice instead of keeping them: less memory, slower.
-    detector: whose code computes what is not layers: ours ("fast"), or torchvision's, the reference.
+    activation_checkpointing: recompute the backbone's activations instead of storing them: less memory, slower.
+    detector: code of everything but the layers: ours ("fast"), or torchvision's, the reference.
     """
 
     norm: str = "own"
@@ -88,8 +88,8 @@ class BuildOptions:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     def torchvision_arguments(self) -> dict[str, Any]:
-        """Those of torchvision's FasterRCNN that the options set."""
-        wished: Mapping[str, Any] = {
+        """Arguments of torchvision's FasterRCNN that the options set."""
+        arguments: Mapping[str, Any] = {
             "rpn_post_nms_top_n_train": self.proposals,
             "rpn_post_nms_top_n_test": self.proposals,
             "rpn_nms_thresh": self.rpn_nms,
@@ -97,7 +97,7 @@ class BuildOptions:
             "box_detections_per_img": self.detections,
             "box_batch_size_per_image": self.rois_per_image,
         }
-        return {name: value for name, value in wished.items() if value is not None}
+        return {name: value for name, value in arguments.items() if value is not None}
 
 
 PUBLISHED = BuildOptions()  # a start from published weights

@@ -162,23 +162,23 @@ def build_fasterrcnn(
 
 
 def set_anchors(detector: FasterRCNN, sizes: Sequence[float], ratios: Sequence[float]) -> None:
-    """Give a built detector other anchors, as many as it has, and remember them in its build options.
+    """Replace the anchors of a detector by the same number of others, and store them in its build options.
 
     Raises:
-        ModelError: their number differs, which would need another RPN.
+        ModelError: the number differs, which would need another RPN.
     """
     options = replace(detector.build_options, anchor_sizes=tuple(sizes), aspect_ratios=tuple(ratios))
     anchors = _anchors(detector.spec, options.anchor_sizes, options.aspect_ratios)
     old, new = (a.num_anchors_per_location() for a in (detector.rpn.anchor_generator, anchors))
     if old != new:
-        raise ModelError(f"{new[0]} anchors per place do not fit this detector, which has {old[0]}")
+        raise ModelError(f"{new[0]} anchors per cell do not fit this detector, which has {old[0]}")
     detector.rpn.anchor_generator, detector.build_options = anchors, options
 
 
 def stages_of(spec: BackboneSpec, backbone: nn.Module) -> Stages:
-    """The steps in which a backbone is frozen, from the image on, as parameter-name prefixes within it.
+    """The groups in which a backbone is frozen, from the image on, as parameter-name prefixes within it.
 
-    Of a Sequential without declared stages: its children that have parameters; a norm goes with what precedes it.
+    For a Sequential without declared stages: its children with parameters; a norm joins the group before it.
     """
     if spec.stages is not None:
         return spec.stages

@@ -1,4 +1,4 @@
-"""The batch norms of a backbone: as they are, frozen, replaced by group norms, or over all processes."""
+"""Batch norms of a backbone: trained, frozen, replaced by group norms, or synchronized over all processes."""
 
 import math
 from typing import Any
@@ -31,7 +31,7 @@ def published_norm(norm: str) -> type[nn.Module]:
 
 
 class _GroupNormAct(nn.GroupNorm):
-    """A group norm with what some libraries build into a batch norm besides: an activation."""
+    """A group norm followed by an activation, as some libraries build it into their batch norms."""
 
     def __init__(self, groups: int, channels: int, eps: float, act: nn.Module) -> None:
         super().__init__(groups, channels, eps=eps)
@@ -48,10 +48,10 @@ def batch_norms(module: nn.Module) -> list[str]:
 
 
 def replace_by_group_norms(module: nn.Module) -> None:
-    """Put a group norm with the same scale and shift in the place of every batch norm.
+    """Replace every batch norm by a group norm with the same scale and shift.
 
     Raises:
-        ModelError: there is none.
+        ModelError: there are no batch norms.
     """
     names = batch_norms(module)
     if not names:

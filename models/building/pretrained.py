@@ -1,4 +1,4 @@
-"""Published weights: from weights/, from torch.hub's cache, or fetched; and how to put them into a detector."""
+"""Find published weights in weights/ or torch.hub's cache, or fetch them, and load them into a network."""
 
 import logging
 import pickle
@@ -15,7 +15,7 @@ from models.rcnn.errors import ModelError, WeightsNotHereError
 
 WEIGHTS_FOLDER = Path(__file__).resolve().parents[2] / "weights"
 PREDICTOR = "roi_heads.box_predictor."  # the part of a detector that depends on the classes
-# What unpickling garbage ends in, one or the other.
+# Errors of unpickling a damaged file.
 _DAMAGED = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, pickle.UnpicklingError)
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _NUMBERS = (torch.float64, torch.float32, torch.float16, torch.bfloat16, *_INTEGERS)
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def published_file(weights: WeightsEnum) -> Path:
-    """Where a weights file of torchvision's is; see `weights_file`."""
+    """The path of a weights file of torchvision; see `weights_file`."""
     name = weights.url.rsplit("/", 1)[-1]
     digest = Path(name).stem.rsplit("-", 1)[-1]  # torchvision's names end in the first 8 digits of the SHA-256
     return weights_file(name, weights.url, digest=digest)
@@ -33,20 +33,20 @@ def published_file(weights: WeightsEnum) -> Path:
 def load_published(module: nn.Module, weights: WeightsEnum) -> None:
     """Load a weights file that torchvision publishes; see `weights_file`, `read_state` and `load_state` for errors."""
     path = published_file(weights)
-    load_state(module, read_state(path), what=f"{path}: the weights")
+    load_state(module, read_state(path), label=f"{path}: the weights")
 
 
 def weights_file(name: str, url: str | None, *, digest: str | None = None, remedy: str = "") -> Path:
-    """Where a published file is: in weights/, in torch.hub's cache, or there once it is fetched.
+    """The path of a published file: in weights/ or torch.hub's cache, where it is fetched to if necessary.
 
     Args:
         name: of the file.
-        url: where it is published; None where nobody may fetch it without asking.
-        digest: first digits of its SHA-256, which a fetched file must have.
-        remedy: how to come by it, where there is no url.
+        url: None: the file is given out on request only.
+        digest: first digits of the SHA-256 of the file, checked after fetching.
+        remedy: how to get the file, for the error message where there is no url.
 
     Raises:
-        WeightsNotHereError: it is not on disk and cannot be fetched.
+        WeightsNotHereError: the file is not on disk and cannot be fetched.
     """
     cached = Path(get_dir()) / "checkpoints" / name
     path = next((p for p in (WEIGHTS_FOLDER / name, cached) if p.is_file()), None)
@@ -84,42 +84,42 @@ def read_weights(path: Path) -> object:
 
 
 def load_coco(detector: nn.Module, weights: WeightsEnum, num_classes: int) -> None:
-    """COCO weights of the whole detector; its box predictor only where the classes are COCO's 91."""
+    """Load COCO weights of the whole detector; of its box predictor only for COCO's 91 classes."""
     path = published_file(weights)
     state = read_state(path)
     if num_classes != len(weights.meta["categories"]):
         state = {key: value for key, value in state.items() if not key.startswith(PREDICTOR)}
-    load_state(detector, state, missing_allowed=PREDICTOR, what=f"{path}: the weights")
+    load_state(detector, state, missing_allowed=PREDICTOR, label=f"{path}: the weights")
 
 
-def checked_state(state: object, what: str) -> dict[str, Tensor]:
-    """`state`, if it is something that `load_state` can compare with a model.
+def checked_state(state: object, label: str) -> dict[str, Tensor]:
+    """Check that `state` is a dict that `load_state` can compare with a model, and return it.
 
     Raises:
-        ModelError: it is not a dict of names and dense tensors of numbers; the message begins with `what`.
+        ModelError: it is not a dict of names and dense tensors of numbers; the message begins with `label`.
     """
     if not isinstance(state, Mapping):
-        raise ModelError(f"{what} is a {type(state).__name__}, expected a dict of names and tensors: {_NOT_OURS}")
+        raise ModelError(f"{label} is a {type(state).__name__}, expected a dict of names and tensors: {_NOT_OURS}")
     for key, value in state.items():
         if not isinstance(key, str):
-            raise ModelError(f"{what} has the key {key!r}, expected names such as backbone.0.bias: {_NOT_OURS}")
+            raise ModelError(f"{label} has the key {key!r}, expected names such as backbone.0.bias: {_NOT_OURS}")
         if not isinstance(value, Tensor):
-            raise ModelError(f"{what} has a {type(value).__name__} for {key}, expected a tensor: {_NOT_OURS}")
+            raise ModelError(f"{label} has a {type(value).__name__} for {key}, expected a tensor: {_NOT_OURS}")
         if value.layout != torch.strided or value.is_meta or value.dtype not in _NUMBERS:
             kind = "without values" if value.is_meta else f"of {value.dtype}, {value.layout}"
-            raise ModelError(f"{what} has a tensor {kind} for {key}, expected a dense one of numbers: {_NOT_OURS}")
+            raise ModelError(f"{label} has a tensor {kind} for {key}, expected a dense one of numbers: {_NOT_OURS}")
         if value.numel() * value.element_size() > value.untyped_storage().nbytes():  # one number said a billion times
-            raise ModelError(f"{what} has a tensor for {key} of more values than the file holds: {_NOT_OURS}")
+            raise ModelError(f"{label} has a tensor for {key} of more values than the file holds: {_NOT_OURS}")
     return dict(state)
 
 
 def load_state(
-    module: nn.Module, state: Mapping[str, Tensor], *, missing_allowed: str | None = None, what: str = "the weights"
+    module: nn.Module, state: Mapping[str, Tensor], *, missing_allowed: str | None = None, label: str = "the weights"
 ) -> None:
     """Load a state dict; keys that start with `missing_allowed`, and batch norms' counters, may be absent from it.
 
     Args:
-        what: begin of the message.
+        label: beginning of the error message.
 
     Raises:
         ModelError: other keys are missing, unexpected ones are there, or shapes differ.
@@ -132,7 +132,7 @@ def load_state(
     for misfit, keys in (("lack", missing), ("also have", unexpected), ("have another shape for", misshapen)):
         if keys:
             raise ModelError(
-                f"{what} do not fit this model: they {misfit} {keys[0]}"
+                f"{label} do not fit this model: they {misfit} {keys[0]}"
                 + (f" and {len(keys) - 1} more" if len(keys) > 1 else "")
                 + ": is it the model that they were made with?"
             )

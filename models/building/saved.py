@@ -1,6 +1,6 @@
-"""What a checkpoint says about its detector, checked before anything is built of it.
+"""Read the description of a detector from a checkpoint, and check it before the detector is built.
 
-torch_utils/checkpoint.py opens the file; the messages here say what in it is wrong.
+torch_utils/checkpoint.py opens the file; the errors here name the faulty entry.
 """
 
 import reprlib
@@ -33,9 +33,9 @@ def count_classes(state: Mapping[str, Tensor]) -> int:
 
 
 def saved_options(checkpoint: Mapping[str, Any]) -> BuildOptions:
-    """How the network was built; ModelError for options or values that this version does not know.
+    """Options the network was built with; ModelError for options or values that this version does not know.
 
-    The predecessor's files do not say it: it always built on published weights.
+    The predecessor's files lack them: it always built on published weights.
     """
     saved = checkpoint.get("model_options")
     if saved is None:
@@ -79,7 +79,7 @@ def saved_class_names(checkpoint: Mapping[str, Any], count: int) -> tuple[str, .
 def saved_size_rule(checkpoint: Mapping[str, Any]) -> dict[str, Any] | None:
     """The size of training as SizeRule's arguments; ModelError for keys or values that this version does not know.
 
-    None: a file of the predecessor, which does not say.
+    None: a file of the predecessor, which does not store it.
     """
     rule = checkpoint.get("size_rule")
     if rule is None:
@@ -97,7 +97,7 @@ def saved_size_rule(checkpoint: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def saved_threshold(checkpoint: Mapping[str, Any]) -> float | None:
-    """The score at which validation's mean F1 was highest; None: the file does not say.
+    """The score at which validation's mean F1 was highest; None: the file does not store it.
 
     Raises:
         ModelError: it is no number from 0 to 1.
@@ -106,7 +106,7 @@ def saved_threshold(checkpoint: Mapping[str, Any]) -> float | None:
 
 
 def saved_class_thresholds(checkpoint: Mapping[str, Any]) -> dict[str, float | None] | None:
-    """Class -> the score at which its F1 was highest, None for one without boxes; None: the file does not say.
+    """Class -> the score at which its F1 was highest, None for one without boxes; None: the file does not store it.
 
     Raises:
         ModelError: one is no number from 0 to 1.
@@ -119,20 +119,20 @@ def saved_class_thresholds(checkpoint: Mapping[str, Any]) -> dict[str, float | N
     return {str(name): _threshold(f"class_thresholds, {name},", value) for name, value in saved.items()}
 
 
-def _threshold(what: str, value: object) -> float | None:
+def _threshold(label: str, value: object) -> float | None:
     if value is not None and not (isinstance(value, float) and 0 <= value <= 1):
         raise ModelError(
-            f"{what} of the checkpoint is {reprlib.repr(value)}, expected a number from 0 to 1: {_CHANGED}"
+            f"{label} of the checkpoint is {reprlib.repr(value)}, expected a number from 0 to 1: {_CHANGED}"
         )
     return value
 
 
-def _check_keys(what: str, saved: object, known: Sequence[str]) -> None:
+def _check_keys(label: str, saved: object, known: Sequence[str]) -> None:
     if not isinstance(saved, Mapping):
-        raise ModelError(f"{what} of the checkpoint is a {type(saved).__name__}, expected a dict: {_CHANGED}")
+        raise ModelError(f"{label} of the checkpoint is a {type(saved).__name__}, expected a dict: {_CHANGED}")
     unknown = [str(key) for key in saved if key not in known]
     if unknown:
         raise ModelError(
-            f"{what} of the checkpoint has {', '.join(unknown)}, expected only {', '.join(known)}: "
+            f"{label} of the checkpoint has {', '.join(unknown)}, expected only {', '.join(known)}: "
             "a newer version of this pipeline made it, use that one"
         )

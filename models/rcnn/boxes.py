@@ -1,6 +1,6 @@
-"""Boxes of a whole batch: (B, N, 4) x1 y1 x2 y2 in pixels of the block, to the bit what torchvision computes of each.
+"""Operations on the boxes of a batch, (B, N, 4) x1 y1 x2 y2 in pixels of the batch.
 
-Nothing here makes a tensor on the host, which a GPU would have to be given.
+Results are torchvision's, to the bit. None creates a tensor on the host, which would have to be copied to a GPU.
 """
 
 import torch
@@ -9,7 +9,7 @@ from torchvision.models.detection._utils import BoxCoder
 
 
 class BatchedBoxCoder(BoxCoder):
-    """torchvision's BoxCoder, in a fifth of its operators and without copies from the host."""
+    """torchvision's BoxCoder, with a fifth of its operators and without copies from the host."""
 
     def encode_single(self, reference_boxes: Tensor, proposals: Tensor) -> Tensor:
         """(N, 4) regression targets that turn `proposals` (N, 4) into `reference_boxes` (N, 4)."""
@@ -18,7 +18,7 @@ class BatchedBoxCoder(BoxCoder):
         return torch.cat([xy * (to_centers - centers) / sides, wh * torch.log(to_sides / sides)], -1)
 
     def decode_single(self, rel_codes: Tensor, boxes: Tensor) -> Tensor:
-        """(N, 4 C) boxes: what `rel_codes` (N, 4 C) make of `boxes` (N, 4)."""
+        """Apply the regression `rel_codes` (N, 4 C) to `boxes` (N, 4): (N, 4 C) boxes."""
         (xy, _, wh, _), deltas = self._pairs(), rel_codes.unflatten(1, (-1, 4))
         centers, sides = (part[:, None] for part in _centers_and_sides(boxes.to(rel_codes.dtype)))
         centers = deltas[..., :2] / xy * sides + centers
@@ -37,17 +37,17 @@ def _centers_and_sides(boxes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def image_bounds(sizes: Tensor) -> Tensor:
-    """(B, 4) float32, the most that x1 y1 x2 y2 can be in images of these (B, 2) heights and widths."""
+    """Upper bounds of x1 y1 x2 y2, (B, 4) float32, in images of (B, 2) heights and widths."""
     return sizes.flip(1).repeat(1, 2).float()
 
 
-def clipped(boxes: Tensor, limits: Tensor) -> Tensor:
-    """Boxes (B, ..., 4) within their image, whose limits are (B, 4)."""
-    return torch.minimum(boxes.clamp(min=0), limits.reshape(len(limits), *[1] * (boxes.ndim - 2), 4))
+def clip_boxes(boxes: Tensor, bounds: Tensor) -> Tensor:
+    """Clip boxes (B, ..., 4) to their images; `bounds` (B, 4), see image_bounds()."""
+    return torch.minimum(boxes.clamp(min=0), bounds.reshape(len(bounds), *[1] * (boxes.ndim - 2), 4))
 
 
-def large(boxes: Tensor, least: float) -> Tensor:
-    """Whether both sides of (..., 4) boxes are at least this long."""
+def has_min_size(boxes: Tensor, least: float) -> Tensor:
+    """Whether both sides of (..., 4) boxes are at least `least` px long."""
     return ((boxes[..., 2:] - boxes[..., :2]) >= least).all(-1)
 
 
@@ -61,7 +61,7 @@ def iou(ones: Tensor, others: Tensor) -> Tensor:
     return common / ((ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - common)
 
 
-def rows_of(values: Tensor, index: Tensor) -> Tensor:
+def gather_rows(values: Tensor, index: Tensor) -> Tensor:
     """Rows of (B, N, ...) by (B, K) indices: (B, K, ...)."""
     more = values.shape[2:]
     return values.gather(1, index.reshape(*index.shape, *[1] * len(more)).expand(*index.shape, *more))

@@ -1,10 +1,10 @@
 """Detection on a GPU as CUDA graphs: one launch instead of hundreds, for batches of a shape that came before.
 
-https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs. What is recorded are addresses: a replay reads its
-inputs where they were, writes its result where it was, and calls nothing in Python. So only what never asks the GPU
-for a number can be recorded; here that is everything up to the block of boxes.
+https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs. A recording holds addresses: a replay reads its
+inputs where they were, writes its result where it was, and calls nothing in Python. So only code that never waits for
+the GPU can be recorded: here everything up to the padded detections.
 
-Not run on a GPU yet. Before a recording is used, its scores in a batch must be those that were found without it.
+Not run on a GPU yet. Before a recording is used, its scores of a batch must be those computed without it.
 """
 
 import logging
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from models.rcnn.detector import FasterRCNN, rescale_boxes
-from models.rcnn.roi_heads import detections_of
+from models.rcnn.roi_heads import unpad_detections
 from models.rcnn.structures import UintBatch
 
 MOST_SHAPES = 8  # recorded: each has memory of its own for images and result, and shares the rest
@@ -51,8 +51,8 @@ class GraphedDetector:
                 block = self._recordings[shape](batch.images, batch.sizes)
             else:
                 block = self._step_by_step(shape, batch)
-            found = detections_of(block)
-        return rescale_boxes(found, batch)
+            detections = unpad_detections(block)
+        return rescale_boxes(detections, batch)
 
     def _step_by_step(self, shape: tuple[int, ...], batch: UintBatch) -> Tensor:
         device = self._model.pixel_scale.device
@@ -67,7 +67,7 @@ class GraphedDetector:
         count, height, width, _ = shape
         try:
             recording = Recording(self._model.detect_padded, images, sizes, pool=self._pool)
-            recording.keep = self._model.rpn.anchor_generator.known((height, width))
+            recording.keep = self._model.rpn.anchor_generator.cached((height, width))
             same = torch.allclose(recording(images, sizes)[..., 4], block[..., 4], rtol=0, atol=_CLOSE)
         except RuntimeError as error:  # CUDA's and PyTorch's, too little memory too
             self._recordings.clear()  # which have memory that the steps may need
@@ -91,10 +91,10 @@ class Recording:
     """A function of tensors, recorded as a CUDA graph on inputs of these shapes; its result lies in the same memory.
 
     pool: of memory, for other recordings too, as long as a result is read before another one is replayed.
-    keep: what else the graph reads, and who else holds it might let it go.
+    keep: further tensors that the graph reads, held here because their owner may release them.
 
     Raises:
-        RuntimeError: the function does what a graph cannot.
+        RuntimeError: the function cannot be recorded.
     """
 
     def __init__(self, function: Callable[..., Tensor], *inputs: Tensor, pool: object = None) -> None:
@@ -120,8 +120,8 @@ class Recording:
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """The result, valid until the next call."""
-        for own, given in zip(self._inputs, inputs, strict=True):
-            own.copy_(given, non_blocking=True)
+        for recorded, given in zip(self._inputs, inputs, strict=True):
+            recorded.copy_(given, non_blocking=True)
         self._graph.replay()
         return self._result
 

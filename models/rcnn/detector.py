@@ -1,4 +1,4 @@
-"""Our Faster R-CNN: torchvision's network, state-dict keys and results, fed with uint8 batches."""
+"""Faster R-CNN with torchvision's network, state-dict keys and results, for uint8 batches."""
 
 import re
 from collections import OrderedDict
@@ -78,7 +78,7 @@ class FasterRCNN(TorchvisionFasterRCNN):
     def forward(
         self, images: UintBatch | Sequence[Tensor], targets: list[Mapping[str, Tensor]] | None = None
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
-        """Losses in training, detections otherwise; see the class.
+        """Losses in training, detections in eval mode; see the class.
 
         Raises:
             ModelError: batch norms cannot be trained on a batch this small.
@@ -87,44 +87,46 @@ class FasterRCNN(TorchvisionFasterRCNN):
             return as_torchvision(self)(images, targets)
         if isinstance(images, (list, tuple)):
             return super().forward(images, targets)
-        seen = self._extract_features(images)
-        proposals = self.rpn.proposals(seen.candidates, seen.limits)
+        features = self._extract_features(images)
+        proposals = self.rpn.proposals(features.rpn_output, features.bounds)
         if self.training:
-            truth = GroundTruth.gathered(images.boxes, images.labels, seen.places)
-            losses = self.roi_heads.losses(seen.features, proposals, truth, seen.sizes)
-            return losses | self.rpn.losses(seen.candidates, truth, sampling.random_priorities)
-        found = self.roi_heads.detections(seen.features, proposals, seen.limits, seen.sizes)
-        return rescale_boxes(found, images)
+            truth = GroundTruth.pad(images.boxes, images.labels, features.slots)
+            losses = self.roi_heads.losses(features.maps, proposals, truth, features.sizes)
+            return losses | self.rpn.losses(features.rpn_output, truth, sampling.random_priorities)
+        detections = self.roi_heads.detect(features.maps, proposals, features.bounds, features.sizes)
+        return rescale_boxes(detections, images)
 
     def detect_padded(self, images: Tensor, sizes: Tensor) -> Tensor:
-        """In eval mode with fixed shapes: what is found, without a question to the device.
+        """Detect in eval mode with static shapes, without waiting for the device.
 
         Args:
             images: (B, H, W, 3) uint8, as in a batch.
-            sizes: (B, 2) int64 on the same device, height and width of each image in the block.
+            sizes: (B, 2) int64 on the same device, height and width of each image in the batch.
 
         Returns:
-            (B, D, 6) float32 x1 y1 x2 y2 in pixels of the block, score, label; scores below 0 fill up.
+            (B, D, 6) float32 x1 y1 x2 y2 in pixels of the batch, score, label; rows with scores below 0 are padding.
         """
-        features, limits = self._features(self._normalize(images, sizes)), image_bounds(sizes)
-        proposals = self.rpn.proposals(self.rpn.candidates(images.shape[1:3], features), limits)
+        features, bounds = self._run_backbone(self._normalize(images, sizes)), image_bounds(sizes)
+        proposals = self.rpn.proposals(self.rpn.predict(images.shape[1:3], features), bounds)
         logits, deltas = self.roi_heads.predict(features, proposals, [])
-        return self.roi_heads.detect_padded(logits, deltas, proposals, limits)
+        return self.roi_heads.detect_padded(logits, deltas, proposals, bounds)
 
     def detect_and_measure(self, batch: UintBatch) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
-        """In eval mode: detections to the bit as forward() has them, and the four losses of each image, (B,) float32.
+        """Detections of forward() in eval mode, to the bit, and the four losses of each image, (B,) float32.
 
-        A loss is what training would compute of this image alone, with three differences: batch norms are in eval
-        mode, proposals are as many as in use, not as in training, and the sampling of anchors and proposals depends on
-        the image alone, not on torch's generators.
+        A loss is that of training on this image alone, with three differences: batch norms are in eval mode, the number
+        of proposals is that of inference, and the sampling of anchors and proposals depends on the image alone, not on
+        torch's generators.
         """
-        seen = self._extract_features(batch)
-        proposals = self.rpn.proposals(seen.candidates, seen.limits)
-        truth = GroundTruth.gathered(batch.boxes, batch.labels, seen.places)
-        rpn_losses = self.rpn.losses(seen.candidates, truth, sampling.fixed_priorities, per_image=True)
-        found, losses = self.roi_heads.detect_and_measure(seen.features, proposals, truth, seen.limits, seen.sizes)
-        found = self(batch) if self.use_torchvision_ops else rescale_boxes(found, batch)
-        return found, losses | rpn_losses
+        features = self._extract_features(batch)
+        proposals = self.rpn.proposals(features.rpn_output, features.bounds)
+        truth = GroundTruth.pad(batch.boxes, batch.labels, features.slots)
+        rpn_losses = self.rpn.losses(features.rpn_output, truth, sampling.fixed_priorities, per_image=True)
+        detections, losses = self.roi_heads.detect_and_measure(
+            features.maps, proposals, truth, features.bounds, features.sizes
+        )
+        detections = self(batch) if self.use_torchvision_ops else rescale_boxes(detections, batch)
+        return detections, losses | rpn_losses
 
     def set_classifier_loss(self, loss: ClassifierLoss) -> None:
         """Train the box classifier with this loss; state-dict keys stay the same.
@@ -139,7 +141,7 @@ class FasterRCNN(TorchvisionFasterRCNN):
         self.roi_heads.classifier_loss = loss
 
     def to_device(self, device: torch.device) -> "FasterRCNN":
-        """Move it; on a GPU weights of convolutions take the order of the maps, or each step would turn them around."""
+        """Move the detector; on a GPU convolutions get channels-last weights, or each step would convert them."""
         self.to(device)
         if device.type == "cuda":
             for part in (self.backbone, self.rpn.head):
@@ -147,27 +149,27 @@ class FasterRCNN(TorchvisionFasterRCNN):
         return self
 
     def use_static_shapes(self, choice: bool | None) -> None:
-        """Whether shapes follow from shapes alone, as on a GPU; None: everywhere but on a CPU."""
+        """Set whether shapes depend on shapes alone, as on a GPU; None: everywhere but on a CPU."""
         self.rpn.static_shapes = self.roi_heads.static_shapes = choice
 
     def _extract_features(self, batch: UintBatch) -> "_Features":
-        """What is known of a batch before there are proposals; sizes and counts go to the device in one copy."""
-        places = gt_slots(batch.counts)
-        numbers = torch.cat([batch.sizes, places], 1)
+        """Run the backbone and the RPN's head; sizes and counts go to the device in one copy."""
+        slots = gt_slots(batch.counts)
+        numbers = torch.cat([batch.sizes, slots], 1)
         if batch.images.device.type == "cuda":
             numbers = numbers.pin_memory()
-        sizes, places = numbers.to(batch.images.device, non_blocking=True).split([2, places.shape[1]], 1)
-        features = self._features(self._normalize(batch.images, sizes))
+        sizes, slots = numbers.to(batch.images.device, non_blocking=True).split([2, slots.shape[1]], 1)
+        maps = self._run_backbone(self._normalize(batch.images, sizes))
         return _Features(
-            features,
-            self.rpn.candidates(batch.images.shape[1:3], features),
-            places,
+            maps,
+            self.rpn.predict(batch.images.shape[1:3], maps),
+            slots,
             image_bounds(sizes),
             [tuple(size) for size in batch.sizes.tolist()],
         )
 
-    def _features(self, images: Tensor) -> dict[str, Tensor]:
-        """Maps by name of (B, 3, H, W); torch's own messages for too few pixels name neither batch nor image size."""
+    def _run_backbone(self, images: Tensor) -> dict[str, Tensor]:
+        """Maps by name of (B, 3, H, W); errors about too few pixels name batch and image size, unlike torch's."""
         count, _, height, width = images.shape
         try:
             features = self.backbone(images)
@@ -200,15 +202,15 @@ class FasterRCNN(TorchvisionFasterRCNN):
 class _Features:
     """A batch after the backbone and the RPN's head."""
 
-    features: Mapping[str, Tensor]
-    candidates: RPNOutput
-    places: Tensor  # (B, G), as gt_slots() gives them
-    limits: Tensor  # (B, 4), as image_bounds() gives them
+    maps: Mapping[str, Tensor]
+    rpn_output: RPNOutput
+    slots: Tensor  # (B, G), see gt_slots()
+    bounds: Tensor  # (B, 4), see image_bounds()
     sizes: list[tuple[int, int]]
 
 
 def rescale_boxes(detections: list[dict[str, Tensor]], batch: UintBatch) -> list[dict[str, Tensor]]:
-    """Detections whose boxes are in pixels of the block, moved to those of the images as they were."""
+    """Convert boxes from pixels of the batch to pixels of the original images, in place."""
     ratios = batch.original_sizes.float() / batch.sizes.float()
     for detected, ratio in zip(detections, ratios.flip(1).repeat(1, 2), strict=True):
         detected["boxes"] = detected["boxes"] * ratio

@@ -1,14 +1,14 @@
-"""What can be wrong with a wish for a model."""
+"""Errors of building and loading models."""
 
 
 class ModelError(ValueError):
-    """A model cannot be had as asked: unknown name, no weights, misfits. The message says the remedy."""
+    """A model cannot be built as requested, such as for an unknown name; the message gives the remedy."""
 
 
 class WeightsNotHereError(ModelError):
-    """Published weights are neither on disk nor to be fetched.
+    """Published weights are not on disk and cannot be fetched.
 
-    situation: the message without the way out that train.py has and others have not.
+    situation: the message without the remedy that only train.py has.
     """
 
     def __init__(self, situation: str) -> None:

@@ -1,7 +1,7 @@
-"""Non-maximum suppression of many sets of boxes at once, without a host that waits for numbers.
+"""Non-maximum suppression of many sets of boxes at once, without waiting for the device.
 
-On a CPU it is torchvision's operator. On a GPU with Triton it is one launch (nms_triton.py), and elsewhere a fix point
-of whole-tensor operations, exact too, whose end the host asks for every few rounds.
+On a CPU it is torchvision's operator. On a GPU with Triton it is one launch (nms_triton.py). Elsewhere it is a fixed
+point iteration of whole-tensor operations, also exact, whose end the host checks every few rounds.
 """
 
 import functools
@@ -21,15 +21,15 @@ log = logging.getLogger(__name__)
 
 @torch.library.custom_op("fasterrcnn::suppress", mutates_args=())
 def batched_nms(boxes: Tensor, valid: Tensor, threshold: float) -> Tensor:
-    """Which boxes non-maximum suppression keeps in each of M sets.
+    """Non-maximum suppression in each of M sets.
 
     Args:
         boxes: (M, N, 4) float32, best first.
-        there: (M, N) bool; the others neither are kept nor suppress any.
-        threshold: a box goes whose IoU with a better one that is kept is above it.
+        valid: (M, N) bool; other boxes are neither kept nor suppress any.
+        threshold: IoU with a better, kept box above which a box is suppressed.
 
     Returns:
-        (M, N) bool.
+        (M, N) bool: the boxes that are kept.
     """
     if boxes.device.type == "cpu":
         return nms_cpu(boxes, valid, threshold)
@@ -39,37 +39,37 @@ def batched_nms(boxes: Tensor, valid: Tensor, threshold: float) -> Tensor:
 
 
 @batched_nms.register_fake
-def _suppress_nothing(boxes: Tensor, valid: Tensor, threshold: float) -> Tensor:
+def _batched_nms_fake(boxes: Tensor, valid: Tensor, threshold: float) -> Tensor:
     del boxes, threshold
     return torch.empty_like(valid)
 
 
 def nms_cpu(boxes: Tensor, valid: Tensor, threshold: float) -> Tensor:
-    """See suppress: torchvision's operator, set by set."""
+    """As batched_nms: torchvision's operator, set by set."""
     kept = torch.zeros_like(valid)
     descending = torch.arange(boxes.shape[1], 0, -1, dtype=torch.float32)
-    for of_set, own, mask in zip(boxes, kept, valid, strict=True):
+    for of_set, keep, mask in zip(boxes, kept, valid, strict=True):
         rows = mask.nonzero().squeeze(1)
-        own[rows[torch.ops.torchvision.nms(of_set[rows], descending[rows], threshold)]] = True
+        keep[rows[torch.ops.torchvision.nms(of_set[rows], descending[rows], threshold)]] = True
     return kept
 
 
 def nms_fixed_point(boxes: Tensor, valid: Tensor, threshold: float) -> Tensor:
-    """See suppress: in round k all is settled whose fate hangs on a chain of at most k boxes.
+    """As batched_nms: round k settles all boxes that depend on a chain of at most k others.
 
     Raises:
-        RuntimeError: a CUDA graph is being recorded, which can ask nothing; said before CUDA breaks the recording off.
+        RuntimeError: a CUDA graph is being recorded, which cannot wait for the device.
     """
     if boxes.is_cuda and torch.cuda.is_current_stream_capturing():
         raise RuntimeError("non-maximum suppression without Triton asks the host")
     count, limit = boxes.shape[1], rounded_down(threshold)
     some = max(1, _MOST_PAIRS // max(1, count * count))
     parts = zip(boxes.split(some), valid.split(some), strict=True)
-    return torch.cat([_settled((iou(own, own) > limit).triu_(1), mask) for own, mask in parts])
+    return torch.cat([_settled((iou(part, part) > limit).triu_(1), mask) for part, mask in parts])
 
 
 def _settled(suppresses: Tensor, valid: Tensor) -> Tensor:
-    """The fix point of (M, N, N) "the first would suppress the second"."""
+    """The fixed point of (M, N, N) "the first would suppress the second"."""
     kept = valid
     while True:
         for _ in range(_ROUNDS):

@@ -51,27 +51,27 @@ def _suppressed_by(boxes, rows, columns, threshold, count, SIDE: tl.constexpr):
 @triton.jit
 def _keep(words, valid, kept, count, blocks, BLOCKS: tl.constexpr, SIDE: tl.constexpr):
     """Go through a set, best first, once all its words are written."""
-    place = tl.arange(0, SIDE)
-    bit = place.to(tl.int64)
+    offset = tl.arange(0, SIDE)
+    bit = offset.to(tl.int64)
     every = tl.arange(0, BLOCKS)
     gone = tl.zeros([BLOCKS], dtype=tl.int64)  # by block: what those that are kept suppress
     block = 0
     while block < blocks:
-        rows = block * SIDE + place
+        rows = block * SIDE + offset
         inside = rows < count
         free = tl.sum(tl.load(valid + rows, mask=inside, other=0).to(tl.int64) << bit, axis=0)
         free &= ~tl.reduce(tl.where(every == block, gone, 0), 0, _either)
-        own = tl.load(words + rows * blocks + block, mask=inside, other=0, cache_modifier=".cg")
+        diagonal = tl.load(words + rows * blocks + block, mask=inside, other=0, cache_modifier=".cg")
         stays = free
         before = ~free
         while before != stays:  # in round k all is settled whose fate hangs on a chain of at most k boxes
             before = stays
-            stays = free & ~tl.reduce(tl.where(((stays >> bit) & 1) != 0, own, 0), 0, _either)
+            stays = free & ~tl.reduce(tl.where(((stays >> bit) & 1) != 0, diagonal, 0), 0, _either)
         is_kept = ((stays >> bit) & 1) != 0
         tl.store(kept + rows, is_kept.to(tl.int8), mask=inside)
         later = is_kept[:, None] & (every > block)[None, :] & (every < blocks)[None, :]
-        places = words + rows[:, None] * blocks + every[None, :]
-        gone |= tl.reduce(tl.load(places, mask=later, other=0, cache_modifier=".cg"), 0, _either)
+        addresses = words + rows[:, None] * blocks + every[None, :]
+        gone |= tl.reduce(tl.load(addresses, mask=later, other=0, cache_modifier=".cg"), 0, _either)
         block += 1
 
 
@@ -86,8 +86,8 @@ def _suppress(boxes, valid, words, finished, kept, threshold, count, blocks, BLO
     some_rows = tl.max(tl.load(valid + rows, mask=rows < count, other=0), axis=0)
     some_columns = tl.max(tl.load(valid + columns, mask=columns < count, other=0), axis=0)
     if (row <= column) & (some_rows != 0) & (some_columns != 0):  # nothing asks for the words of any other tile
-        found = _suppressed_by(boxes, rows, columns, threshold, count, SIDE)
-        tl.store(words + rows * blocks + column, found, mask=rows < count)
+        suppressed = _suppressed_by(boxes, rows, columns, threshold, count, SIDE)
+        tl.store(words + rows * blocks + column, suppressed, mask=rows < count)
     tl.debug_barrier()  # all threads have written before one of them says so
     if tl.atomic_add(finished + of_set, 1, sem="acq_rel") == blocks * blocks - 1:
         tl.debug_barrier()
@@ -95,7 +95,7 @@ def _suppress(boxes, valid, words, finished, kept, threshold, count, blocks, BLO
 
 
 def batched_nms_triton(boxes: Tensor, valid: Tensor, threshold: float) -> Tensor:
-    """See nms.suppress; contiguous tensors of one GPU, N at most MOST_BOXES, and a threshold that float32 has."""
+    """As nms.batched_nms; contiguous tensors of one GPU, N at most MOST_BOXES, and a threshold that float32 has."""
     sets, count = valid.shape
     kept = torch.empty(sets, count, dtype=torch.int8, device=boxes.device)
     if kept.numel():

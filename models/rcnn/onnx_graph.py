@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from models.rcnn.boxes import clipped, image_bounds, large, rows_of
+from models.rcnn.boxes import clip_boxes, gather_rows, has_min_size, image_bounds
 from models.rcnn.detector import FasterRCNN
 from models.rcnn.errors import ModelError
 from models.rcnn.roi_heads import SMALLEST
@@ -49,19 +49,19 @@ class OnnxGraph(nn.Module):
         pixels = self._pixels(images, sizes)
         maps = self.model.backbone(pixels.to(self._dtype()))
         maps = {"0": maps} if isinstance(maps, Tensor) else maps
-        limits = image_bounds(sizes)
-        proposals, are_proposals = self._propose(pixels, list(maps.values()), limits)
+        bounds = image_bounds(sizes)
+        proposals, are_proposals = self._propose(pixels, list(maps.values()), bounds)
         heads = self.model.roi_heads
         regions, rows = self._pool(maps, proposals, are_proposals)
         torch._check(regions.numel() > 0)  # which the exporter cannot know
         logits, deltas = heads.box_predictor(heads.box_head(regions.to(self._dtype())))
         boxes = heads.box_coder.decode_single(deltas, proposals.flatten(0, 1)[rows])
         image = rows.div(proposals.shape[1], rounding_mode="floor")
-        boxes = torch.minimum(boxes.unflatten(1, (-1, 4)).clamp(min=0), limits[image][:, None])
+        boxes = torch.minimum(boxes.unflatten(1, (-1, 4)).clamp(min=0), bounds[image][:, None])
         scores = logits.softmax(-1)
         good = are_proposals.flatten()[rows]
-        found = [self._detections(boxes, scores, good & (image == i)) for i in range(len(images))]
-        return tuple(torch.stack(part) for part in zip(*found, strict=True))
+        detections = [self._detections(boxes, scores, good & (image == i)) for i in range(len(images))]
+        return tuple(torch.stack(part) for part in zip(*detections, strict=True))
 
     def halve(self) -> None:
         """Let backbone and heads compute in half precision; boxes, scores and what is done with them stay float32."""
@@ -85,28 +85,28 @@ class OnnxGraph(nn.Module):
             raise ModelError(f"a graph for {width} x {height} px: sides must be multiples of {STRIDE}")
         pixel = self.model.pixel_scale
         with torch.inference_mode():
-            maps = self.model._features(torch.zeros(1, 3, height, width, device=pixel.device, dtype=self._dtype()))
+            maps = self.model._run_backbone(torch.zeros(1, 3, height, width, device=pixel.device, dtype=self._dtype()))
         anchors = self._anchors((height, width), list(maps.values()))
         return nn.ParameterList(nn.Parameter(level, requires_grad=False) for level in anchors)
 
     def _anchors(self, size: tuple[int, int], maps: Sequence[Tensor]) -> list[Tensor]:
-        return self.model.rpn.anchor_generator.computed(size, [m.shape[-2:] for m in maps], maps[0].device)
+        return self.model.rpn.anchor_generator.compute(size, [m.shape[-2:] for m in maps], maps[0].device)
 
-    def _propose(self, pixels: Tensor, maps: list[Tensor], limits: Tensor) -> tuple[Tensor, Tensor]:
+    def _propose(self, pixels: Tensor, maps: list[Tensor], bounds: Tensor) -> tuple[Tensor, Tensor]:
         """Boxes (B, P, 4) of the P best proposals, and whether they are any, (B, P)."""
         rpn = self.model.rpn
         anchors = self._anchors(pixels.shape[2:], maps) if self.anchors is None else self.anchors
         boxes, scores = [], []
         for logits, deltas, of_level in zip(*rpn.head(maps), anchors, strict=True):
             level = by_anchor(logits, 1).squeeze(2), by_anchor(deltas, 4), of_level
-            for into, value in zip((boxes, scores), self._propose_in_level(*level, limits), strict=True):
+            for into, value in zip((boxes, scores), self._propose_in_level(*level, bounds), strict=True):
                 into.append(value)
         boxes, scores = torch.cat(boxes, 1), torch.cat(scores, 1)
         scores, best = scores.topk(min(rpn.post_nms_top_n(), scores.shape[1]))
-        return rows_of(boxes, best), scores > NONE
+        return gather_rows(boxes, best), scores > NONE
 
     def _propose_in_level(
-        self, logits: Tensor, deltas: Tensor, anchors: Tensor, limits: Tensor
+        self, logits: Tensor, deltas: Tensor, anchors: Tensor, bounds: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Boxes (B, K, 4) and scores (B, K) of the best anchors of a map; those that are dropped score NONE."""
         rpn = self.model.rpn
@@ -118,11 +118,11 @@ class OnnxGraph(nn.Module):
         else:
             count = min(count, logits.shape[1])
         logits, best = logits.topk(count)
-        deltas = rows_of(deltas, best)
+        deltas = gather_rows(deltas, best)
         boxes = rpn.box_coder.decode_single(deltas.flatten(0, 1), anchors[best].flatten(0, 1)).reshape(deltas.shape)
-        boxes = clipped(boxes, limits)
+        boxes = clip_boxes(boxes, bounds)
         scores = logits.sigmoid()
-        good = large(boxes, rpn.min_size) & (scores >= rpn.score_thresh) & (logits > -math.inf)
+        good = has_min_size(boxes, rpn.min_size) & (scores >= rpn.score_thresh) & (logits > -math.inf)
         scores = torch.where(good, scores, NONE)
         kept = [_kept(*of_image, rpn.nms_thresh) for of_image in zip(boxes.unbind(), scores.unbind(), strict=True)]
         return boxes, torch.where(torch.stack(kept), scores, NONE)
@@ -142,14 +142,14 @@ class OnnxGraph(nn.Module):
         levels = pool.map_levels([proposals.flatten(0, 1)]) if len(pool.scales) > 1 else torch.zeros_like(wanted)
         rows, pooled = [], []
         for level, (name, scale) in enumerate(zip(pool.featmap_names, pool.scales, strict=True)):
-            own = (wanted & (levels == level)).nonzero().squeeze(1)
+            of_level_rows = (wanted & (levels == level)).nonzero().squeeze(1)
             shape = SIDE, SIDE, SAMPLES, False
-            pooled.append(torch.ops.torchvision.roi_align(maps[name].float(), regions[own], scale, *shape))
-            rows.append(own)
+            pooled.append(torch.ops.torchvision.roi_align(maps[name].float(), regions[of_level_rows], scale, *shape))
+            rows.append(of_level_rows)
         return torch.cat(pooled), torch.cat(rows)
 
-    def _detections(self, boxes: Tensor, scores: Tensor, own: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Boxes (N, 4), scores (N,), labels (N,) of one image; `own` (R,) says which regions are proposals of it.
+    def _detections(self, boxes: Tensor, scores: Tensor, of_image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes (N, 4), scores (N,), labels (N,) of one image; `of_image` (R,) says which regions are proposals of it.
 
         boxes: (R, classes, 4).
         scores: (R, classes).
@@ -157,16 +157,16 @@ class OnnxGraph(nn.Module):
         heads = self.model.roi_heads
         boxes, scores = boxes[:, 1:], scores[:, 1:]  # without the background
         count, classes = scores.shape
-        good = large(boxes, SMALLEST) & (scores > heads.score_thresh) & own[:, None]
+        good = has_min_size(boxes, SMALLEST) & (scores > heads.score_thresh) & of_image[:, None]
         labels = torch.arange(classes, device=boxes.device).expand(count, classes).flatten()
         boxes = torch.cat([boxes.flatten(0, 1), boxes.new_zeros(1, 4)])  # the last row fills up
         scores = torch.cat([scores.flatten(), scores.new_zeros(1)])
         labels = torch.cat([labels + 1, labels.new_zeros(1)])
 
-        candidates = good.flatten().nonzero().squeeze(1)
-        kept = _nms_by_class(boxes[candidates], scores[candidates], labels[candidates] - 1, classes, heads.nms_thresh)
-        filling = candidates.new_full((heads.detections_per_img,), count * classes)
-        chosen = torch.cat([candidates[kept], filling])[: heads.detections_per_img]
+        indices = good.flatten().nonzero().squeeze(1)
+        kept = _nms_by_class(boxes[indices], scores[indices], labels[indices] - 1, classes, heads.nms_thresh)
+        filling = indices.new_full((heads.detections_per_img,), count * classes)
+        chosen = torch.cat([indices[kept], filling])[: heads.detections_per_img]
         return boxes[chosen], scores[chosen], labels[chosen]
 
 

@@ -54,16 +54,16 @@ class RoIPool(MultiScaleRoIAlign):
         return super().forward(maps, boxes, image_shapes)
 
     def _of_block(self, maps: Sequence[Tensor], regions: PaddedBoxes) -> Tensor:
-        count, places = regions.valid.shape
+        count, slots = regions.valid.shape
         boxes, valid = regions.boxes.flatten(0, 1), regions.valid.flatten()
-        images = torch.arange(count, device=boxes.device, dtype=boxes.dtype)[:, None].expand(-1, places).flatten()
+        images = torch.arange(count, device=boxes.device, dtype=boxes.dtype)[:, None].expand(-1, slots).flatten()
         last = self.map_levels.k_max - self.map_levels.k_min  # of the maps that any region is pooled from
         levels = self.map_levels([boxes]) if last else None
         pooled = []
-        for level, (own, scale) in enumerate(zip(maps[: last + 1], self.scales, strict=False)):
+        for level, (feature_map, scale) in enumerate(zip(maps[: last + 1], self.scales, strict=False)):
             wanted = valid if levels is None else valid & (levels == level)
             rois = torch.cat([images[:, None], torch.where(wanted[:, None], boxes, _OUTSIDE)], 1)
-            pooled.append(roi_align(own, rois, (SIDE, SIDE), scale, SAMPLES))
+            pooled.append(roi_align(feature_map, rois, (SIDE, SIDE), scale, SAMPLES))
         return sum(pooled[1:], pooled[0])
 
 

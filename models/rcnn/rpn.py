@@ -1,4 +1,4 @@
-"""The region proposal network for a whole batch: torchvision's parameters, keys and results."""
+"""The region proposal network for a whole batch, with torchvision's parameters, keys and results."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 
 from models.rcnn import sampling
 from models.rcnn.anchors import Float32Anchors
-from models.rcnn.boxes import BatchedBoxCoder, clipped, image_bounds, large, rows_of
-from models.rcnn.matching import matched
+from models.rcnn.boxes import BatchedBoxCoder, clip_boxes, gather_rows, has_min_size, image_bounds
+from models.rcnn.matching import match_boxes
 from models.rcnn.nms import batched_nms
 from models.rcnn.structures import GroundTruth, PaddedBoxes
 
-NONE = -1.0  # score of what is no proposal
+NONE = -1.0  # score of a box that is no proposal
 
 
 @dataclass(frozen=True)
 class RPNOutput:
-    """What the RPN says of every anchor, map by map."""
+    """Predictions of the RPN for every anchor, map by map."""
 
     logits: Sequence[Tensor]  # (B, A)
     deltas: Sequence[Tensor]  # (B, A, 4)
@@ -79,57 +79,57 @@ class BatchedRPN(RegionProposalNetwork):
         self, images: ImageList, features: Mapping[str, Tensor], targets: list[Mapping[str, Tensor]] | None = None
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
         """See RegionProposalNetwork."""
-        candidates = self.candidates(images.tensors.shape[2:], features)
+        rpn_output = self.predict(images.tensors.shape[2:], features)
         sizes = torch.tensor(images.image_sizes, device=images.tensors.device)
-        proposals = self.proposals(candidates, image_bounds(sizes))
+        proposals = self.proposals(rpn_output, image_bounds(sizes))
         if not self.training:
             return proposals.lists(), {}
-        return proposals.lists(), self.losses(candidates, GroundTruth.of_targets(targets), sampling.random_priorities)
+        return proposals.lists(), self.losses(rpn_output, GroundTruth.of_targets(targets), sampling.random_priorities)
 
-    def candidates(self, size: Sequence[int], features: Mapping[str, Tensor]) -> RPNOutput:
-        """Of the maps of images in a block of this height and width."""
+    def predict(self, size: Sequence[int], features: Mapping[str, Tensor]) -> RPNOutput:
+        """Predictions from the maps of a batch of this padded height and width."""
         maps = list(features.values())
         logits, deltas = self.head(maps)
         return RPNOutput(
             [by_anchor(level, 1).squeeze(2) for level in logits],
             [by_anchor(level, 4) for level in deltas],
-            self.anchor_generator.of_block(size, maps),
+            self.anchor_generator.for_batch(size, maps),
         )
 
     @torch.no_grad()
-    def proposals(self, candidates: RPNOutput, limits: Tensor) -> PaddedBoxes:
-        """The best boxes of each image, best first; `limits` (B, 4) of the images as image_bounds() gives them."""
-        static_shapes = is_fixed(self.static_shapes, limits)
-        levels = zip(candidates.logits, candidates.deltas, candidates.anchors, strict=True)
-        best = [self._best_of(*level, pad=static_shapes and len(candidates.logits) > 1) for level in levels]
+    def proposals(self, rpn_output: RPNOutput, bounds: Tensor) -> PaddedBoxes:
+        """The best boxes of each image, best first; `bounds` (B, 4) as image_bounds() returns them."""
+        static_shapes = shapes_are_static(self.static_shapes, bounds)
+        levels = zip(rpn_output.logits, rpn_output.deltas, rpn_output.anchors, strict=True)
+        best = [self._top_anchors(*level, pad=static_shapes and len(rpn_output.logits) > 1) for level in levels]
         logits, deltas, anchors = (torch.cat(parts, 1) for parts in zip(*best, strict=True))
         boxes = self.box_coder.decode_single(deltas.flatten(0, 1), anchors.flatten(0, 1)).view_as(deltas)
-        boxes, scores = clipped(boxes, limits), logits.sigmoid()
-        valid = large(boxes, self.min_size) & (scores >= self.score_thresh)
+        boxes, scores = clip_boxes(boxes, bounds), logits.sigmoid()
+        valid = has_min_size(boxes, self.min_size) & (scores >= self.score_thresh)
         if static_shapes:
-            regions = self._kept_of_block(boxes, scores, valid & (logits > -torch.inf), len(best))
+            regions = self._nms_padded(boxes, scores, valid & (logits > -torch.inf), len(best))
         else:
-            regions = self._kept_of_each(boxes, scores, valid, [level.shape[1] for level, _, _ in best])
-        return regions.or_whole_images(limits) if self.training else regions
+            regions = self._nms_per_image(boxes, scores, valid, [level.shape[1] for level, _, _ in best])
+        return regions.fill_empty(bounds) if self.training else regions
 
     def losses(
-        self, candidates: RPNOutput, truth: GroundTruth, keys: sampling.Priorities, *, per_image: bool = False
+        self, rpn_output: RPNOutput, truth: GroundTruth, priorities: sampling.Priorities, *, per_image: bool = False
     ) -> dict[str, Tensor]:
-        """Objectness and box regression as in training, means over the anchors that are sampled.
+        """Objectness and box regression losses, means over the sampled anchors.
 
         Args:
-            per_image: of each image alone, (B,), instead of the batch, ().
+            per_image: losses of each image, (B,), instead of the batch, ().
         """
-        anchors = torch.cat(list(candidates.anchors))
+        anchors = torch.cat(list(rpn_output.anchors))
         with torch.no_grad():
-            match = matched(anchors, truth, self.proposal_matcher)
+            match = match_boxes(anchors, truth, self.proposal_matcher)
             labels = (match >= 0).float().masked_fill_(match == self.proposal_matcher.BETWEEN_THRESHOLDS, -1)
-            sample = sampling.sampled(labels, self.fg_bg_sampler, keys(labels, [len(anchors)]))
-            objects = rows_of(truth.boxes, rows_of(match, sample.index).clamp(min=0))
+            sample = sampling.sample_balanced(labels, self.fg_bg_sampler, priorities(labels, [len(anchors)]))
+            objects = gather_rows(truth.boxes, gather_rows(match, sample.index).clamp(min=0))
             targets = self.box_coder.encode_single(objects.flatten(0, 1), anchors[sample.index].flatten(0, 1))
             targets = torch.where(sample.positive[..., None], targets.view_as(objects), 0)
-        logits = rows_of(torch.cat(list(candidates.logits), 1), sample.index)
-        deltas = rows_of(torch.cat(list(candidates.deltas), 1), sample.index)
+        logits = gather_rows(torch.cat(list(rpn_output.logits), 1), sample.index)
+        deltas = gather_rows(torch.cat(list(rpn_output.deltas), 1), sample.index)
         objectness = F.binary_cross_entropy_with_logits(logits, sample.positive.float(), reduction="none")
         regression = F.smooth_l1_loss(deltas, targets, beta=1 / 9, reduction="none").sum(2)
         terms = {
@@ -140,35 +140,37 @@ class BatchedRPN(RegionProposalNetwork):
         count = sample.taken.sum(over)
         return {name: each.sum(over) / count for name, each in terms.items()}
 
-    def _best_of(self, logits: Tensor, deltas: Tensor, anchors: Tensor, *, pad: bool) -> tuple[Tensor, Tensor, Tensor]:
+    def _top_anchors(
+        self, logits: Tensor, deltas: Tensor, anchors: Tensor, *, pad: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Logits (B, K), deltas (B, K, 4) and anchors (B, K, 4) of the best anchors of a map, best first.
 
-        With `pad`, K is the same for all maps, and logits are minus infinity where there is no anchor.
+        With `pad`, K is the same for all maps; logits without an anchor are minus infinity.
         """
         most = self.pre_nms_top_n()
         logits, best = logits.topk(min(most, logits.shape[1]))
         if pad and (missing := most - best.shape[1]):
             logits, best = F.pad(logits, (0, missing), value=-torch.inf), F.pad(best, (0, missing))
-        return logits, rows_of(deltas, best), anchors[best]
+        return logits, gather_rows(deltas, best), anchors[best]
 
-    def _kept_of_block(self, boxes: Tensor, scores: Tensor, valid: Tensor, levels: int) -> PaddedBoxes:
-        """All images and maps at once: (B, P, 4), P the same whatever is kept."""
+    def _nms_padded(self, boxes: Tensor, scores: Tensor, valid: Tensor, levels: int) -> PaddedBoxes:
+        """Suppress in all images and maps at once: (B, P, 4), where P does not depend on the boxes."""
         sets = len(boxes) * levels
         kept = batched_nms(boxes.reshape(sets, -1, 4), valid.reshape(sets, -1), self.nms_thresh).reshape(valid.shape)
         scores = torch.where(kept, scores, NONE)
-        scores, best = scores.sort(dim=1, descending=True, stable=True)  # scores of 1 are no rarity
+        scores, best = scores.sort(dim=1, descending=True, stable=True)  # scores of exactly 1 are common
         most = self.post_nms_top_n()
-        return PaddedBoxes(rows_of(boxes, best[:, :most]), scores[:, :most] > NONE)
+        return PaddedBoxes(gather_rows(boxes, best[:, :most]), scores[:, :most] > NONE)
 
-    def _kept_of_each(self, boxes: Tensor, scores: Tensor, valid: Tensor, counts: list[int]) -> PaddedBoxes:
-        """Image by image, with torchvision's own choices: P is the most that any image has."""
+    def _nms_per_image(self, boxes: Tensor, scores: Tensor, valid: Tensor, counts: list[int]) -> PaddedBoxes:
+        """Suppress image by image, as torchvision does: P is the largest number of any image."""
         levels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
-        found = []
+        proposals = []
         for of_image, of_scores, mask in zip(boxes, scores, valid, strict=True):
             of_image, of_scores = of_image[mask], of_scores[mask]
             kept = torchvision.ops.boxes.batched_nms(of_image, of_scores, levels[mask], self.nms_thresh)
-            found.append(of_image[kept[: self.post_nms_top_n()]])
-        return PaddedBoxes.of_lists(found)
+            proposals.append(of_image[kept[: self.post_nms_top_n()]])
+        return PaddedBoxes.of_lists(proposals)
 
 
 def by_anchor(values: Tensor, channels: int) -> Tensor:
@@ -176,6 +178,6 @@ def by_anchor(values: Tensor, channels: int) -> Tensor:
     return values.permute(0, 2, 3, 1).reshape(len(values), -1, channels)
 
 
-def is_fixed(choice: bool | None, like: Tensor) -> bool:
-    """Whether shapes follow from shapes alone: by choice, or everywhere but on a CPU."""
+def shapes_are_static(choice: bool | None, like: Tensor) -> bool:
+    """Whether shapes must depend on shapes alone: by choice, or everywhere but on a CPU."""
     return like.device.type != "cpu" if choice is None else choice

@@ -25,7 +25,7 @@ from utils.labels.index import LabelIndex
 
 def make_model(options: TrainOptions, checkpoint: Mapping[str, Any] | None, num_classes: int) -> FasterRCNN:
     """The model of --model, or of the checkpoint: with its weights, and with a new box predictor for other classes."""
-    requested = options.network()
+    requested = options.build_arguments()
     if options.resume_training:
         return create_from_checkpoint(checkpoint, **requested)
     if checkpoint is not None:

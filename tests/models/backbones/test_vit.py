@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from models.backbones.vit import Attention, Block, ViT, merge_windows, relative_positions, split_windows
+from models.backbones.vit import Block, RelativeAttention, ViT, merge_windows, relative_positions, split_windows
 from tests.support.networks import randomized
 
 
@@ -14,7 +14,7 @@ def small_vit(drop_path: float = 0.0) -> ViT:
     return randomized(ViT(channels=32, depth=4, heads=2, global_blocks=(1, 3), drop_path=drop_path))
 
 
-def attention_with_bias(attention: Attention, x: Tensor) -> Tensor:
+def attention_with_bias(attention: RelativeAttention, x: Tensor) -> Tensor:
     """The definition: a bias for every pair of places, from a vector for every pair."""
     batch, height, width, channels = x.shape
     q, k, v = attention.qkv(x).reshape(batch, height * width, 3, attention.heads, -1).permute(2, 0, 3, 1, 4)
@@ -38,7 +38,7 @@ def interpolated(table: Tensor, side: int) -> Tensor:
 def test_attention_and_its_gradients_are_those_of_an_explicit_bias(size, dtype, tolerance) -> None:
     """Also where the tables were made for another grid, here of 6 x 6 patches."""
     torch.manual_seed(0)
-    attention = randomized(Attention(24, 3, side=6).to(dtype))
+    attention = randomized(RelativeAttention(24, 3, side=6).to(dtype))
     x = torch.randn(2, *size, 24, dtype=dtype, requires_grad=True)
     cotangent = torch.randn_like(x)
     ours, expected = attention(x), attention_with_bias(attention, x)
@@ -64,7 +64,7 @@ class LargestTensor(TorchDispatchMode):
 
 def test_no_tensor_has_an_element_for_each_pair_of_places() -> None:
     places = 24 * 20
-    attention, x = Attention(16, 2, side=8), torch.randn(1, 24, 20, 16)
+    attention, x = RelativeAttention(16, 2, side=8), torch.randn(1, 24, 20, 16)
     with LargestTensor() as ours:
         attention(x).sum().backward()
     with LargestTensor() as with_bias:
@@ -83,7 +83,7 @@ def test_head_dimensions_are_those_of_fused_kernels(size: tuple[int, int], monke
 
     monkeypatch.setattr("torch.nn.functional.scaled_dot_product_attention", attention)
     with torch.device("meta"):
-        Attention(128, 2, side=14)(torch.empty(1, *size, 128))
+        RelativeAttention(128, 2, side=14)(torch.empty(1, *size, 128))
     assert len(set(shapes)) == 1
     assert shapes[0][-1] % 8 == 0
 

@@ -96,7 +96,7 @@ def test_anchors_of_a_built_detector_are_replaced_number_by_number() -> None:
     assert model.rpn.anchor_generator.sizes == ((5, 10, 20, 40, 80),)
     assert model.build_options.anchor_sizes == (5, 10, 20, 40, 80)
     assert model.train()(batch_of([1]))["loss_objectness"].isfinite()
-    with pytest.raises(ModelError, match="3 anchors per place do not fit this detector, which has 15"):
+    with pytest.raises(ModelError, match="3 anchors per cell do not fit this detector, which has 15"):
         set_anchors(model, (5,), (0.5, 1, 3))
 
 

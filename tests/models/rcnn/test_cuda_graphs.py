@@ -146,7 +146,7 @@ def test_a_recording_that_fails_gives_the_memory_of_all_back(
 def test_threads_take_turns(model: FasterRCNN, replay: type[Replay], monkeypatch: pytest.MonkeyPatch) -> None:
     """A result lies where the next replay writes its own."""
     replaying = threading.Lock()
-    real = cuda_graphs.detections_of
+    real = cuda_graphs.unpad_detections
 
     def alone(block: Tensor) -> list[dict[str, Tensor]]:
         assert replaying.acquire(blocking=False), "another thread's result is read"
@@ -155,7 +155,7 @@ def test_threads_take_turns(model: FasterRCNN, replay: type[Replay], monkeypatch
         replaying.release()
         return found
 
-    monkeypatch.setattr(cuda_graphs, "detections_of", alone)
+    monkeypatch.setattr(cuda_graphs, "unpad_detections", alone)
     detect = GraphedDetector(model)
     with ThreadPoolExecutor(4) as threads:
         found = list(threads.map(detect, [noise((96, 128), seed) for seed in range(8)]))
@@ -188,11 +188,11 @@ def test_the_anchors_that_a_graph_reads_are_kept(model: FasterRCNN, replay: type
     detect = GraphedDetector(model)
     detect(noise((96, 128))), detect(noise((96, 128)))
     anchors = model.rpn.anchor_generator
-    own = anchors.known((96, 128))
+    own = anchors.cached((96, 128))
     for number in range(40):
-        anchors.of_block((32, 32 * (number + 1)), [torch.zeros(1, 1, 2, 2 * (number + 1))])
+        anchors.for_batch((32, 32 * (number + 1)), [torch.zeros(1, 1, 2, 2 * (number + 1))])
     assert len(own) == 1
-    assert anchors.known((96, 128)) == []
+    assert anchors.cached((96, 128)) == []
     (recording,) = detect._recordings.values()
     assert recording.keep[0][0] is own[0][0]
 

@@ -150,9 +150,9 @@ def test_losses_and_proposals_under_autocast_are_computed_in_float32(monkeypatch
     for owner, method in (
         (model.rpn.box_coder, "decode_single"),
         (model.rpn.box_coder, "encode_single"),
-        (model.rpn, "_kept_of_each"),
+        (model.rpn, "_nms_per_image"),
         (rpn.F, "binary_cross_entropy_with_logits"),
-        (model.roi_heads, "losses_of_each"),
+        (model.roi_heads, "losses_per_proposal"),
         (model.roi_heads.box_predictor, "forward"),
     ):
         watch(owner, method)

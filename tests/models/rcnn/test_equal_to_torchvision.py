@@ -14,7 +14,7 @@ from models.rcnn.detector import FasterRCNN
 from models.rcnn.errors import ModelError
 from models.rcnn.losses import ClassifierLoss
 from models.rcnn.reference import as_torchvision, float_images, targets_of
-from models.rcnn.sampling import fixed_priorities, sampled
+from models.rcnn.sampling import fixed_priorities, sample_balanced
 from utils.loading.batch import Batch, collate
 from utils.loading.sample import Sample
 
@@ -44,12 +44,12 @@ def crops_of_a_picture(objects: list[int], classes: int = 3, seed: int = 0) -> B
     return collate(samples)
 
 
-def stock_detections(model: FasterRCNN, batch: Batch) -> list[dict[str, Tensor]]:
+def reference_detections(model: FasterRCNN, batch: Batch) -> list[dict[str, Tensor]]:
     """What torchvision's modules find in the very pixels that ours see."""
     twin = as_torchvision(model)
     sizes = [tuple(size) for size in batch.sizes.tolist()]
     images = ImageList(model._normalize(batch.images, batch.sizes), sizes)
-    features = model._features(images.tensors)
+    features = model._run_backbone(images.tensors)
     proposals, _ = twin.rpn(images, features)
     found, _ = twin.roi_heads(features, proposals, sizes)
     return twin.transform.postprocess(found, sizes, [tuple(size) for size in batch.original_sizes.tolist()])
@@ -59,7 +59,7 @@ def stock_detections(model: FasterRCNN, batch: Batch) -> list[dict[str, Tensor]]
 def compare_detections(model: FasterRCNN, objects: list[int], tolerance: float = 0.0) -> int:
     """How many there are; with a tolerance, those of scores that are equal within it may come in any order."""
     batch = crops_of_a_picture(objects)
-    return compare(model(batch), stock_detections(model, batch), tolerance, model.roi_heads.detections_per_img)
+    return compare(model(batch), reference_detections(model, batch), tolerance, model.roi_heads.detections_per_img)
 
 
 def compare(ours: list[dict[str, Tensor]], stock: list[dict[str, Tensor]], tolerance: float, most: int) -> int:
@@ -133,7 +133,7 @@ class Same:
         places = [torch.cat([torch.arange(n), torch.arange(k) + most]) for n, k in zip(own, self.objects, strict=True)]
         for row, place, each in zip(block, places, labels, strict=True):
             row[place] = each.float()
-        sample = sampled(block, self.rule, fixed_priorities(block, widths))
+        sample = sample_balanced(block, self.rule, fixed_priorities(block, widths))
         masks = []
         for wanted in (sample.positive, sample.taken & ~sample.positive):
             chosen = torch.zeros_like(block, dtype=torch.uint8)
@@ -194,7 +194,7 @@ def test_losses_and_gradients_are_torchvisions(
     ours = model(batch)
     sizes = [tuple(size) for size in batch.sizes.tolist()]
     images = ImageList(model._normalize(batch.images, batch.sizes), sizes)
-    features = model._features(images.tensors)
+    features = model._run_backbone(images.tensors)
     proposals, rpn_losses = twin.rpn(images, features, targets_of(batch))
     proposals = in_our_order(proposals, *proposed)
     _, losses = twin.roi_heads(features, proposals, sizes, targets_of(batch))

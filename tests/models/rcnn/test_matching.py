@@ -6,7 +6,7 @@ from torchvision.ops import box_iou
 
 from models.rcnn import matching
 from models.rcnn.boxes import iou
-from models.rcnn.matching import matched
+from models.rcnn.matching import match_boxes
 from models.rcnn.structures import GroundTruth
 from tests.conftest import examples
 
@@ -31,14 +31,14 @@ def test_matches_are_torchvisions(objects: list, others: list, low_quality: bool
     boxes, truth = boxes_of(others), [boxes_of(rows) for rows in objects]
     rule = Matcher(0.7, low, allow_low_quality_matches=low_quality)
     targets = [{"boxes": each, "labels": torch.ones(len(each), dtype=torch.int64)} for each in truth]
-    found = matched(boxes, GroundTruth.of_targets(targets), rule)
+    found = match_boxes(boxes, GroundTruth.of_targets(targets), rule)
     for own, each in zip(found, truth, strict=True):
         expected = rule(box_iou(each, boxes)) if len(each) else torch.full((len(boxes),), rule.BELOW_LOW_THRESHOLD)
         assert torch.equal(own, expected)
     if len(truth) > 1:
         before, matching._MOST_PAIRS = matching._MOST_PAIRS, 1
         try:
-            assert torch.equal(matched(boxes, GroundTruth.of_targets(targets), rule), found), (
+            assert torch.equal(match_boxes(boxes, GroundTruth.of_targets(targets), rule), found), (
                 "one image after the other"
             )
         finally:

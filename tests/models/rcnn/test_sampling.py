@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
 
-from models.rcnn.sampling import fixed_priorities, random_priorities, sampled
+from models.rcnn.sampling import fixed_priorities, random_priorities, sample_balanced
 from tests.conftest import examples
 
 LABELS = st.lists(st.sampled_from([-1, 0, 0, 1, 3]), min_size=1, max_size=60)
@@ -16,7 +16,7 @@ def test_it_takes_as_many_of_each_kind_as_torchvisions(rows: list[list[int]], si
     for row, values in zip(labels, rows, strict=True):
         row[: len(values)] = torch.tensor(values)
     rule = BalancedPositiveNegativeSampler(size, fraction)
-    sample = sampled(labels, rule, random_priorities(labels, [labels.shape[1]]))
+    sample = sample_balanced(labels, rule, random_priorities(labels, [labels.shape[1]]))
     positives, negatives = rule(list(labels))
     assert sample.index.shape == sample.taken.shape == (len(rows), min(size, labels.shape[1]))
     assert not (sample.positive & ~sample.taken).any()
@@ -35,13 +35,13 @@ def test_every_place_is_as_likely_and_a_seed_repeats_it() -> None:
     samples = []
     for _ in range(2):
         torch.manual_seed(0)
-        samples.append(sampled(labels, rule, random_priorities(labels, [labels.shape[1]])).index)
+        samples.append(sample_balanced(labels, rule, random_priorities(labels, [labels.shape[1]])).index)
     assert torch.equal(*samples)
     counts = samples[0].flatten().bincount(minlength=35) / 2000
     torch.testing.assert_close(counts, torch.tensor([4 / 20] * 20 + [4 / 10] * 10 + [0.0] * 5), rtol=0, atol=0.05)
 
 
-def test_steady_keys_are_the_same_for_every_image_and_leave_torchs_generator_alone() -> None:
+def test_fixed_priorities_are_the_same_for_every_image_and_leave_torchs_generator_alone() -> None:
     before = torch.get_rng_state()
     keys = fixed_priorities(torch.zeros(3, 1010), [1000, 10])
     assert torch.equal(torch.get_rng_state(), before)
@@ -49,6 +49,6 @@ def test_steady_keys_are_the_same_for_every_image_and_leave_torchs_generator_alo
     assert keys[0].topk(10).indices.max() > 500, "from everywhere, not the first ones"
 
 
-def test_steady_keys_of_a_place_do_not_depend_on_the_widths() -> None:
+def test_fixed_priorities_of_an_index_do_not_depend_on_the_widths() -> None:
     wide, narrow = (fixed_priorities(torch.zeros(1, sum(n)), n)[0] for n in ([900, 30], [17, 5]))
     assert torch.equal(narrow, torch.cat([wide[:17], wide[900:905]]))

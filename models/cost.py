@@ -1,4 +1,4 @@
-"""What a detector costs: parameters, multiplications, strides; counted without memory for either weights or images.
+"""Count a detector's parameters, multiplications and strides, without memory for weights or images.
 
 python -m models.cost fasterrcnn_resnet18        the line for the header of its file
 python -m models.cost timm/convnext_atto.d2_in1k

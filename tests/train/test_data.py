@@ -1,4 +1,4 @@
-"""What train.py does about data and loading that fail it."""
+"""train.py with data and loaders that fail."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Where a run stands: everything about it but model, optimizer and random numbers."""
+"""State of a run besides model, optimizer and random generators: epochs, history, progress of the current epoch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -14,7 +14,7 @@ _UNDER_WAY = ("images", "losses", "left_out")
 
 @dataclass(frozen=True)
 class EpochProgress:
-    """What there is of an epoch: all of it after its last update, nothing before its first."""
+    """Progress of an epoch: images and losses of the updates so far."""
 
     images: int = 0  # that were shown, by all processes
     losses: Tensor = field(default_factory=lambda: torch.empty(0, len(LOSS_TERMS)))  # (steps, 4) float32, on the CPU

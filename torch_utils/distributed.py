@@ -167,7 +167,7 @@ def broadcast_from_main(processes: Processes, make: Callable[[], Value]) -> Valu
 
 
 def from_first_of_machine(processes: Processes, make: Callable[[], Value]) -> Value:
-    """Call `make` in the first process of each machine and return its result in all processes there. Plain objects only.
+    """Call `make` in the first process of each machine and return its result on that machine. Plain objects only.
 
     Raises:
         UserError: from `make`, in whichever process it was raised.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from models.building.build_options import PUBLISHED
 from models.create_fasterrcnn_model import create_model
 from models.rcnn.errors import ModelError
 from models.rcnn.roi_pool import SIDE
@@ -36,7 +37,7 @@ class Cost:
 def cost_of(name: str) -> Cost:
     """Cost of a model at 21 classes, one image of 640 x 640 px and 1000 proposals."""
     with torch.device("meta"):
-        model = create_model[name](CLASSES, pretrained=False).eval()
+        model = create_model[name](CLASSES, pretrained=False, options=PUBLISHED).eval()  # frozen norms: no parameters
         image = torch.empty(1, 3, IMAGE, IMAGE)
         regions = torch.empty(PROPOSALS, model.backbone.out_channels, SIDE, SIDE)
         with FlopCounterMode(display=False) as counter:

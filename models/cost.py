@@ -1,4 +1,4 @@
-"""What a detector costs: parameters, multiplications, strides; counted without memory for either weights or images.
+"""Count a detector's parameters, multiplications and strides, without memory for weights or images.
 
 python -m models.cost fasterrcnn_resnet18        the line for the header of its file
 python -m models.cost timm/convnext_atto.d2_in1k
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from models.building.build_options import PUBLISHED
 from models.create_fasterrcnn_model import create_model
 from models.rcnn.errors import ModelError
 from models.rcnn.roi_pool import SIDE
@@ -36,7 +37,7 @@ class Cost:
 def cost_of(name: str) -> Cost:
     """Cost of a model at 21 classes, one image of 640 x 640 px and 1000 proposals."""
     with torch.device("meta"):
-        model = create_model[name](CLASSES, pretrained=False).eval()
+        model = create_model[name](CLASSES, pretrained=False, options=PUBLISHED).eval()  # frozen norms: no parameters
         image = torch.empty(1, 3, IMAGE, IMAGE)
         regions = torch.empty(PROPOSALS, model.backbone.out_channels, SIDE, SIDE)
         with FlopCounterMode(display=False) as counter:

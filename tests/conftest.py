@@ -1,4 +1,4 @@
-"""What the tests share: tiny data sets, scripts run as a user runs them, and no network."""
+"""Shared fixtures: tiny data sets, scripts run as a user runs them, and no network."""
 
 import atexit
 import functools
@@ -96,7 +96,7 @@ def logging_as_before() -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """What a test logged and printed may have file names that are no UTF-8: pytest-xdist could not pass them on."""
+    """Escape output that is not UTF-8 (file names), which pytest-xdist cannot transfer."""
     report = yield
     report.sections = [(title, encodable(text)) for title, text in report.sections]
     return report

@@ -27,7 +27,7 @@ from utils.version import VERSION
 
 ROOMS = ("models", "torch_utils", "utils")
 SCRIPTS = ("train", "eval", "inference", "inference_video", "sahi_inference", "export")
-# Folders, or single modules of them, from the lowest to the highest: imports go down this list. A folder stands for its
+# Folders, or single modules of them. A module may import from its own row and from earlier rows. A folder stands for its
 # own modules, not for the folders in it.
 ORDER = (
     ("utils",),
@@ -43,6 +43,8 @@ ORDER = (
     ("utils.tracking",),
     ("utils.video",),
     ("utils.data_tools",),
+    ("models.rcnn.errors",),
+    ("models.building.backbone_spec", "models.building.build_options"),
     ("models.rcnn",),
     ("models.building",),
     ("models.backbones",),

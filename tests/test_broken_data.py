@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import full_among
-from tests.support.broken_samples import COCO, LABEL_TYPES, OF_TYPE, ROW, broken_folder
+from tests.support.fuzzing.broken_samples import COCO, LABEL_TYPES, OF_TYPE, ROW, broken_folder
 from tests.support.training_runs import FAST, run_folder
 from utils.data_tools.check import DROPPED, EFFECT_NAMES, KINDS, REPAIRED, STOPS
 from utils.labels.data_config import load_data_config

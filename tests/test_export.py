@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 import eval as eval_script
+import export as export_script
 import inference
 from models.rcnn.errors import ModelError
 from tests.conftest import ROOT
 from tests.support.exports import export, lively_checkpoint
-from torch_utils import onnx_export
+from torch_utils.onnx_export import to_onnx
 from utils.cli.flags import parse_options
-from utils.cli.options import EvalOptions, InferenceOptions
+from utils.cli.options import EvalOptions, ExportOptions, InferenceOptions
 from utils.errors import UserError
 from utils.images.image_files import DamagedImageError
 from utils.labels.index import LabelIndex
@@ -62,7 +63,7 @@ def test_the_doors_want_an_onnx_file(tmp_path: Path, capsys: pytest.CaptureFixtu
         assert door(name, "--help") == 0
         assert f"usage: {name} " in capsys.readouterr().out
         assert door(name, "-mw", "none.onnx", "--input", PICTURE.parent / "none") == 2
-        assert "--input" in capsys.readouterr().err
+        assert "none.onnx: no such ONNX file" in capsys.readouterr().err
         for words in ((), ("--weights", "model.pth")):
             assert door(name, "--input", "x", *words) == 2
             assert "expected a file that ends in .onnx: export.py converts a checkpoint" in capsys.readouterr().err
@@ -109,14 +110,12 @@ def test_an_image_that_cannot_be_decoded_does_not_count(
 
 @pytest.mark.full
 def test_a_file_that_finds_something_else_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = onnx_export.to_onnx
-
     def spoilt(model, *args, **kwargs):
-        proto = real(model, *args, **kwargs)
+        proto = to_onnx(model, *args, **kwargs)
         model.roi_heads.box_predictor.bbox_pred.weight.data.mul_(1.5)
         return proto
 
-    monkeypatch.setattr(onnx_export, "to_onnx", spoilt)
+    monkeypatch.setattr(export_script, "to_onnx", spoilt)
     (tmp_path / "model.onnx").write_bytes(b"of before")
     with pytest.raises(UserError, match=r"was not written: its detections differ from PyTorch's; .*: .* unmatched"):
         export(tmp_path, "--no-simplify")
@@ -129,7 +128,6 @@ def test_a_file_that_finds_something_else_is_not_written(tmp_path: Path, monkeyp
     [
         (("--out", "model.pth"), "expected a file name that ends in .onnx"),
         (("--out", "nowhere/model.onnx"), "there is no folder nowhere"),
-        (("--model", "fasterrcnn_resnet50_fpn"), "one of both"),
         (("--dynamic", "--width", 640), "drop it, or drop --width and --height"),
         (("--width", 100), "expected multiples of 32"),
         (("--dynamic", "--batch", 2), "requires batch 1, not 2"),
@@ -144,6 +142,12 @@ def test_mistakes_are_told_before_anything_is_done(tmp_path: Path, words: tuple,
 
 
 @pytest.mark.full
+def test_weights_and_model_exclude_each_other() -> None:
+    for words in ((), ("--weights", "model.pth", "--model", "fasterrcnn_resnet50_fpn")):
+        with pytest.raises(UserError, match="one of both"):
+            parse_options(ExportOptions, "", ["--out", "model.onnx", *words]).check()
+
+
 def test_a_bare_name_goes_to_weights_and_sizes_are_those_asked_for(tmp_path: Path) -> None:
     from utils.detect.onnx_file import read_onnx
     from utils.loading.size_rule import Canvas

@@ -16,7 +16,7 @@ import sahi_inference
 from tests.conftest import ROOT
 from tests.support.exports import export
 from tests.support.videos import read_back
-from torch_utils.onnx_export import EXACT, match_boxes
+from torch_utils.onnx_export import EXACT, match_detections
 from torch_utils.predict import load_detector
 from utils.cli.flags import Options, parse_options
 from utils.cli.options import InferenceOptions, SahiOptions, VideoOptions
@@ -80,7 +80,7 @@ def assert_same(some: list[Detections], others: list[Detections], images: int) -
     """
     assert len(some) == len(others) == images
     assert min(map(len, some)) >= 5
-    alone = sum(len(match_boxes(one, other, EXACT)[1]) for one, other in zip(some, others, strict=True))
+    alone = sum(len(match_detections(one, other, EXACT)[1]) for one, other in zip(some, others, strict=True))
     assert alone <= 0.01 * (sum(map(len, some)) + sum(map(len, others)))
 
 

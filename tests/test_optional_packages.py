@@ -15,6 +15,7 @@ import torch
 from models.create_fasterrcnn_model import create_model
 from models.rcnn.errors import ModelError
 from tests.conftest import ROOT
+from torch_utils.evaluation.tracking_metrics import score_tracks
 from torch_utils.onnx_export import to_onnx
 from torch_utils.runs.loggers import open_loggers
 from utils.detect.detections import Detections
@@ -24,6 +25,7 @@ from utils.detect.onnx_file import OnnxMetadata, parse_metadata
 from utils.errors import MissingPackageError, UserError, requires_package
 from utils.loading.size_rule import Canvas
 from utils.tracking.tracker import create_tracker
+from utils.tracking.tracks import Tracks
 from utils.video.av_reader import AvReader
 from utils.video.sources import open_video
 from utils.video.types import VideoInfo
@@ -119,6 +121,13 @@ def test_sahi_is_needed_by_its_adapter_alone(hide: Callable[..., None]) -> None:
     hide("sahi", "utils.slicing.sahi_model")
     with pytest.raises(ImportError, match="SahiModel needs the package sahi: pip install sahi"):
         import_sahi_model()
+
+
+def test_scipy_is_needed_by_tracking_metrics(hide: Callable[..., None]) -> None:
+    hide("scipy")
+    one_frame = [[Tracks(np.zeros((1, 4), np.float32), *np.ones((2, 1), np.int64), np.ones(1, np.float32))]]
+    with pytest.raises(MissingPackageError, match="score_tracks needs the package scipy: pip install scipy"):
+        score_tracks(one_frame, one_frame)
 
 
 def test_scipy_is_needed_by_deepsort(hide: Callable[..., None]) -> None:

@@ -91,7 +91,7 @@ def test_classes_and_threshold(weights: Path, pictures: Path, tmp_path: Path) ->
     [
         (("--track",), "--track is for videos"),
         (("--classes", "3"), "--classes 3: no such class; the classes are 1 red, 2 green"),
-        (("--slice-height", "1", "--slice-width", "1"), "slices of 1 x 1 px (limit 20,000)"),
+        (("--slice-height", "1", "--slice-width", "1"), "slices of 1 x 1 px .limit 20,000"),
     ],
 )
 def test_mistakes_are_told(weights: Path, pictures: Path, tmp_path: Path, words: tuple[str], message: str) -> None:

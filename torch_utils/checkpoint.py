@@ -1,4 +1,4 @@
-"""Checkpoint files: written whole or not at all, read without running any code that is in them.
+"""Checkpoint files: written atomically, read without executing code in them.
 
 docs/checkpoints.md lists the keys. The predecessor's files are read too.
 """
@@ -127,7 +127,7 @@ def seed_everything(seed: int, rank: int) -> None:
 
 
 def _numpy_numbers() -> list[Any]:
-    """What a pickled numpy scalar is made of, under the names of numpy 1 and 2; the predecessor saved its mAP so."""
+    """Globals of a pickled numpy scalar, under the names of numpy 1 and 2; the predecessor saved its mAP as such."""
     scalar = np.float64(0).__reduce__()[0]
     kinds = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64)]
     return [np.dtype, *kinds, (scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar")]

@@ -1,7 +1,7 @@
-"""Processes of a distributed run: who am I, and how we agree.
+"""Processes of a distributed run: rank, device, and collectives.
 
 torchrun and `python -m torch.distributed.launch --use_env` set RANK, LOCAL_RANK and WORLD_SIZE, and SLURM's srun has
-variables of its own; one process alone needs none of this, and every function here then does the obvious.
+variables of its own. Without a launcher there is one process, and every function here works without communication.
 """
 
 import atexit
@@ -32,7 +32,7 @@ _TIMEOUT = timedelta(minutes=10)  # a rank that hears nothing for so long gives 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among all of a run."""
+    """Rank and device of this process."""
 
     device: torch.device
     rank: int = 0
@@ -40,12 +40,12 @@ class Processes:
 
     @property
     def is_main(self) -> bool:
-        """Whether this one names the run folder, writes and logs."""
+        """Whether this process names the run folder, writes and logs."""
         return self.rank == 0
 
     @property
     def several(self) -> bool:
-        """Whether there are others."""
+        """Whether the run has several processes."""
         return self.world_size > 1
 
 
@@ -73,12 +73,12 @@ def pick_device(wish: str | None) -> torch.device:
 
 
 def join_processes(device_wish: str | None, dist_url: str, world_size: int) -> Processes:
-    """Take the place that the launcher gave this process; alone where there is no launcher.
+    """Join the process group as the launcher's environment says; a single process without a launcher.
 
-    On GPUs each process takes the one of its local rank and talks over NCCL, on CPUs over gloo.
+    On GPUs each process uses the one of its local rank and NCCL; on CPUs the backend is gloo.
 
     Raises:
-        UserError: no such device, or the environment does not say who and where the others are.
+        UserError: no such device, or the environment lacks rank, world size or address.
     """
     slurm = None if "RANK" in os.environ else slurm_place(os.environ)
     if slurm and _number("WORLD_SIZE", slurm.world_size) != slurm.world_size:
@@ -117,7 +117,7 @@ def join_processes(device_wish: str | None, dist_url: str, world_size: int) -> P
 
 
 def _number(variable: str, default: int) -> int:
-    """What a launcher's environment variable says."""
+    """The number in a launcher's environment variable."""
     text = os.environ.get(variable, str(default))
     if not text.isdecimal():
         raise UserError(f"{variable}={text} in the environment: expected a number, as torchrun sets it")
@@ -125,7 +125,7 @@ def _number(variable: str, default: int) -> int:
 
 
 def cleanup() -> None:
-    """Say goodbye, so that nobody waits for this process; one that leaves by an error need not."""
+    """Leave the process group; not needed after an error."""
     if dist.is_initialized():
         dist.barrier()
         _let_free()
@@ -143,10 +143,10 @@ def _let_free() -> None:
 
 
 def broadcast_from_main(processes: Processes, make: Callable[[], Value]) -> Value:
-    """What `make` returns on rank 0, everywhere. Plain objects only.
+    """Call `make` on rank 0 and return its result in every process. Plain objects only.
 
     Raises:
-        UserError: of `make`; the other processes leave without a word.
+        UserError: from `make`; the other processes exit silently.
     """
     if not processes.several:
         return make()
@@ -167,10 +167,10 @@ def broadcast_from_main(processes: Processes, make: Callable[[], Value]) -> Valu
 
 
 def from_first_of_machine(processes: Processes, make: Callable[[], Value]) -> Value:
-    """What `make` returns on the first process of each machine, on all of that machine. Plain objects only.
+    """Call `make` in the first process of each machine and return its result on that machine. Plain objects only.
 
     Raises:
-        UserError: of `make`, wherever it was raised.
+        UserError: from `make`, in whichever process it was raised.
     """
     if not processes.several:
         return make()
@@ -189,12 +189,12 @@ def from_first_of_machine(processes: Processes, make: Callable[[], Value]) -> Va
 
 
 def count_on_machine(processes: Processes) -> int:
-    """How many there are on this one's machine; all ask at once."""
+    """Number of processes on this machine; every process calls this."""
     return all_gather(processes, socket.gethostname()).count(socket.gethostname())
 
 
 def highest(processes: Processes, number: int) -> int:
-    """The highest of all processes' numbers, in all of them; asked between hosts, so that no GPU is waited for."""
+    """Maximum of all processes' numbers, in every process; reduced between hosts, so that no GPU is waited for."""
     if not processes.several:
         return number
     value = torch.tensor(number)
@@ -204,15 +204,15 @@ def highest(processes: Processes, number: int) -> int:
 
 @functools.cache
 def _hosts() -> dist.ProcessGroup | None:
-    """A group that talks over gloo: None, which is the usual one, on CPUs."""
+    """A gloo group; None, the default group, on CPUs."""
     return None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo", timeout=_TIMEOUT)
 
 
 def share_buffers(processes: Processes, model: nn.Module) -> None:
-    """Give every process rank 0's buffers, which are the saved ones.
+    """Broadcast rank 0's buffers, which are the ones that are saved.
 
-    After a step each process has batch norm statistics of its own, which DistributedDataParallel makes equal before the
-    next step only.
+    After a step the batch norm statistics differ between processes; DistributedDataParallel makes them equal only
+    before the next step.
     """
     if processes.several:
         for buffer in model.buffers():
@@ -229,7 +229,7 @@ def all_gather(processes: Processes, value: Any) -> Sequence[Any]:
 
 
 def share_faults(processes: Processes, *loaders: Loader) -> None:
-    """Log in the main process what was wrong with the images that the others loaded; they keep quiet about it."""
+    """Log the damaged images of all processes in the main process."""
     if processes.several:
         for loader in loaders:
             everyone = all_gather(processes, sorted(loader.faults))

@@ -72,10 +72,13 @@ def train_one_epoch(
         update = epoch * updates_per_epoch + step // accumulate
         is_last_of_update = (step + 1) % accumulate == 0 or step == steps - 1
         if step % accumulate == 0:
-            lr = updater.start(update)
+            lr = updater.start(update)  # sets the learning rate, zeroes the gradients
             record.start_update()
         location = f"epoch {epoch}, step {step}, {_shape(batch)}"
-        with explain_out_of_memory(location, _LESS_MEMORY), updater.batch_of(network, last=is_last_of_update):
+        with (
+            explain_out_of_memory(location, _LESS_MEMORY),
+            updater.batch_of(network, last=is_last_of_update),
+        ):  # no_sync
             with updater.precision.autocast():
                 losses = network(batch.to(device))  # LOSS_TERMS -> float32 scalar
                 loss = sum(losses.values())
@@ -83,8 +86,8 @@ def train_one_epoch(
         record.add(losses, batch.image_ids)
         if is_last_of_update:
             with explain_out_of_memory(location, _LESS_MEMORY):  # the first update allocates the optimizer's state
-                skipped = updater.finish(update, record.update_losses)
-            guard.note(record.finish_update(epoch, skipped), last=step == steps - 1)
+                skipped = updater.finish(update, record.update_losses)  # clips, steps the optimizer and the EMA
+            guard.note(record.finish_update(epoch, skipped), last=step == steps - 1)  # may raise UserError
             if on_update is not None:
                 on_update(record.progress)
         if meter.due():  # reading losses from a GPU waits for it

@@ -152,7 +152,7 @@ def compare_detections(
         is_full = max(map(len, pair)) >= heads.detections_per_img
         lowest = min((side.scores.min() for side in pair if len(side)), default=0.0) if is_full else heads.score_thresh
         min_score = max(tolerance.min_score, float(lowest)) + tolerance.score
-        matches, unmatched_scores = match_boxes(*pair, tolerance)
+        matches, unmatched_scores = match_detections(*pair, tolerance)
         boxes, unmatched = boxes + len(matches), unmatched + int((np.array(unmatched_scores) >= min_score).sum())
         for i, k in matches:
             box = max(box, float(np.abs(pair[0].boxes[i] - pair[1].boxes[k]).max()))
@@ -181,7 +181,9 @@ def _to_batch(sample: Sample, rule: SizeRule | Canvas) -> Batch:
     return pad_to_canvas(batch, rule) if isinstance(rule, Canvas) else batch
 
 
-def match_boxes(one: Detections, other: Detections, tolerance: Tolerance) -> tuple[list[tuple[int, int]], list[float]]:
+def match_detections(
+    one: Detections, other: Detections, tolerance: Tolerance
+) -> tuple[list[tuple[int, int]], list[float]]:
     """Match boxes of one label within the tolerance; return index pairs, nearest first, and the unmatched scores."""
     distance = np.abs(one.boxes[:, None] - other.boxes[None]).max(2)
     near = (distance <= tolerance.box) & (one.labels[:, None] == other.labels[None])

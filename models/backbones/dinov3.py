@@ -44,7 +44,7 @@ WEIGHTS_PAGE = "https://ai.meta.com/resources/models-and-libraries/dinov3-downlo
 
 
 class _Network(nn.Module):
-    """What the networks share."""
+    """Base class of the networks."""
 
     def __init__(self, embed_dim: int, n_blocks: int) -> None:
         super().__init__()

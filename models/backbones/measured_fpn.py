@@ -149,7 +149,7 @@ def choose(maps: Sequence[FeatureMap], model: str, advice: str) -> list[FeatureM
 def map_pyramid_spec(
     maps: Sequence[FeatureMap], stages: Mapping[int, tuple[str, ...]], mean: Iterable[float], std: Iterable[float]
 ) -> BackboneSpec:
-    """What MapPyramid(body, maps) gives.
+    """The BackboneSpec of MapPyramid(body, maps).
 
     Args:
         stages: stride in px -> parameter-name prefixes, from the image on; see BackboneSpec.
@@ -180,7 +180,7 @@ def unknown_name(prefix: str, name: str, known: Iterable[str]) -> ModelError:
 
 
 def _map_of(index: int, shape: Sequence[int], image: tuple[int, int]) -> FeatureMap | None:
-    """What (B, C, H, W) or (B, H, W, C) of an image of (height, width) px is; None for other shapes."""
+    """Layout and stride of a (B, C, H, W) or (B, H, W, C) map of an image of (height, width) px, or None."""
     layouts = []
     for channels_last in (False, True) if len(shape) == 4 else ():
         sides = shape[1:3] if channels_last else shape[2:]

@@ -50,7 +50,7 @@ _OTHER_NETS = (  # such nets of other modules
 
 @dataclass(frozen=True)
 class _Plan:
-    """How to build a net for images of any size, and the maps it then gives; none where a plain ViT gives one."""
+    """Arguments that build a net for images of any size, and its maps; none for a plain ViT, which has one."""
 
     arguments: Mapping[str, Any]
     measured: Sequence[FeatureMap]
@@ -197,7 +197,7 @@ def _net(timm: ModuleType, name: str, plan: _Plan, config: Any, pretrained: bool
 
 
 def _file(config: Any, name: str) -> Path:
-    """Where the weights are: in weights/, in the cache of huggingface.co's or torch's hub, or there once fetched.
+    """Path of the weights: in weights/, or in the cache of huggingface.co's or torch's hub, fetched if necessary.
 
     Raises:
         ModelError: nobody has published any.

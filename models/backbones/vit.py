@@ -147,7 +147,7 @@ def split_windows(x: Tensor, side: int) -> Tensor:
 
 
 def merge_windows(windows: Tensor, height: int, width: int) -> Tensor:
-    """What split_windows did to a (B, height, width, C) map, undone."""
+    """Invert split_windows: back to a (B, height, width, C) map."""
     side = windows.shape[1]
     rows, columns = (height + side - 1) // side, (width + side - 1) // side
     x = windows.unflatten(0, (-1, rows, columns)).transpose(2, 3).flatten(3, 4).flatten(1, 2)

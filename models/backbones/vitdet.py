@@ -1,4 +1,4 @@
-"""What the ViTDet detectors share: a vision transformer with a simple feature pyramid, and where its weights are."""
+"""Shared code of the ViTDet detectors: vision transformer, simple feature pyramid, published weights."""
 
 from collections.abc import Mapping
 from pathlib import Path

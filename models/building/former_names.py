@@ -1,6 +1,6 @@
 """Former module paths and names, for users' backbone files that import them.
 
-Versions up to 1.x had all modules directly in models/. The registry calls `install` before it imports a model file; an
+Version 0.1 had all modules directly in models/. The registry calls `install` before it imports a model file; an
 alias is made only when a file imports a former path, and a warning names the new one.
 """
 

@@ -171,7 +171,7 @@ class OnnxGraph(nn.Module):
 
 
 def _kept(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
-    """Which of (K, 4) boxes non-maximum suppression keeps, (K,) bool; those that score least suppress no other."""
+    """(K,) bool: the (K, 4) boxes that NMS keeps; boxes with the lowest score suppress no others."""
     kept = torch.ops.torchvision.nms(boxes, scores, threshold)
     return torch.zeros_like(scores).scatter(0, kept, torch.ones_like(kept, dtype=scores.dtype)) > 0
 

@@ -119,8 +119,8 @@ class BatchedRoIHeads(RoIHeads):
             logits, deltas: (N, classes) and (N, 4 classes), predictions.
             labels, targets: (N,) int64 and (N, 4) encoded boxes, targets.
         """
-        of_label = deltas.unflatten(1, (-1, 4)).gather(1, labels[:, None, None].expand(-1, 1, 4)).squeeze(1)
-        regression = F.smooth_l1_loss(of_label, targets, beta=1 / 9, reduction="none").sum(1)
+        label_deltas = deltas.unflatten(1, (-1, 4)).gather(1, labels[:, None, None].expand(-1, 1, 4)).squeeze(1)
+        regression = F.smooth_l1_loss(label_deltas, targets, beta=1 / 9, reduction="none").sum(1)
         return self.classifier_losses(logits, labels), regression * (labels > 0)
 
     def classifier_losses(self, logits: Tensor, labels: Tensor) -> Tensor:

@@ -125,9 +125,9 @@ class BatchedRPN(RegionProposalNetwork):
             match = match_boxes(anchors, truth, self.proposal_matcher)
             labels = (match >= 0).float().masked_fill_(match == self.proposal_matcher.BETWEEN_THRESHOLDS, -1)
             sample = sampling.sample_balanced(labels, self.fg_bg_sampler, priorities(labels, [len(anchors)]))
-            objects = gather_rows(truth.boxes, gather_rows(match, sample.index).clamp(min=0))
-            targets = self.box_coder.encode_single(objects.flatten(0, 1), anchors[sample.index].flatten(0, 1))
-            targets = torch.where(sample.positive[..., None], targets.view_as(objects), 0)
+            matched_boxes = gather_rows(truth.boxes, gather_rows(match, sample.index).clamp(min=0))
+            targets = self.box_coder.encode_single(matched_boxes.flatten(0, 1), anchors[sample.index].flatten(0, 1))
+            targets = torch.where(sample.positive[..., None], targets.view_as(matched_boxes), 0)
         logits = gather_rows(torch.cat(list(rpn_output.logits), 1), sample.index)
         deltas = gather_rows(torch.cat(list(rpn_output.deltas), 1), sample.index)
         objectness = F.binary_cross_entropy_with_logits(logits, sample.positive.float(), reduction="none")
@@ -166,10 +166,10 @@ class BatchedRPN(RegionProposalNetwork):
         """Suppress image by image, as torchvision does: P is the largest number of any image."""
         levels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
         proposals = []
-        for of_image, of_scores, mask in zip(boxes, scores, valid, strict=True):
-            of_image, of_scores = of_image[mask], of_scores[mask]
-            kept = torchvision.ops.boxes.batched_nms(of_image, of_scores, levels[mask], self.nms_thresh)
-            proposals.append(of_image[kept[: self.post_nms_top_n()]])
+        for image_boxes, image_scores, mask in zip(boxes, scores, valid, strict=True):
+            image_boxes, image_scores = image_boxes[mask], image_scores[mask]
+            kept = torchvision.ops.boxes.batched_nms(image_boxes, image_scores, levels[mask], self.nms_thresh)
+            proposals.append(image_boxes[kept[: self.post_nms_top_n()]])
         return PaddedBoxes.of_lists(proposals)
 
 

@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.fuzz_guard import in_memory
+from tests.support.fuzzing.guard import in_memory
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.fuzz_guard import answer, in_time
-from tests.support.image_bytes import SAMPLES, encoded, png_chunk
+from tests.support.fuzzing.guard import answer, in_time
+from tests.support.fuzzing.image_bytes import SAMPLES, encoded, png_chunk
 from utils.errors import DataError
 from utils.images.image_files import read_image, read_image_size
 from utils.images.notes import image_notes

@@ -6,9 +6,9 @@ from random import Random
 import numpy as np
 import pytest
 
-from tests.support.fuzz_guard import answer, fuzz, is_one_line, mutations
-from tests.support.image_bytes import SAMPLES, encoded, exif, png_chunk
-from tests.support.mutations import damage_bytes
+from tests.support.fuzzing.guard import answer, fuzz, is_one_line, mutations
+from tests.support.fuzzing.image_bytes import SAMPLES, encoded, exif, png_chunk
+from tests.support.fuzzing.mutations import damage_bytes
 from utils.images.image_files import read_image, read_image_size
 from utils.images.notes import image_notes
 

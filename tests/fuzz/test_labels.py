@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from tests.support.fuzz_guard import answer, fuzz, is_one_line, mutations
-from tests.support.mutations import damage_bytes, damage_json, damage_tree, damage_words, encode
+from tests.support.fuzzing.guard import answer, fuzz, is_one_line, mutations
+from tests.support.fuzzing.mutations import damage_bytes, damage_json, damage_tree, damage_words, encode
 from utils.labels.boxes import repair_boxes
 from utils.labels.coco_json import CocoLabels
 from utils.labels.readers import UNKNOWN, LabelFile, read_voc, read_yolo

@@ -6,8 +6,8 @@ from random import Random
 import pytest
 from PIL import Image
 
-from tests.support.fuzz_guard import answer, fuzz, is_one_line, mutations
-from tests.support.mutations import WORDS, damage_bytes, encode
+from tests.support.fuzzing.guard import answer, fuzz, is_one_line, mutations
+from tests.support.fuzzing.mutations import WORDS, damage_bytes, encode
 from utils.labels.data_config import SPLITS, DataConfig, Split, load_data_config
 from utils.labels.index import open_index
 

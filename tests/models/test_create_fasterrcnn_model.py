@@ -59,7 +59,7 @@ def test_every_name_of_the_predecessor_is_known() -> None:
 @pytest.mark.parametrize("name", sorted(PARAMETERS))
 def test_keys_shapes_order_and_parameters_are_the_predecessors(name: str) -> None:
     with torch.device("meta"):
-        model = create_model[name](21, pretrained=False)
+        model = create_model[name](21, pretrained=False, options=BuildOptions())
     assert {key: list(value.shape) for key, value in model.state_dict().items()} == PREDECESSOR[name]
     assert list(model.state_dict()) == list(PREDECESSOR[name])
     assert sum(p.numel() for p in model.parameters()) == PARAMETERS[name]
@@ -69,7 +69,7 @@ def test_keys_shapes_order_and_parameters_are_the_predecessors(name: str) -> Non
 def test_a_trainable_norm_has_the_same_keys(name: str) -> None:
     with torch.device("meta"):
         model = create_model[name](21, pretrained=False, options=BuildOptions(norm="batch"))
-        published = create_model[name](21, pretrained=False)
+        published = create_model[name](21, pretrained=False, options=BuildOptions())
     assert list(model.state_dict()) == list(PREDECESSOR[name])
     model.load_state_dict(published.state_dict())
 

@@ -1,4 +1,4 @@
-"""What every name must do, big ones too: `pytest -m slow tests/models/test_every_model.py`, some minutes."""
+"""Contract of every model name, big ones too: `pytest -m slow tests/models/test_every_model.py`, some minutes."""
 
 import gc
 from pathlib import Path

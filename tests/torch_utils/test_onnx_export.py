@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.onnx.models import metadata
-from torch_utils.onnx_export import EXACT, HALF, match_boxes, serialize_onnx
+from torch_utils.onnx_export import EXACT, HALF, match_detections, serialize_onnx
 from utils.detect.detections import Detections
 from utils.loading.size_rule import Canvas
 
@@ -20,15 +20,15 @@ def detections(*rows: tuple[float, float, int]) -> Detections:
 def test_partners_are_of_one_label_and_near() -> None:
     one = detections((0, 0.9, 1), (20, 0.8, 1), (40, 0.7, 2), (60, 0.6, 1))
     other = detections((20.01, 0.8, 1), (0, 0.9, 1), (40, 0.7, 1), (60.1, 0.6, 1))
-    pairs, lonely = match_boxes(one, other, EXACT)
+    pairs, lonely = match_detections(one, other, EXACT)
     assert sorted(pairs) == [(0, 1), (1, 0)]
     np.testing.assert_allclose(sorted(lonely), [0.6, 0.6, 0.7, 0.7], atol=1e-6)
-    assert len(match_boxes(one, other, HALF)[0]) == 3
-    assert match_boxes(detections(), other, EXACT) == ([], pytest.approx([0.8, 0.9, 0.7, 0.6]))
+    assert len(match_detections(one, other, HALF)[0]) == 3
+    assert match_detections(detections(), other, EXACT) == ([], pytest.approx([0.8, 0.9, 0.7, 0.6]))
 
 
 def test_one_box_has_one_partner() -> None:
-    pairs, lonely = match_boxes(detections((0, 0.5, 1), (0.01, 0.5, 1)), detections((0, 0.5, 1)), EXACT)
+    pairs, lonely = match_detections(detections((0, 0.5, 1), (0.01, 0.5, 1)), detections((0, 0.5, 1)), EXACT)
     assert (pairs, len(lonely)) == ([(0, 0)], 1)
 
 

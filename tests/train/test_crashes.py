@@ -1,4 +1,4 @@
-"""What ends a run, and what is left of it."""
+"""Crashes of a run, and the files that survive."""
 
 import os
 import random

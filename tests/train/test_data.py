@@ -1,4 +1,4 @@
-"""What train.py does about data and loading that fail it."""
+"""train.py with data and loaders that fail."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from tests.conftest import HANG, ROOT
-from tests.support.image_bytes import damage_pixels
+from tests.support.fuzzing.image_bytes import damage_pixels
 from tests.support.training_runs import FAST, run_folder
 
 

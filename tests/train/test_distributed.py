@@ -14,7 +14,7 @@ import torch
 import train
 from models.rcnn import sampling
 from tests.conftest import HANG, ROOT
-from tests.support.image_bytes import damage_pixels
+from tests.support.fuzzing.image_bytes import damage_pixels
 from tests.support.processes import run_ranks
 from tests.support.training_runs import FAST, RUN_FILES, first_ones, run_folder
 from torch_utils.checkpoint import load_checkpoint

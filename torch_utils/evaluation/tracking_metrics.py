@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from utils.errors import requires_package
 from utils.tracking.tracks import Tracks, pairwise_iou
 
 _ALPHAS = np.arange(0.05, 0.99, 0.05)  # IoU thresholds of a match; HOTA is their mean
@@ -48,6 +49,7 @@ def score_tracks(truth: Sequence[Sequence[Tracks]], tracks: Sequence[Sequence[Tr
         tracks: output of the tracker, as many videos and frames as `truth`.
 
     Raises:
+        MissingPackageError: scipy is not installed.
         ValueError: the numbers of videos, or of frames in a video, differ.
     """
     object_index: dict[tuple[int, int, int], int] = {}
@@ -74,6 +76,14 @@ def score_tracks(truth: Sequence[Sequence[Tracks]], tracks: Sequence[Sequence[Tr
     )
 
 
+def _assign(costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find the rows and columns of the one-to-one assignment of least total cost."""
+    with requires_package("scipy", "score_tracks"):
+        from scipy.optimize import linear_sum_assignment
+
+    return linear_sum_assignment(costs)
+
+
 def _indices(video: int, tracks: Tracks, known: dict[tuple[int, int, int], int]) -> np.ndarray:
     """(N,) index of each track's video, class and id in `known`; new ones are added to it."""
     keys = zip([video] * len(tracks), tracks.labels.tolist(), tracks.ids.tolist(), strict=True)
@@ -91,8 +101,6 @@ def _lengths(frames: Sequence[_Frame], num_objects: int, num_tracks: int) -> tup
 
 def _hota(frames: Sequence[_Frame], num_objects: int, num_tracks: int) -> tuple[np.ndarray, np.ndarray]:
     """(A,) DetA and AssA at each of _ALPHAS. Matching maximizes IoU times the alignment of the whole tracks."""
-    from scipy.optimize import linear_sum_assignment
-
     overlap = np.zeros((num_objects, num_tracks))
     for frame in frames:
         union = frame.iou.sum(0)[None] + frame.iou.sum(1)[:, None] - frame.iou
@@ -105,7 +113,7 @@ def _hota(frames: Sequence[_Frame], num_objects: int, num_tracks: int) -> tuple[
     boxes = 0
     for frame in frames:
         boxes += len(frame.objects) + len(frame.tracks)
-        rows, columns = linear_sum_assignment(-alignment[frame.objects[:, None], frame.tracks[None]] * frame.iou)
+        rows, columns = _assign(-alignment[frame.objects[:, None], frame.tracks[None]] * frame.iou)
         matched = frame.iou[rows, columns] >= _ALPHAS[:, None] - _EPSILON
         matches[:, frame.objects[rows], frame.tracks[columns]] += matched
     hits = matches.sum((1, 2))
@@ -115,18 +123,14 @@ def _hota(frames: Sequence[_Frame], num_objects: int, num_tracks: int) -> tuple[
 
 def _identity_matches(frames: Sequence[_Frame], num_objects: int, num_tracks: int) -> float:
     """IDTP: number of boxes that agree under the best one-to-one assignment of tracks to objects."""
-    from scipy.optimize import linear_sum_assignment
-
     agreement = np.zeros((num_objects, num_tracks))
     for frame in frames:
         agreement[frame.objects[:, None], frame.tracks[None]] += frame.iou >= _MATCH_IOU
-    return float(agreement[linear_sum_assignment(-agreement)].sum())
+    return float(agreement[_assign(-agreement)].sum())
 
 
 def _clear_mot(frames: Sequence[_Frame], num_objects: int) -> tuple[int, int, int]:
     """Misses, false alarms and id switches. Matching prefers the pairs of the previous frame, then maximizes IoU."""
-    from scipy.optimize import linear_sum_assignment
-
     last = np.full(num_objects, -1)  # the track that each object was last matched to
     previous = np.full(num_objects, -1)  # the same, in the latest frame that has both objects and tracks
     misses = false_alarms = switches = 0
@@ -135,7 +139,7 @@ def _clear_mot(frames: Sequence[_Frame], num_objects: int) -> tuple[int, int, in
         if len(frame.objects) and len(frame.tracks):
             weights = _CONTINUITY * (previous[frame.objects][:, None] == frame.tracks[None]) + frame.iou
             weights[frame.iou < _MATCH_IOU - _EPSILON] = 0
-            rows, columns = linear_sum_assignment(-weights)
+            rows, columns = _assign(-weights)
             matched = weights[rows, columns] > _EPSILON
             rows, columns = rows[matched], columns[matched]
             objects, tracks = frame.objects[rows], frame.tracks[columns]

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EpochReport:
-    """What there is to say of an epoch, for the best so far in files that take the place of an earlier one's."""
+    """Report of an epoch; that of the best epoch replaces the files of the best one before."""
 
     folder: Path  # of the run
     index: LabelIndex  # of the validation split
@@ -36,7 +36,7 @@ class EpochReport:
 
     @cached_property
     def analysis(self) -> DetectionAnalysis:
-        """Made where it is first asked for."""
+        """Computed on first use."""
         return analyze_detections(self.index, self.found.detections)
 
     def thresholds(self) -> dict[str, Any]:

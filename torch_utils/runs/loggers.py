@@ -1,4 +1,4 @@
-"""Where a run's numbers and pictures go besides its folder: TensorBoard, Weights & Biases, MLflow."""
+"""Loggers of a run besides its folder: TensorBoard, Weights & Biases, MLflow."""
 
 import importlib.util
 import io

@@ -1,4 +1,4 @@
-"""What a training run leaves to read: results.csv, curves, the report of its best epoch, and what its sinks get."""
+"""Logs of a training run: results.csv, curves, the report of its best epoch, and its loggers."""
 
 import csv
 import io

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LargestSample:
-    """What an image of a training is at most."""
+    """The largest image of a training, and the largest number of boxes."""
 
     height: int  # px, as the network sees it
     width: int

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class MovingAverage:
-    """A copy of a model that follows it slowly: what is evaluated and saved in its place.
+    """Exponential moving average of a model, evaluated and saved instead of it.
 
     Parameters and batch norm statistics are averaged, and counters copied. The decay of update t, from 0, is
     min(decay, (1 + t) / (10 + t)), so that a short run does not average its random start in. It is a function of t: a

@@ -25,7 +25,7 @@ from utils.labels.index import LabelIndex
 
 def make_model(options: TrainOptions, checkpoint: Mapping[str, Any] | None, num_classes: int) -> FasterRCNN:
     """The model of --model, or of the checkpoint: with its weights, and with a new box predictor for other classes."""
-    requested = options.network()
+    requested = options.build_arguments()
     if options.resume_training:
         return create_from_checkpoint(checkpoint, **requested)
     if checkpoint is not None:
@@ -47,7 +47,7 @@ def fit_anchors(model: FasterRCNN, options: TrainOptions, boxes: np.ndarray) -> 
     return f"Anchors (--anchors auto): {fitted.summary(boxes)}\n  before: {given.summary(boxes)}"
 
 
-def weigh_classes(model: FasterRCNN, options: TrainOptions, index: LabelIndex) -> list[str]:
+def set_class_losses(model: FasterRCNN, options: TrainOptions, index: LabelIndex) -> list[str]:
     """Give the box classifier the loss of --class-weights and --focal-loss, if they are there; what to log about it."""
     weights = class_weights(index) if options.class_weights == "balanced" else None
     if weights is not None or options.focal_loss:

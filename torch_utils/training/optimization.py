@@ -61,7 +61,7 @@ def make_optimizer(
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Set that of every group, by its share."""
+    """Set the learning rate of every group, scaled by the group's share."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group[LR_SCALE]
 
@@ -71,7 +71,7 @@ def _is_decayed(name: str, parameter: nn.Parameter) -> bool:
 
 
 def _steps_to_the_end(name: str, stages: Sequence[Sequence[str]]) -> int:
-    """How many stages there are from this parameter's to the last one, which counts too; 0 outside of all."""
+    """Number of stages from this parameter's to the last one, both included; 0 for a parameter outside all stages."""
     for i, stage in enumerate(stages):
         if any(name == prefix or name.startswith(f"{prefix}.") for prefix in stage):
             return len(stages) - i

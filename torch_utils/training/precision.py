@@ -1,4 +1,4 @@
-"""Number formats: what a step computes in."""
+"""Numeric precision of a training step: fp32, TF32, or autocast to bf16 or fp16."""
 
 from dataclasses import dataclass, field
 
@@ -28,13 +28,13 @@ class Precision:
 
 
 def pick_precision(device: torch.device, wish: str | None = None, *, amp: bool = False) -> Precision:
-    """The format of --precision; else with amp bfloat16 where the device computes in it, and float16 where not.
+    """The precision of --precision; with --amp bfloat16 if the device supports it, else float16.
 
-    fp32 and tf32 set torch's switches for the matrix products and convolutions of GPUs. Without a wish these stay as
-    torch has them: products in float32, convolutions in TF32 where the GPU has it.
+    fp32 and tf32 set torch's switches for the matrix products and convolutions of GPUs. Without --precision they keep
+    torch's defaults: products in float32, convolutions in TF32 if the GPU has it.
 
     Raises:
-        UserError: the device does not compute in this format, or amp is another. Nothing falls back in silence.
+        UserError: the device does not support it, or it contradicts --amp. Nothing falls back silently.
     """
     on_gpu = device.type == "cuda"
     half = "bf16" if not on_gpu or _has_bf16() else "fp16"

@@ -1,4 +1,4 @@
-"""Which images are shown how often, and what counts how much, where classes are rare; which are measured."""
+"""Sampling for rare classes: repeat factors of images, class weights; the sample of training images to evaluate."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Where a run stands: everything about it but model, optimizer and random numbers."""
+"""State of a run besides model, optimizer and random generators: epochs, history, progress of the current epoch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -9,34 +9,34 @@ from torch import Tensor
 
 LOSS_TERMS = ("loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg")
 TRAIN_LOSS = "train_loss"
-_UNDER_WAY = ("images", "losses", "left_out")
+_PROGRESS_KEYS = {"images": "images", "losses": "losses", "left_out": "skipped"}  # key in checkpoints -> attribute
 
 
 @dataclass(frozen=True)
 class EpochProgress:
-    """What there is of an epoch: all of it after its last update, nothing before its first."""
+    """Progress of an epoch: images and losses of the updates so far."""
 
     images: int = 0  # that were shown, by all processes
     losses: Tensor = field(default_factory=lambda: torch.empty(0, len(LOSS_TERMS)))  # (steps, 4) float32, on the CPU
-    left_out: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))  # (steps,) losses not finite
+    skipped: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))  # (steps,) losses not finite
 
     def __post_init__(self) -> None:
         if type(self.images) is not int or not 0 <= self.images < 1 << 53:
             raise ValueError(f"an epoch of {self.images!r} images")
-        forms = (self.losses, torch.float32, (len(LOSS_TERMS),)), (self.left_out, torch.bool, ())
+        forms = (self.losses, torch.float32, (len(LOSS_TERMS),)), (self.skipped, torch.bool, ())
         if any(type(t) is not Tensor or t.dtype != dtype or t.shape != (len(t), *rest) for t, dtype, rest in forms):
             raise ValueError("an epoch whose losses are of another form")
-        if len(self.losses) != len(self.left_out):
-            raise ValueError(f"an epoch of {len(self.losses)} and {len(self.left_out)} steps")
+        if len(self.losses) != len(self.skipped):
+            raise ValueError(f"an epoch of {len(self.losses)} and {len(self.skipped)} steps")
 
     @property
     def counted(self) -> Tensor:
-        """(N, 4) losses of the steps that were not left out."""
-        return self.losses[~self.left_out]
+        """(N, 4) losses of the steps that were not skipped."""
+        return self.losses[~self.skipped]
 
-    def joined(self, images: int, losses: Tensor, left_out: Tensor) -> "EpochProgress":
+    def joined(self, images: int, losses: Tensor, skipped: Tensor) -> "EpochProgress":
         """With further images and steps."""
-        joined = torch.cat([self.losses, losses]), torch.cat([self.left_out, left_out])
+        joined = torch.cat([self.losses, losses]), torch.cat([self.skipped, skipped])
         return EpochProgress(self.images + images, *joined)
 
 
@@ -70,7 +70,7 @@ class TrainingState:
             ap, ap50: validation mAP; NaN or -1 (nothing to measure) counts as no improvement, but for the first time.
             val_losses: LOSS_TERMS of the validation images.
             train_maps: mAP and mAP at IoU 0.50 of the sample of training images.
-            kept: False for an epoch that is not saved, since its last updates were left out: it is no improvement.
+            kept: False for an epoch that is not saved, since its last updates were skipped: it is no improvement.
         """
         means = losses.double().mean(0)
         row = {
@@ -109,7 +109,7 @@ class TrainingState:
             "train_loss_list_epoch": [row[TRAIN_LOSS] for row in self.history],
             "val_map": [row["map"] for row in self.history],
             "val_map_05": [row["map_05"] for row in self.history],
-            "epoch_under_way": {name: getattr(self.progress, name) for name in _UNDER_WAY},
+            "epoch_under_way": {key: getattr(self.progress, name) for key, name in _PROGRESS_KEYS.items()},
         }
 
     @classmethod
@@ -126,7 +126,9 @@ class TrainingState:
             epoch=int(checkpoint["epoch"]),
             history=tuple(history),
             iteration_losses=torch.as_tensor(checkpoint.get("train_loss_list", []), dtype=torch.float32),
-            progress=EpochProgress(**checkpoint.get("epoch_under_way", {})),
+            progress=EpochProgress(
+                **{_PROGRESS_KEYS[key]: value for key, value in checkpoint.get("epoch_under_way", {}).items()}
+            ),
         )
         return replace(
             state,

@@ -44,7 +44,11 @@ def flag(
     tuple as one or more values, `Annotated[X, parse]` as `parse`. A name without a dash makes a positional argument.
 
     Args:
-        metadata: further facts about the option, which `options_with` finds.
+        metadata: what else the option means; `options_with` lists the options that have a key. Flags of train.py use
+            builds: argument of BuildOptions that it sets;
+            fixed_in_run: True if a resumed run cannot change it;
+            of_command: True if a resumed run does not restore it, since it belongs to one command;
+            overrides: options of the run that are not restored if this one is typed.
     """
     metadata |= {"names": names, "help": help, "choices": choices, "metavar": metavar}
     return field(default=default, metadata=metadata)
@@ -63,7 +67,7 @@ def switch(*names: str, default: bool | None = False, help: str, **metadata: Any
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Base of every script's options. `given` names the options that were typed, not defaulted."""
+    """Base of every script's options. `given` has the names of the options that were typed."""
 
     given: frozenset[str] = frozenset()
 

@@ -246,7 +246,7 @@ class UseOptions(DetectorOptions):
 
 @dataclass(frozen=True)
 class ResultKinds:
-    """What to write."""
+    """Files that inference writes for each image."""
 
     pictures: bool = True
     show_labels: bool = True  # names beside the boxes
@@ -270,7 +270,7 @@ class InferenceOptions(UseOptions):
     track: bool = switch("--track", help="for videos only: see inference_video.py")
 
     def result_kinds(self) -> ResultKinds:
-        """What of it is written for each image."""
+        """The files to write for each image."""
         return ResultKinds(
             pictures=self.pictures,
             show_labels=not self.no_labels,

@@ -1,4 +1,4 @@
-"""Signals that ask a process to end, noted until its work can be put away."""
+"""Signals that request the end of a process, recorded until its work is saved."""
 
 import contextlib
 import os
@@ -14,21 +14,21 @@ Self = TypeVar("Self", bound="StopSignal")
 
 # kill and schedulers; Ctrl-C; sbatch --signal=USR1@60; a terminal that is closed
 _NAMES = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
-_ONE_WISH = 3.0  # s in which a signal that comes again means the same: torchrun hands on the terminal's Ctrl-C
+_SAME_REQUEST = 3.0  # s in which a signal that comes again means the same: torchrun hands on the terminal's Ctrl-C
 
 
 class StopSignal:
-    """Notes signals from `with` to its end.
+    """Records signals inside `with`.
 
-    The first signal is a wish. A second one, more than 3 s later, ends the process at once.
+    The first signal is a request. A second one, more than 3 s later, ends the process at once.
 
     Args:
-        words: told at the first signal, after its name; None for nothing.
+        message: printed at the first signal, after its name; None for nothing.
     """
 
-    def __init__(self, words: str | None) -> None:
+    def __init__(self, message: str | None) -> None:
         self.signal: signal.Signals | None = None
-        self._words = words
+        self._message = message
         self._noted_at = 0.0
         self._before: dict[signal.Signals, Any] = {}
 
@@ -45,17 +45,17 @@ class StopSignal:
             signal.signal(number, handler)
         self._before.clear()
 
-    def interrupted(self, words: str) -> Interrupted:
-        """What to raise when the wish is granted; `words` say what is saved."""
+    def interrupted(self, message: str) -> Interrupted:
+        """The exception to raise after the work is saved; `message` says what is saved."""
         number = self.signal or signal.SIGTERM  # another process has it
-        return Interrupted(f"stopped by {number.name}. {words}" if self._words is not None else "", number)
+        return Interrupted(f"stopped by {number.name}. {message}" if self._message is not None else "", number)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         now = time.monotonic()
         if self.signal is None:
             self.signal, self._noted_at = signal.Signals(number), now
-            if self._words is not None:  # print() and logging may be in the middle of a line
+            if self._message is not None:  # print() and logging may be in the middle of a line
                 with contextlib.suppress(OSError):  # whoever reads it may have ended by the same Ctrl-C
-                    os.write(2, f"\n{self.signal.name}: {self._words}; once more: at once\n".encode())
-        elif now - self._noted_at > _ONE_WISH:
+                    os.write(2, f"\n{self.signal.name}: {self._message}; once more: at once\n".encode())
+        elif now - self._noted_at > _SAME_REQUEST:
             raise KeyboardInterrupt

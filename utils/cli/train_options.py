@@ -75,7 +75,7 @@ class DataOptions(LabelOptions):
         "--imgsz",
         default=640,
         metavar="S",
-        help="the shorter image side becomes S pixels, the longer at most 1333",
+        help="the shorter image side becomes S pixels, the longer at most 1333, or S if that is more",
     )
     square_training: bool = switch("-st", "--square-training", help="resize to S x S, whatever the aspect ratio")
 
@@ -241,7 +241,7 @@ class NetworkOptions(Options):
     proposals: PositiveInt | None = flag(
         "--proposals",
         metavar="N",
-        help="proposals per image that the RPN hands on; without it mostly 2000 in training, 1000 in use",
+        help="proposals per image that the RPN keeps after NMS; without it mostly 2000 in training, 1000 in use",
         builds="proposals",
     )
     rpn_nms: Fraction | None = flag(

@@ -334,9 +334,9 @@ def _box_problems(
 
 
 def _duplicate_boxes(
-    factory: _ProblemFactory, reading: SplitContent, boxes: np.ndarray, wanted: np.ndarray
+    factory: _ProblemFactory, reading: SplitContent, boxes: np.ndarray, keep: np.ndarray
 ) -> Iterator[Problem]:
-    rows = np.flatnonzero(wanted)
+    rows = np.flatnonzero(keep)
     twins = repeated_boxes(reading.image_of_box[rows], reading.labels[rows], boxes[rows])
     for other in np.flatnonzero(twins >= 0).tolist():
         first = _number_in_image(reading, int(rows[twins[other]]))

@@ -76,7 +76,7 @@ def repair_data(config: DataConfig, checked: DataCheck, folder: Path) -> Path:
 
 
 def _changes(checked: DataCheck) -> Iterator[tuple[str, str]]:
-    """The treatment and the kind of every problem that can be told from the check alone."""
+    """Treatment and kind of every problem, except duplicate images, which the copy itself counts."""
     for problem in checked.problems:
         if problem.kind in ACTIONS and problem.kind != kinds.DUPLICATE_IMAGE:
             in_part = problem.kind in kinds.UNKNOWN_CLASS_KINDS

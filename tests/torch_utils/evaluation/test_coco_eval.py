@@ -181,7 +181,7 @@ def test_tables() -> None:
 
 
 def test_the_benchmark_compares_the_same_numbers() -> None:
-    index, detections = generate(images=20, found=30, classes=5, seed=1)
+    index, detections = generate(images=20, detections_per_image=30, classes=5, seed=1)
     ours = coco_metrics(index, detections)
     stats, per_class = pycocotools_numbers(index, detections)
     assert ours.ap50 > 0.1  # it is no comparison of zeros

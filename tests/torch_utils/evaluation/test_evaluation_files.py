@@ -1,4 +1,4 @@
-"""What write_evaluation leaves in a folder, and that any name, number of classes and thread will do."""
+"""Files of write_evaluation, for any class name, number of classes and thread."""
 
 import json
 import re

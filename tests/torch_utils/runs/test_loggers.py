@@ -1,4 +1,4 @@
-"""Where a run's numbers and pictures go. W&B and MLflow are stand-ins with the signatures of their real API."""
+"""Loggers of a run. W&B and MLflow are stand-ins with the signatures of their real API."""
 
 import io
 import logging

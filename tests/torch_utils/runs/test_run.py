@@ -1,4 +1,4 @@
-"""What a run saves and how it goes on, below the scripts."""
+"""Saving and resuming a run, below the scripts."""
 
 from pathlib import Path
 

@@ -103,7 +103,7 @@ def test_a_part_of_an_epoch_is_kept_and_grows() -> None:
     found = TrainingState.from_checkpoint(checkpoint).progress
     assert found.images == 6
     assert torch.equal(found.losses, part.losses)
-    assert torch.equal(found.left_out, part.left_out)
+    assert torch.equal(found.skipped, part.skipped)
     assert TrainingState(progress=part).after(losses(1.0), 0.1, 0.1).progress.images == 0
 
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
-from tests.support.broken_samples import (
+from tests.support.fuzzing.broken_samples import (
     COCO,
     GOOD,
     IMAGE,

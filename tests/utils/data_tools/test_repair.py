@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.support.broken_samples import COCO, GOOD_BOX, LABEL_TYPES, OF_TYPE, VOC, YOLO, Folder, Sample, broken_folder
+from tests.support.fuzzing.broken_samples import (
+    COCO,
+    GOOD_BOX,
+    LABEL_TYPES,
+    OF_TYPE,
+    VOC,
+    YOLO,
+    Folder,
+    Sample,
+    broken_folder,
+)
 from utils.data_tools.check import BAD_SPLIT, DROPPED, DUPLICATE_IMAGE, KINDS, REPAIRED, STOPS, DataCheck, check_data
 from utils.data_tools.convert import check_new_folder
 from utils.data_tools.repair import ACTIONS, repair_data

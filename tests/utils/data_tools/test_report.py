@@ -16,7 +16,7 @@ import pytest
 
 from models.building.backbone_spec import ANCHOR_SIZES, ASPECT_RATIOS
 from tests.conftest import HANG, full_among
-from tests.support.broken_samples import GOOD, SAMPLES, SIZE, Folder, voc
+from tests.support.fuzzing.broken_samples import GOOD, SAMPLES, SIZE, Folder, voc
 from utils.data_tools.charts import AxisScale, heat_map, histogram, integer_scale, octave_scale
 from utils.data_tools.check import KINDS, DataCheck, Problem
 from utils.data_tools.report import report_page, write_report

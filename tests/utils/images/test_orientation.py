@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from tests.support.broken_samples import exif, picture
+from tests.support.fuzzing.broken_samples import exif, picture
 from utils.images.image_files import read_image, read_image_size
 from utils.images.orientation import copy_with_normal_orientation
 

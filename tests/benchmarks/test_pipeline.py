@@ -40,6 +40,7 @@ def training(make_data: Callable[..., DataSet]) -> Iterator[Training]:
         yield made
 
 
+@pytest.mark.full
 def test_files_to_steps_and_boxes(make_data, tmp_path, monkeypatch, capsys) -> None:
     video = write_video(tmp_path / "video.mp4", pictures(4))
     set_options(monkeypatch, "--data", make_data(images=4).yaml, "--video", video, "--seconds", 600, *TINY)

@@ -103,6 +103,7 @@ def test_the_list_needs_no_torch() -> None:
     assert [name for name in create_model if name not in done.stdout] == []
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("arguments", [[], pytest.param(["--help"], marks=pytest.mark.full)])
 def test_the_cost_of_nothing_says_how_it_is_used(arguments: list[str]) -> None:
     done = subprocess.run([sys.executable, "-m", "models.cost", *arguments], cwd=ROOT, capture_output=True, text=True)

@@ -91,6 +91,7 @@ def test_two_processes_share_what_they_find_and_leave(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.full
 def test_an_end_right_after_messages_is_no_crash(tmp_path: Path) -> None:
     """gloo's threads aborted an interpreter that ended while they freed them: after an error, exit code -6 not 2."""
     message = "torch.distributed.broadcast(torch.zeros(9), src=0, async_op=True)"

@@ -111,6 +111,7 @@ def test_a_file_of_version_1_builds_trains_and_opens(project: Path) -> None:
     assert len(warnings) == 8
 
 
+@pytest.mark.full
 def test_a_file_of_the_predecessor_gives_its_detector_and_cannot_be_trained(project: Path) -> None:
     code = (
         "from torchvision.models.detection import FasterRCNN\n"
@@ -126,6 +127,7 @@ def test_a_file_of_the_predecessor_gives_its_detector_and_cannot_be_trained(proj
     )
 
 
+@pytest.mark.full
 def test_a_file_of_neither_form_is_refused(project: Path) -> None:
     done = run(project, "create_model['fasterrcnn_empty']")
     assert done.stderr.strip().splitlines()[-1] == (
@@ -134,6 +136,7 @@ def test_a_file_of_neither_form_is_refused(project: Path) -> None:
     )
 
 
+@pytest.mark.full
 def test_former_paths_are_no_modules_until_a_file_asks(project: Path) -> None:
     code = (
         "import sys\n"

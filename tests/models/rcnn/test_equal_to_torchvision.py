@@ -178,8 +178,15 @@ def make_smooth(head: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("static_shapes", [False, True])
-@pytest.mark.parametrize("objects", [[3], [0], [4, 0, 9]])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    ("name", "objects"),
+    [
+        *((SINGLE, objects) for objects in ([3], [0], [4, 0, 9])),
+        (PYRAMID, [4, 0, 9]),
+        *(pytest.param(PYRAMID, objects, marks=pytest.mark.full) for objects in ([3], [0])),
+        *(pytest.param(V2, objects, marks=pytest.mark.slow) for objects in ([3], [0], [4, 0, 9])),
+    ],
+)
 def test_losses_and_gradients_are_torchvisions(
     name: str, objects: list[int], static_shapes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

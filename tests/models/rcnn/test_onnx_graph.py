@@ -45,6 +45,7 @@ def test_what_is_too_large_for_an_onnx_file(name: str) -> None:
         to_onnx(model, (64, 64))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", [QUICK[0], pytest.param(QUICK[1], marks=pytest.mark.slow)])
 def test_any_size(name: str) -> None:
     """Fault of the predecessor: export failed on torch 2.9 and later; and of ours: of whatever has a pyramid."""

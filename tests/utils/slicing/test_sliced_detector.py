@@ -109,6 +109,7 @@ def test_the_detections_are_sahis_with_its_switches(
     assert_equal(ours, sahis(detector, picture, SLICES, 0.5, perform_standard_pred=whole_image, **wishes))
 
 
+@pytest.mark.full
 def test_low_scores_suppress_and_do_not_enlarge(detector: TorchDetector) -> None:
     """SAHI's switch to NMS with IOU below 0.1."""
     picture, slicing = image(150, 210), SlicedDetector(detector, SLICES, batch=1)

@@ -213,7 +213,7 @@ def test_no_recent_image_is_overwritten_while_it_may_be_read(
 ) -> None:
     """Among the samples that a loader has in work at once no two places share memory."""
     share = TrainBatchSampler(images, batch, seed=0, num_mixed=others, world_size=world)
-    with mock.patch("datasets.cores", return_value=workers):
+    with mock.patch("utils.loading.samplers.cores", return_value=workers):
         places = cache_slots(share, workers)
     steps = list(share)
     if not places:

@@ -91,7 +91,7 @@ def test_images_of_the_last_samples_are_kept_where_there_is_no_room_for_all(
     caplog.set_level("INFO")
     monkeypatch.setattr(image_cache, "free_memory", lambda: 4 * free * 64 * 80 * 3)
     config = load_data_config(make_data(images=40).yaml)
-    words = ("--data", config.path, *FAST, "--batch", 1, *more)
+    words = ("--data", config.path, *FAST, "--imgsz", 64, "--batch", 1, *more)
     options, processes = parse_options(TrainOptions, "", list(map(str, words))), Processes(torch.device("cpu"))
     data = train._open_data(options, None, processes)
     loaders = train._make_loaders(options, data, tmp_path, processes)

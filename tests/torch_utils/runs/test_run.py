@@ -149,7 +149,7 @@ def test_a_run_changes_between_gpu_and_cpu(name: str) -> None:
 def test_the_way_on_is_from_what_is_there(tmp_path: Path) -> None:
     """Fault: a message named last_model.pth where there was none."""
     run = make_run(tmp_path)
-    with pytest.raises(UserError, match=r"^no data\. Nothing of the run is on the disk$"), run.with_resume_hint():
+    with pytest.raises(UserError, match=r"^no data\. Nothing of the run is saved yet$"), run.with_resume_hint():
         raise UserError("no data")
     run = make_run(tmp_path)
     run.save()

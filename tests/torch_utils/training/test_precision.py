@@ -103,7 +103,7 @@ def test_regions_boxes_suppression_and_losses_are_float32_inside_autocast(
         watch(coder, "encode_single")
     watch(torchvision.ops.boxes, "batched_nms")
     watch(model.roi_heads.box_roi_pool, "map_levels")
-    watch(model.roi_heads, "losses_of_each")
+    watch(model.roi_heads, "losses_per_proposal")
     watch(torch.nn.functional, "binary_cross_entropy_with_logits")
     pooled: list[torch.dtype] = []
     model.roi_heads.box_roi_pool.register_forward_hook(lambda module, given, result: pooled.append(result.dtype))
@@ -117,6 +117,12 @@ def test_regions_boxes_suppression_and_losses_are_float32_inside_autocast(
         assert {t.dtype for t in results} == {torch.float32}
     assert set(features) == {torch.bfloat16}
     assert set(pooled) == {torch.float32}
-    watched = {"decode_single", "encode_single", "batched_nms", "losses_of_each", "binary_cross_entropy_with_logits"}
+    watched = {
+        "decode_single",
+        "encode_single",
+        "batched_nms",
+        "losses_per_proposal",
+        "binary_cross_entropy_with_logits",
+    }
     assert set(seen) >= watched
     assert {dtype for dtypes in seen.values() for dtype in dtypes} == {torch.float32}, seen

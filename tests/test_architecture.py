@@ -27,8 +27,8 @@ from utils.version import VERSION
 
 ROOMS = ("models", "torch_utils", "utils")
 SCRIPTS = ("train", "eval", "inference", "inference_video", "sahi_inference", "export")
-# Folders, or single modules of them. A module may import from its own row and from earlier rows. A folder stands for its
-# own modules, not for the folders in it.
+# Folders, or single modules of them. A module may import from its own row and from earlier rows. A folder stands for
+# its own modules, not for the folders in it.
 ORDER = (
     ("utils",),
     ("utils.cli",),

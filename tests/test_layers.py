@@ -1,6 +1,7 @@
 """The quick layer of the tests reaches every module and every script; the full layer has the rest."""
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,7 @@ def quick_part(path: Path) -> str:
 QUICK = {path.relative_to(ROOT / "tests").as_posix(): quick_part(path) for path in TESTS}
 
 
+@functools.cache
 def imported() -> set[str]:
     """Modules that quick tests import."""
     names = set()

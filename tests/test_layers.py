@@ -12,6 +12,7 @@ ROOMS = ("models", "torch_utils", "utils", "benchmarks")
 TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 # Modules that no test imports, and the tests that go through them.
 THROUGH = {
+    "models.backbones.dinov3_detector": "models/backbones/test_dinov3_detector.py",
     "models.backbones.fpn": "models/backbones/test_fpn_variants.py",
     "models.backbones.mini_squeezenet": "models/backbones/test_cnn_backbones.py",
     "models.backbones.mobilenetv3_fpn": "models/rcnn/test_equal_to_torchvision.py",
@@ -22,6 +23,7 @@ THROUGH = {
     "torch_utils.evaluation.eval_plots": "torch_utils/evaluation/test_evaluation_files.py",
     "torch_utils.evaluation.eval_report": "torch_utils/evaluation/test_evaluation_files.py",
     "torch_utils.training.epoch_record": "torch_utils/test_engine.py",
+    "torch_utils.training.non_finite": "torch_utils/training/test_update.py",
     "utils.cli.checks": "utils/cli/test_options.py",
     "utils.cli.stop_signal": "torch_utils/runs/test_interruption.py",
     "utils.data_tools.report_faults": "utils/data_tools/test_report.py",

@@ -102,7 +102,17 @@ def test_two_processes_measure_what_one_does(tmp_path: Path, model: FasterRCNN) 
     torch.save(model.state_dict(), tmp_path / "model.pth")
     done = run_two(
         tmp_path,
-        "from tests.torch_utils.test_engine import *\n"
+        "from pathlib import Path\n"
+        "import pytest\n"
+        "from datasets import DetectionDataset, make_loader\n"
+        "from models.create_fasterrcnn_model import create_model\n"
+        "from torch_utils.engine import evaluate\n"
+        "from torch_utils.training.precision import Precision\n"
+        "from utils.labels.data_config import load_data_config\n"
+        "from utils.labels.index import open_index\n"
+        "from utils.loading.samplers import EvalBatchSampler\n"
+        "from utils.loading.size_rule import SizeRule\n"
+        "CPU, RULE = torch.device('cpu'), SizeRule(64)\n"
         f"index = open_index(load_data_config(Path({str(data.yaml)!r})), 'valid', 'pascal_voc')\n"
         "model = create_model['fasterrcnn_nano'](3, pretrained=False, box_score_thresh=0.0)\n"
         f"model.load_state_dict(torch.load({str(tmp_path / 'model.pth')!r}))\n"

@@ -111,7 +111,7 @@ TRACKER = {"threshold": 0.5, "fps": 25.0}
 def test_a_missing_package_is_one_line_where_it_is_needed(
     module: str, use: Callable[[], object], message: str, hide: Callable[..., None]
 ) -> None:
-    hide(module)
+    hide(module, "trackers", "utils.tracking.byte_track")
     with pytest.raises((UserError, ModelError), match=message) as error:
         use()
     assert "\n" not in str(error.value)

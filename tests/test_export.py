@@ -148,6 +148,7 @@ def test_weights_and_model_exclude_each_other() -> None:
             parse_options(ExportOptions, "", ["--out", "model.onnx", *words]).check()
 
 
+@pytest.mark.full
 def test_a_bare_name_goes_to_weights_and_sizes_are_those_asked_for(tmp_path: Path) -> None:
     from utils.detect.onnx_file import read_onnx
     from utils.loading.size_rule import Canvas

@@ -111,7 +111,7 @@ def test_test_modules_share_code_in_support_only() -> None:
     allowed = re.compile(r"tests\.(conftest|support(\.\w+)*)")
     for path in (ROOT / "tests").rglob("*.py"):
         text = path.read_text(encoding="utf-8")  # with child scripts, which are strings
-        modules = re.findall(r"^\s*(?:from|import) (tests[\w.]*)", text, re.MULTILINE)
+        modules = re.findall(r"^\s*f?[\"']*(?:from|import) (tests[\w.]*)", text, re.MULTILINE)
         assert [name for name in modules if not allowed.fullmatch(name)] == [], path
         assert "import *" not in text.replace('"import *"', ""), path
 

@@ -1,11 +1,14 @@
 """The notebooks of notebook_examples, run as they stand but for their settings."""
 
+import ast
+import importlib
 import shutil
 import subprocess
 from pathlib import Path
 
 import nbformat
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
 
 from tests.conftest import CLOSED_PORT, ROOT
@@ -55,6 +58,18 @@ def test_it_has_no_outputs(path: Path) -> None:
     for cell in nbformat.read(path, as_version=4).cells:
         assert not cell.get("outputs")
         assert cell.get("execution_count") is None
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_what_it_imports_of_the_project_exists(path: Path) -> None:
+    """A name that changes breaks the notebook, which only the full layer runs."""
+    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    source = TransformerManager().transform_cell("\n".join(cells))  # commands of IPython become calls
+    found = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)]
+    ours = [node for node in found if (ROOT / node.module.split(".")[0]).is_dir()]
+    for node in ours:
+        module = importlib.import_module(node.module)
+        assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == [], node.module
 
 
 def test_every_notebook_is_known() -> None:

@@ -133,7 +133,7 @@ def test_every_process_evaluates_the_network_that_is_saved(tmp_path: Path) -> No
     done = run_two(
         tmp_path,
         "from pathlib import Path\n"
-        "from tests.torch_utils.training.test_update import ReadyBatches\n"
+        "from tests.support.toy_training import ReadyBatches\n"
         "from torch_utils.engine import evaluate\n"
         "from torch_utils.training.precision import Precision\n"
         "from utils.labels.data_config import load_data_config\n"

@@ -172,12 +172,11 @@ def test_what_all_processes_complain_of_is_told_once(make_data, tmp_path: Path) 
 @pytest.mark.full
 def test_what_one_process_complains_of_is_told(make_data, tmp_path: Path) -> None:
     code = (
-        "import torch_utils.engine\n"
         "from utils.errors import UserError\n"
         "def fail(*_, **__):\n"
         "    raise UserError('of the second process')\n"
         "if rank == '1':\n"
-        "    torch_utils.engine.train_one_epoch = fail\n"
+        "    train.train_one_epoch = fail\n"
     )
     done = two(tmp_path, "--data", make_data().yaml, *FAST, code=code)
     assert done.returncode != 0

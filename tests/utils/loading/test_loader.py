@@ -232,7 +232,7 @@ def test_where_processes_are_spawned() -> None:
     """With spawned workers, as on Windows and macOS, the ring is found by its name."""
     code = (
         "import multiprocessing\n"
-        "from tests.utils.loading.test_loader import loader\n"
+        "from tests.support.numbered_loader import loader\n"
         "if __name__ == '__main__':\n"
         "    multiprocessing.set_start_method('spawn')\n"
         "    made = loader(2)\n"

@@ -41,7 +41,7 @@ from torch_utils.runs.run import BEST, LAST, Run
 from torch_utils.runs.validation import Validation
 from torch_utils.training.batch_size import LargestSample, find_batch
 from torch_utils.training.ema import MovingAverage
-from torch_utils.training.network import fit_anchors, for_training, make_model, set_class_losses
+from torch_utils.training.network import fit_anchors, for_training, make_model, set_classifier_loss_of
 from torch_utils.training.non_finite import NonFiniteGuard
 from torch_utils.training.optimization import REFERENCE_BATCH, Schedule, make_optimizer
 from torch_utils.training.precision import Precision, pick_precision
@@ -243,7 +243,7 @@ def _build_model(
     model = make_model(options, checkpoint, len(index.classes))
     summary = [
         fit_anchors(model, options, network_boxes(index, data.size_rule.network_size)),
-        *set_class_losses(model, options, index),
+        *set_classifier_loss_of(model, options, index),
     ]
     model.to_device(device)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -15,7 +15,7 @@ from models.rcnn.detector import FasterRCNN
 from models.rcnn.errors import ModelError
 from models.rcnn.roi_heads import SMALLEST
 from models.rcnn.roi_pool import SAMPLES, SIDE
-from models.rcnn.rpn import NONE, by_anchor
+from models.rcnn.rpn import SUPPRESSED_SCORE, by_anchor
 
 INPUTS, OUTPUTS = ("images", "sizes"), ("boxes", "scores", "labels")
 STRIDE = 32  # px, that sides of the block are multiples of
@@ -103,12 +103,12 @@ class OnnxGraph(nn.Module):
                 into.append(value)
         boxes, scores = torch.cat(boxes, 1), torch.cat(scores, 1)
         scores, best = scores.topk(min(rpn.post_nms_top_n(), scores.shape[1]))
-        return gather_rows(boxes, best), scores > NONE
+        return gather_rows(boxes, best), scores > SUPPRESSED_SCORE
 
     def _propose_in_level(
         self, logits: Tensor, deltas: Tensor, anchors: Tensor, bounds: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Boxes (B, K, 4) and scores (B, K) of the best anchors of a map; those that are dropped score NONE."""
+        """Boxes (B, K, 4) and scores (B, K) of the best anchors of a map; dropped ones score SUPPRESSED_SCORE."""
         rpn = self.model.rpn
         count = rpn.pre_nms_top_n()
         if self.anchors is None:  # as many cells as there may be, there are enough to choose from
@@ -123,9 +123,9 @@ class OnnxGraph(nn.Module):
         boxes = clip_boxes(boxes, bounds)
         scores = logits.sigmoid()
         good = has_min_size(boxes, rpn.min_size) & (scores >= rpn.score_thresh) & (logits > -math.inf)
-        scores = torch.where(good, scores, NONE)
+        scores = torch.where(good, scores, SUPPRESSED_SCORE)
         kept = [_kept(*of_image, rpn.nms_thresh) for of_image in zip(boxes.unbind(), scores.unbind(), strict=True)]
-        return boxes, torch.where(torch.stack(kept), scores, NONE)
+        return boxes, torch.where(torch.stack(kept), scores, SUPPRESSED_SCORE)
 
     def _pool(self, maps: dict[str, Tensor], proposals: Tensor, are_proposals: Tensor) -> tuple[Tensor, Tensor]:
         """Proposals of all images, each pooled from the map of its size, map by map.

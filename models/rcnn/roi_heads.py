@@ -97,7 +97,7 @@ class BatchedRoIHeads(RoIHeads):
     def losses(
         self, features: Mapping[str, Tensor], proposals: PaddedBoxes, truth: GroundTruth, sizes: Sizes
     ) -> dict[str, Tensor]:
-        """Classifier and box regression losses of training; the objects are added to the proposals."""
+        """Classifier and box regression losses of training; ground-truth boxes are added to the proposals."""
         sampled = self.sample_proposals(proposals, truth, truth, sampling.random_priorities)
         logits, deltas = self.predict(features, sampled.regions, sizes)
         valid = sampled.regions.valid.flatten()
@@ -133,22 +133,22 @@ class BatchedRoIHeads(RoIHeads):
     def sample_proposals(
         self, proposals: PaddedBoxes, added: PaddedBoxes, truth: GroundTruth, priorities: sampling.Priorities
     ) -> SampledProposals:
-        """Sample positives and negatives from proposals and added boxes, and match them with objects."""
+        """Sample positives and negatives from proposals and added boxes, and match them with ground truth."""
         joined = proposals.joined(added)
         match = match_boxes(joined.boxes, truth, self.proposal_matcher)
-        slots = match.clamp(min=0)
-        labels = truth.labels.gather(1, slots).masked_fill_(match == self.proposal_matcher.BELOW_LOW_THRESHOLD, 0)
+        matched = match.clamp(min=0)
+        labels = truth.labels.gather(1, matched).masked_fill_(match == self.proposal_matcher.BELOW_LOW_THRESHOLD, 0)
         between = match == self.proposal_matcher.BETWEEN_THRESHOLDS
         labels.masked_fill_(between | ~joined.valid, -1)
         sample = sampling.sample_balanced(
             labels, self.fg_bg_sampler, priorities(labels, [proposals.valid.shape[1], added.valid.shape[1]])
         )
         boxes = gather_rows(joined.boxes, sample.index)
-        objects = gather_rows(truth.boxes, slots.gather(1, sample.index))
-        targets = self.box_coder.encode_single(objects.flatten(0, 1), boxes.flatten(0, 1)).view_as(boxes)
+        matched_boxes = gather_rows(truth.boxes, matched.gather(1, sample.index))
+        targets = self.box_coder.encode_single(matched_boxes.flatten(0, 1), boxes.flatten(0, 1)).view_as(boxes)
         return SampledProposals(
-            PaddedBoxes(boxes, sample.taken),
-            torch.where(sample.taken, labels.gather(1, sample.index), 0),
+            PaddedBoxes(boxes, sample.sampled),
+            torch.where(sample.sampled, labels.gather(1, sample.index), 0),
             torch.where(sample.positive[..., None], targets, 0),
             sample,
         )
@@ -172,7 +172,7 @@ class BatchedRoIHeads(RoIHeads):
     ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
         """The results of detect(), and the training losses of each image, (B,) float32.
 
-        As in training the objects are added to the proposals for the losses; sampling depends on the image alone.
+        As in training, ground-truth boxes join the proposals for the losses; sampling depends on the image alone.
         """
         predicted = self.predict(features, proposals, sizes)
         added = self._objects_or_image(proposals, truth, bounds)
@@ -184,7 +184,7 @@ class BatchedRoIHeads(RoIHeads):
         sampled = self.sample_proposals(proposals, added, truth, sampling.fixed_priorities)
         chosen = (gather_rows(block, sampled.sample.index).flatten(0, 1) for block in (logits, deltas))
         terms = self.losses_per_proposal(*chosen, sampled.labels.flatten(), sampled.targets.flatten(0, 1))
-        taken = sampled.sample.taken
+        taken = sampled.sample.sampled
         means = ((each.view_as(taken) * taken).sum(1) / taken.sum(1) for each in terms)
         losses = dict(zip(("loss_classifier", "loss_box_reg"), means, strict=True))
         # Last, because the host waits for the detections.

@@ -17,7 +17,7 @@ from models.rcnn.matching import match_boxes
 from models.rcnn.nms import batched_nms
 from models.rcnn.structures import GroundTruth, PaddedBoxes
 
-NONE = -1.0  # score of a box that is no proposal
+SUPPRESSED_SCORE = -1.0  # of boxes that NMS or the size limit dropped
 
 
 @dataclass(frozen=True)
@@ -133,11 +133,11 @@ class BatchedRPN(RegionProposalNetwork):
         objectness = F.binary_cross_entropy_with_logits(logits, sample.positive.float(), reduction="none")
         regression = F.smooth_l1_loss(deltas, targets, beta=1 / 9, reduction="none").sum(2)
         terms = {
-            "loss_objectness": objectness * sample.taken,
+            "loss_objectness": objectness * sample.sampled,
             "loss_rpn_box_reg": regression * sample.positive,
         }
         over = 1 if per_image else (0, 1)
-        count = sample.taken.sum(over)
+        count = sample.sampled.sum(over)
         return {name: each.sum(over) / count for name, each in terms.items()}
 
     def _top_anchors(
@@ -157,10 +157,10 @@ class BatchedRPN(RegionProposalNetwork):
         """Suppress in all images and maps at once: (B, P, 4), where P does not depend on the boxes."""
         sets = len(boxes) * levels
         kept = batched_nms(boxes.reshape(sets, -1, 4), valid.reshape(sets, -1), self.nms_thresh).reshape(valid.shape)
-        scores = torch.where(kept, scores, NONE)
+        scores = torch.where(kept, scores, SUPPRESSED_SCORE)
         scores, best = scores.sort(dim=1, descending=True, stable=True)  # scores of exactly 1 are common
         most = self.post_nms_top_n()
-        return PaddedBoxes(gather_rows(boxes, best[:, :most]), scores[:, :most] > NONE)
+        return PaddedBoxes(gather_rows(boxes, best[:, :most]), scores[:, :most] > SUPPRESSED_SCORE)
 
     def _nms_per_image(self, boxes: Tensor, scores: Tensor, valid: Tensor, counts: list[int]) -> PaddedBoxes:
         """Suppress image by image, as torchvision does: P is the largest number of any image."""

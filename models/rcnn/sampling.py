@@ -19,7 +19,7 @@ class SampledIndices:
 
     index: Tensor  # (B, S) int64
     positive: Tensor  # (B, S) bool
-    taken: Tensor  # (B, S) bool; False: padding
+    sampled: Tensor  # (B, S) bool; False: padding
 
 
 def random_priorities(labels: Tensor, widths: Sequence[int]) -> Tensor:

@@ -102,7 +102,7 @@ class EvalReport:
             "precision",
             "recall",
             "F1",
-            "best threshold of the class",
+            "best threshold",
             _MISSED,
         ]
         return (

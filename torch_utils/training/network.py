@@ -47,7 +47,7 @@ def fit_anchors(model: FasterRCNN, options: TrainOptions, boxes: np.ndarray) -> 
     return f"Anchors (--anchors auto): {fitted.summary(boxes)}\n  before: {given.summary(boxes)}"
 
 
-def set_class_losses(model: FasterRCNN, options: TrainOptions, index: LabelIndex) -> list[str]:
+def set_classifier_loss_of(model: FasterRCNN, options: TrainOptions, index: LabelIndex) -> list[str]:
     """Give the box classifier the loss of --class-weights and --focal-loss, if they are there; what to log about it."""
     weights = class_weights(index) if options.class_weights == "balanced" else None
     if weights is not None or options.focal_loss:

@@ -198,7 +198,7 @@ class NetworkOptions(Options):
     norm: str | None = flag(
         "--norm",
         choices=NORMS,
-        help="batch norms of the backbone: as published (own), fixed, trained, or replaced by group norms",
+        help="batch norms of the backbone: as the published model has them (own), frozen, trained, or group norms",
         builds="norm",
         fixed_in_run=True,
     )

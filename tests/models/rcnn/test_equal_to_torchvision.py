@@ -135,7 +135,7 @@ class Same:
             row[place] = each.float()
         sample = sample_balanced(block, self.rule, fixed_priorities(block, widths))
         masks = []
-        for wanted in (sample.positive, sample.taken & ~sample.positive):
+        for wanted in (sample.positive, sample.sampled & ~sample.positive):
             chosen = torch.zeros_like(block, dtype=torch.uint8)
             for row, index, mask in zip(chosen, sample.index, wanted, strict=True):
                 row[index[mask]] = 1

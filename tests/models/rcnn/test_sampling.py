@@ -18,15 +18,15 @@ def test_it_takes_as_many_of_each_kind_as_torchvisions(rows: list[list[int]], si
     rule = BalancedPositiveNegativeSampler(size, fraction)
     sample = sample_balanced(labels, rule, random_priorities(labels, [labels.shape[1]]))
     positives, negatives = rule(list(labels))
-    assert sample.index.shape == sample.taken.shape == (len(rows), min(size, labels.shape[1]))
-    assert not (sample.positive & ~sample.taken).any()
+    assert sample.index.shape == sample.sampled.shape == (len(rows), min(size, labels.shape[1]))
+    assert not (sample.positive & ~sample.sampled).any()
     for i, (positive, negative) in enumerate(zip(positives, negatives, strict=True)):
-        taken = sample.index[i][sample.taken[i]]
+        taken = sample.index[i][sample.sampled[i]]
         assert len(set(taken.tolist())) == len(taken), "none twice"
         assert (labels[i][sample.index[i][sample.positive[i]]] >= 1).all()
-        assert (labels[i][sample.index[i][sample.taken[i] & ~sample.positive[i]]] == 0).all()
+        assert (labels[i][sample.index[i][sample.sampled[i] & ~sample.positive[i]]] == 0).all()
         assert sample.positive[i].sum() == positive.sum()
-        assert sample.taken[i].sum() == positive.sum() + negative.sum()
+        assert sample.sampled[i].sum() == positive.sum() + negative.sum()
 
 
 def test_every_place_is_as_likely_and_a_seed_repeats_it() -> None:
